@@ -1,0 +1,66 @@
+# Every target sets up what it needs; `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+STAMP := .venv/.installed
+# Passed through: make demo ARGS="--seconds 20", make test TEST_ARGS="-k decode -x"
+ARGS ?=
+TEST_ARGS ?=
+# make test LONG=1 runs everything in one go
+LONG ?=
+SELECT := $(if $(LONG),,-m "not long")
+
+.PHONY: help setup fmt lint test test-long check demo bench docs integration e2e constraints clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
+
+setup: $(STAMP) ## make .venv with everything in it (instant when it is up to date)
+
+$(STAMP): pyproject.toml constraints.txt .ci/setup
+	@.ci/setup
+	@touch $@
+
+fmt: $(STAMP) ## format the code, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet .
+
+lint: $(STAMP) ## formatting, ruff, mypy --strict, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(STAMP) ## the quick tests, under 20 minutes (LONG=1: all of them)
+	$(BIN)/pytest $(SELECT) $(TEST_ARGS)
+
+test-long: $(STAMP) ## only the long tests: crashes by the hundred, big data, real clients
+	$(BIN)/pytest -m long $(TEST_ARGS)
+
+integration: $(STAMP) ## only the tests that start a real PostgreSQL
+	$(BIN)/pytest -m "integration and not long" $(TEST_ARGS)
+
+e2e: $(STAMP) ## only the commands of the README, executed
+	$(BIN)/pytest tests/e2e $(TEST_ARGS)
+
+check: lint test ## lint + test: before each commit
+
+demo: $(STAMP) ## a private PostgreSQL with a live shop, mirrored and queried before your eyes
+	@$(BIN)/htapkit demo $(ARGS)
+
+bench: $(STAMP) ## every published figure, as a ratio measured in one run
+	$(BIN)/python -m tests.bench $(ARGS)
+
+docs: $(STAMP) ## check that nothing is undocumented, and build the pages in site/
+	$(BIN)/pytest -q tests/docs
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --quiet --strict
+
+constraints: $(STAMP) ## resolve constraints.txt anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-annotate --universal --upgrade \
+		--python-version 3.11 --all-extras pyproject.toml --output-file constraints.txt
+
+clean: ## remove what can be made again
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis site
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

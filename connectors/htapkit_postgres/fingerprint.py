@@ -1,0 +1,170 @@
+"""What of a table's catalog entry tells that rows changed without events, and what then. Pure.
+
+A fingerprint is JSON and holds everything that a schema does not: the table's own number, its
+files, its partitions, its place in the publication, and the labels of enums. `compare` never
+guesses: what it does not know to be harmless makes a new copy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from htapkit.model import Broken, Column, SchemaChange, Storage, TableSchema
+from htapkit.spi import Discovered
+
+_VERSION = 2
+_TEXTS = {"text", "varchar"}
+_CLOCKS = {"time", "timestamp", "timestamptz"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A table that holds rows of ours: the table itself, or a partition below it."""
+
+    edge: str  # the transaction that made it a partition (or a child); "" = it is neither
+    file: int  # pg_relation_filenode
+    mark: str  # changes with every change of its columns
+    born: bool = False  # made as a partition, so it was empty when it joined
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """See the module."""
+
+    oid: int
+    parts: Mapping[int, Part]
+    publication: str  # its membership of a publication, which is new each time; "": in none yet
+    filled: Sequence[int] = ()  # columns whose old rows got a default without being written
+    generated: Mapping[int, str] | None = None  # the expression of each generated column, as a hash
+    labels: Mapping[int, str] | None = None  # of enums, where the table has user-defined types
+
+    def text(self) -> str:
+        """As it is kept."""
+        return json.dumps({"version": _VERSION, **asdict(self)}, sort_keys=True)
+
+
+def parse(text: str) -> Fingerprint | None:
+    """What `text` made; None for anything else (an older form: copy again)."""
+    try:
+        found = json.loads(text)
+        if found.pop("version") != _VERSION:
+            return None
+        parts = {int(oid): Part(**part) for oid, part in found.pop("parts").items()}
+        generated = {int(k): v for k, v in (found.pop("generated") or {}).items()}
+        labels = {int(k): v for k, v in (found.pop("labels") or {}).items()}
+        return Fingerprint(**found, parts=parts, generated=generated, labels=labels)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def compare(schema: TableSchema, fingerprint: str, now: Discovered) -> SchemaChange | Broken | None:
+    """What became of a table that was copied as (`schema`, `fingerprint`); None = nothing to do."""
+    table = schema.table
+    if now.problem:
+        return Broken(table, now.problem, copy_again=False)
+    old, new = parse(fingerprint), parse(now.fingerprint)
+    if old is None or new is None:
+        return Broken(table, "its fingerprint is of another version of htapkit")
+    target = with_storage(schema, now.schema)
+    why = (
+        _identity(schema, target)
+        or _files(old, new)
+        or _partitions(old, new)
+        or _values(old, new)
+        or _columns(schema, target, new)
+    )
+    if why:
+        return Broken(table, why)
+    if target == schema and old.parts.keys() == new.parts.keys() and _labels(old) == _labels(new):
+        return None
+    # With the same schema, it tells the caller to keep the new fingerprint: a partition that is
+    # dropped later must be known by then.
+    return SchemaChange(target, faithful=True)
+
+
+def _labels(fingerprint: Fingerprint) -> set[int]:
+    return set(fingerprint.labels or {})
+
+
+def with_storage(old: TableSchema, new: TableSchema) -> TableSchema:
+    """`new`, where columns that are kept as text stay so."""
+    texts = {c.ordinal for c in old.columns if c.storage is Storage.TEXT}
+    columns = tuple(
+        replace(c, storage=Storage.TEXT) if c.ordinal in texts else c for c in new.columns
+    )
+    return replace(new, columns=columns)
+
+
+def _identity(schema: TableSchema, target: TableSchema) -> str:
+    def numbers(of: TableSchema) -> tuple[int, ...]:
+        return tuple(c.ordinal for name in of.key for c in of.columns if c.name == name)
+
+    before = (numbers(schema), schema.whole_rows, schema.append_only)
+    after = (numbers(target), target.whole_rows, target.append_only)
+    return "" if before == after else "what identifies its rows changed"
+
+
+def _files(old: Fingerprint, new: Fingerprint) -> str:
+    if old.oid != new.oid:
+        return "it was dropped and made again"
+    if old.publication and old.publication != new.publication:
+        return "it left its publication for a while, and what changed meanwhile is not known"
+    for oid, part in new.parts.items():
+        before = old.parts.get(oid)
+        # A new file alone is VACUUM FULL, CLUSTER or TRUNCATE: rows stay, or there is an event.
+        if before and before.file != part.file and before.mark != part.mark:
+            return "it was rewritten, which may change values without events"
+    return ""
+
+
+def _partitions(old: Fingerprint, new: Fingerprint) -> str:
+    if old.parts.keys() - new.parts.keys():
+        return "a partition was detached or dropped, whose rows went without events"
+    for oid, part in new.parts.items():
+        before = old.parts.get(oid)
+        if (before is None and not part.born) or (before and before.edge != part.edge):
+            return "a partition was attached, whose rows came without events"
+    return ""
+
+
+def _values(old: Fingerprint, new: Fingerprint) -> str:
+    after = new.labels or {}
+    if any(after.get(oid, label) != label for oid, label in (old.labels or {}).items()):
+        return "a label of an enum was renamed"
+    generated = new.generated or {}
+    before = old.generated or {}
+    if any(generated[number] != before[number] for number in generated.keys() & before.keys()):
+        return "the expression of a generated column changed"
+    return ""
+
+
+def _columns(schema: TableSchema, target: TableSchema, new: Fingerprint) -> str:
+    before = {column.ordinal: column for column in schema.columns}
+    names = {column.name for column in schema.columns}
+    for column in target.columns:
+        old = before.get(column.ordinal)
+        if old is None:
+            if column.name in names:
+                return f"another column is named {column.name} now"
+            filled = column.ordinal in new.filled or column.ordinal in (new.generated or {})
+            if filled or not column.nullable:
+                return f"column {column.name} was added with values for the rows that were there"
+        elif not _widened(old, column):
+            return f"the type of column {column.name} changed"
+    return ""
+
+
+def _widened(old: Column, new: Column) -> bool:
+    """Whether every value of the old type is the same value, printed the same, in the new one."""
+    a, b = old.type, new.type
+    if a == b or (a.oid == b.oid and a.typmod == b.typmod and a.category == b.category):
+        return True
+    if a.name in _TEXTS and b.name in _TEXTS:
+        return b.length is None or (a.length is not None and a.length <= b.length)
+    if a.name != b.name:
+        return False
+    if a.decimal and b.decimal:
+        return a.decimal[1] == b.decimal[1] and a.decimal[0] <= b.decimal[0]
+    return a.name in _CLOCKS and (b.typmod < 0 or 0 <= a.typmod <= b.typmod)

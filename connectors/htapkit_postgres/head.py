@@ -1,0 +1,93 @@
+"""Where the source's log ends now, in one short round trip, for whoever waits to be fresh.
+
+It reads the insert position: the flush position misses commits that were acknowledged without a
+flush. It never decides whether the copy is fresh; the two known holes of log positions are for the
+caller's marks to close.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import LiteralString
+
+import psycopg
+
+from htapkit.errors import SourceError, SourceUnavailable
+from htapkit.model import Position
+from htapkit_postgres.connection import Connection, Settings, source_error, translate
+from htapkit_postgres.connection import connect as connect_to
+from htapkit_postgres.pgoutput import lsn_position, parse_lsn
+from htapkit_postgres.receiver import MARK_PREFIX
+
+_HEAD: LiteralString = "SELECT pg_current_wal_insert_lsn()::text"
+_MARK: LiteralString = "SELECT pg_logical_emit_message(true, %s, %s)"
+# Flushed at once, without a transaction of its own (17 and later).
+_MARK_FLUSHED: LiteralString = "SELECT pg_logical_emit_message(false, %s, %s, true)"
+
+
+class PostgresHead:
+    """An spi.Head on a connection of its own, opened when first asked."""
+
+    def __init__(self, settings: Settings, connect: Callable[[], Connection] | None = None) -> None:
+        """Nothing is opened yet. `connect` makes the connection, where it is not to be just any."""
+        self._settings = settings
+        self._connect = connect or partial(connect_to, settings)
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self.last = 0
+
+    def head(self) -> Position:
+        """A position that covers every commit acknowledged before this call."""
+        row = self._ask(_HEAD, ())
+        assert row is not None, "a function gives one row"
+        self.last = parse_lsn(str(row[0]))
+        return lsn_position(self.last)
+
+    def mark(self, token: str) -> None:
+        """Write `token` into the log behind every commit acknowledged before this call."""
+        with self._lock:
+            version = self._opened().info.server_version
+        self._ask(_MARK_FLUSHED if version >= 170000 else _MARK, (MARK_PREFIX, token))
+
+    def close(self) -> None:
+        """Let go of the connection; the next call opens another."""
+        with self._lock:
+            self._close()
+
+    def _opened(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+            self._connection.prepare_threshold = 0
+        return self._connection
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _ask(self, query: LiteralString, parameters: tuple[str, ...]) -> tuple[object, ...] | None:
+        with self._lock:
+            reused = self._connection is not None
+            try:
+                return self._run(query, parameters)
+            except SourceUnavailable:
+                # The connection may have died long ago: that says nothing of the source now.
+                if not reused:
+                    raise
+                return self._run(query, parameters)
+
+    def _run(self, query: LiteralString, parameters: tuple[str, ...]) -> tuple[object, ...] | None:
+        connection = self._opened()
+        try:
+            return connection.execute(query, parameters).fetchone()
+        except psycopg.Error as error:
+            self._close()
+            raise self._explained(error) from None
+
+    def _explained(self, error: psycopg.Error) -> SourceError:
+        if error.sqlstate == "55000":
+            words = "it is a standby; put the primary into sources.dsn"
+            return source_error(self._settings, "read the log's position", "55000", words)
+        return translate(self._settings, "read the log's position", error)

@@ -1,0 +1,201 @@
+"""One PostgreSQL database as a Source: puts the parts together and holds no knowledge of its own.
+
+Connections: one for the head, one short-lived for each catalog reading or act of attaching, one
+for the stream, and those of a snapshot while it is read.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from htapkit.errors import SourceRefused
+from htapkit.model import Broken, Finding, Position, SchemaChange, Storage, TableId, TableSchema
+from htapkit.spi import Discovered, Origin, SourceOptions
+from htapkit_postgres import fingerprint as fingerprints
+from htapkit_postgres import preflight, slot
+from htapkit_postgres.catalog import describe, without_rights
+from htapkit_postgres.chunk import Limits
+from htapkit_postgres.connection import (
+    Connection,
+    connect,
+    parse_settings,
+    translated,
+)
+from htapkit_postgres.head import PostgresHead
+from htapkit_postgres.origin import PostgresOrigin
+from htapkit_postgres.pgoutput import position_lsn
+from htapkit_postgres.receiver import Receiver
+from htapkit_postgres.snapshot import PostgresSnapshot
+from htapkit_postgres.stream import PostgresStream
+
+
+class LsnOrder:
+    """Positions are log positions, and compare as numbers."""
+
+    def covers(self, have: Position, want: Position) -> bool:
+        """Whether all commits at or before `want` are at or before `have`."""
+        return position_lsn(have) >= position_lsn(want)
+
+
+class PostgresSource:
+    """The factory under the entry point `htapkit.sources`, and the spi.Source that it makes."""
+
+    positions: LsnOrder
+    head: PostgresHead
+    origin: Origin | None
+
+    def __init__(self, options: SourceOptions) -> None:
+        """Check the settings; nothing is connected yet. Raises ConfigError."""
+        self._options = options
+        self._settings = parse_settings(options)
+        self._attached = threading.Event()
+        self._identity = ""
+        self.positions = LsnOrder()
+        self.head = PostgresHead(self._settings, self._connect)
+        self.origin = PostgresOrigin(
+            self._settings.source,
+            self._settings.dsn,
+            options.connections_max,
+            partial(connect, self._settings),
+        )
+
+    def check(self) -> Sequence[Finding]:
+        """The preflight. Changes nothing."""
+        return preflight.check(self._settings, self._options)
+
+    def discover(self) -> Sequence[Discovered]:
+        """The tables that the configuration's patterns match now."""
+        return self._described(None)
+
+    def compare(
+        self, schema: TableSchema, fingerprint: str, now: Discovered
+    ) -> SchemaChange | Broken | None:
+        """What became of a table since it was copied as (`schema`, `fingerprint`)."""
+        return fingerprints.compare(schema, fingerprint, now)
+
+    def identity(self) -> str:
+        """Which server and database this is: the same after a restart or a failover."""
+        with connect(self._settings) as connection:
+            self._identity = self._identify(connection)
+        return self._identity
+
+    def _identify(self, connection: Connection) -> str:
+        with translated(self._settings, "identify the server"):
+            server = slot.read_server(connection)
+        return f"{server.system}/{server.database}"
+
+    def _connect(self) -> Connection:
+        """A connection to the server that was identified, whatever answers at its address now."""
+        connection = connect(self._settings)
+        try:
+            self._check_identity(self._identify(connection))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_identity(self, now: str) -> None:
+        name = self._settings.source
+        if self._identity and now != self._identity:
+            raise SourceRefused(
+                f"{name}: another server or database answers at its address now "
+                f"({now}, not {self._identity}); mend sources.{name}.dsn"
+            )
+
+    def follow(self, start: Position | None, tables: Sequence[TableSchema]) -> PostgresStream:
+        """Attach and stream from `start`."""
+        settings, options = self._settings, self._options
+        with self._connect() as connection:
+            if start is not None:
+                slot.check_publications(connection, settings, tables)
+            slot.ensure_published(connection, settings, tables)
+            at = slot.ensure_slot(connection, settings, position_lsn(start) if start else None)
+        self._attached.set()
+        limits = Limits(options.batch_rows_max, options.batch_bytes_max, options.queue_batches_max)
+        receiver = Receiver(
+            slot.start_replication(settings, at),
+            at,
+            limits,
+            partial(slot.stream_error, settings),
+        )
+        try:
+            return PostgresStream(
+                settings.source, receiver, self._look, tables, lambda: self.head.last
+            )
+        except BaseException:
+            receiver.stop()
+            raise
+
+    def snapshot(
+        self, tables: Sequence[TableId], as_text: Mapping[TableId, frozenset[str]]
+    ) -> PostgresSnapshot:
+        """Open a snapshot of these tables."""
+
+        def described(
+            connection: Connection, chosen: Sequence[TableId]
+        ) -> Mapping[TableId, Discovered]:
+            found = describe(connection, self._settings, chosen)
+            return {
+                d.schema.table: _with_text(d, as_text.get(d.schema.table, frozenset()))
+                for d in found
+            }
+
+        with self._connect() as connection:
+            # Only what is published before the snapshot is taken has no gap behind it.
+            with translated(self._settings, "describe the tables"):
+                found = describe(connection, self._settings, tables)
+            publishable = [d.schema for d in found if not d.problem]
+            slot.ensure_published(connection, self._settings, publishable)
+        return PostgresSnapshot(
+            self._settings,
+            tables,
+            described,
+            rows_per_second_max=self._options.snapshot_rows_per_second_max,
+        )
+
+    def detach(self) -> None:
+        """Remove what attaching created. Safe to call when it is already gone."""
+        self._attached.clear()
+        self.head.close()
+        with connect(self._settings) as connection:
+            slot.detach(connection, self._settings)
+
+    def close(self) -> None:
+        """Let go of the head's connection."""
+        self.head.close()
+
+    def _described(self, tables: Sequence[TableId] | None) -> list[Discovered]:
+        settings = self._settings
+        with self._connect() as connection:
+            with translated(settings, "read the catalog"):
+                found = describe(connection, settings, tables)
+                allowed = without_rights(connection, settings, found)
+            harmed = [d.schema.table for d in found if d.problem and _published(d)]
+            if harmed and self._attached.is_set():
+                # A table that lost its key could not be updated at the source while we publish it.
+                slot.unpublish(connection, settings, harmed)
+        return allowed
+
+    def _look(self, tables: Sequence[TableId]) -> tuple[float, Mapping[TableId, Discovered]]:
+        begun = time.monotonic()
+        return begun, {d.schema.table: d for d in self._described(tables)}
+
+
+def _with_text(found: Discovered, names: frozenset[str]) -> Discovered:
+    """The same table with these columns kept as PostgreSQL prints them."""
+    columns = tuple(
+        replace(c, storage=Storage.TEXT) if c.name in names else c for c in found.schema.columns
+    )
+    return replace(found, schema=replace(found.schema, columns=columns))
+
+
+def _published(found: Discovered) -> bool:
+    fingerprint = fingerprints.parse(found.fingerprint)
+    return fingerprint is not None and fingerprint.publication != ""
+
+
+__all__ = ["LsnOrder", "PostgresSource"]

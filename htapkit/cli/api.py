@@ -1,0 +1,102 @@
+"""What the HTTP port may ask of the running parts.
+
+Status, verbs on tables and sources, verification.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from htapkit.errors import ConfigError
+from htapkit.hot import HotStore
+from htapkit.ingest import Mirror, verify
+from htapkit.metrics import Metrics
+from htapkit.model import TableId
+from htapkit.serve.pgwire import PgwireServer
+
+
+class Api:
+    """serve.http.Control over the parts of one server."""
+
+    def __init__(
+        self,
+        mirrors: Mapping[str, Mirror],
+        store: HotStore,
+        metrics: Metrics,
+        pgwire: PgwireServer,
+    ) -> None:
+        """The parts must outlive the API."""
+        self._mirrors = mirrors
+        self._store = store
+        self._metrics = metrics
+        self._pgwire = pgwire
+
+    def status(self) -> Mapping[str, Any]:
+        """Sources and tables."""
+        reports = [m.report() for m in self._mirrors.values()]
+        sources = [{**dataclasses.asdict(r), "ready": r.ready} for r in reports]
+        return {
+            "sources": sources,
+            "pid": os.getpid(),
+            "pgwire_port": self._pgwire.port,
+            "store": self._store.sizes(),
+        }
+
+    def ready(self) -> bool:
+        """Every table of every source follows."""
+        return all(m.report().ready for m in self._mirrors.values())
+
+    def metrics(self) -> bytes:
+        """Prometheus' text."""
+        return self._metrics.text()
+
+    def table_action(self, verb: str, table: str) -> Mapping[str, Any]:
+        """pause, resume, resync."""
+        mirror, table_id = self._table(table)
+        if verb == "pause":
+            mirror.pause(table_id)
+        elif verb == "resume":
+            mirror.resume(table_id)
+        else:
+            mirror.copy_again(table_id, "asked for by the user")
+        return {"table": table, "done": verb}
+
+    def detach(self, source: str) -> Mapping[str, Any]:
+        """Stop mirroring and remove what attaching created."""
+        self._mirror(source).detach()
+        return {"source": source, "done": "detach"}
+
+    def verify(self, tables: list[str]) -> Mapping[str, Any]:
+        """Compare; several sources one after the other."""
+        wanted = [self._table(table) for table in tables]
+        found = []
+        for mirror in self._mirrors.values():
+            chosen = [table for owner, table in wanted if owner is mirror]
+            if wanted and not chosen:
+                continue
+            found.append(verify(mirror, self._store, chosen))
+        return {
+            "equal": bool(found) and all(f.equal for f in found),
+            "position": ", ".join(f.position for f in found),
+            "seconds": round(sum(f.seconds for f in found), 2),
+            "tables": [dataclasses.asdict(table) for f in found for table in f.tables],
+        }
+
+    def _mirror(self, source: str) -> Mirror:
+        if source not in self._mirrors:
+            known = ", ".join(self._mirrors)
+            raise ConfigError(f"no source '{source}'; there are: {known}")
+        return self._mirrors[source]
+
+    def _table(self, table: str) -> tuple[Mirror, TableId]:
+        parts = table.split(".")
+        if len(parts) != 3:
+            raise ConfigError(f"'{table}': expected source.schema.table")
+        mirror = self._mirror(parts[0])
+        found = TableId(*parts)
+        if found not in self._store.catalog.tables:
+            raise ConfigError(f"'{table}' is not mirrored; see htapkit status")
+        return mirror, found

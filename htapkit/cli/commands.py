@@ -1,0 +1,255 @@
+"""The commands. Each is thin: read the configuration, do one thing, print it, exit with its code.
+
+Exit codes: 0 done, 1 the answer is no (not equal, not ready, findings), 2 wrong usage or
+configuration, 3 the server or source does not answer.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from htapkit.cli.logs import set_up_logging
+from htapkit.cli.output import print_findings, print_status, print_verification
+from htapkit.client import Client, ServerRefused, ServerUnreachable
+from htapkit.config import Config, load_config
+from htapkit.errors import ConfigError, HtapkitError, SourceUnavailable
+from htapkit.model import Severity
+from htapkit.spi import COMMANDS, load_source
+
+_CONFIG = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("htapkit.yaml"),
+    show_default=True,
+    help="The configuration file.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("htapkit"), prog_name="htapkit")
+def cli() -> None:
+    """Analytics on the database that you already run: an exact, fresh, fast copy beside it."""
+
+
+@cli.command()
+@click.argument("dsn")
+@click.option("--name", help="The source's name, and the database that clients connect to.")
+@click.option("--connector", default="postgres", show_default=True)
+@_CONFIG
+def init(dsn: str, name: str | None, connector: str, config_path: Path) -> None:
+    """Write a configuration for the database at DSN, and look at what it needs."""
+    if config_path.exists():
+        raise ConfigError(f"{config_path} exists; remove it or choose another with --config")
+    source = (
+        name
+        or dsn.split("?", maxsplit=1)[0].rstrip("/").rpartition("/")[2].split("=")[-1]
+        or "shop"
+    )
+    text = (
+        "data_dir: ./htapkit-data\n"
+        "sources:\n"
+        f"  {source}:\n"
+        f"    connector: {connector}\n"
+        f"    dsn: {json.dumps(dsn)}\n"
+        '    tables: ["public.*"]\n'
+        "servers:\n"
+        '  pgwire: {listen: "127.0.0.1:6432", auth: source}\n'
+        '  http: {listen: "127.0.0.1:6480"}\n'
+    )
+    config_path.write_text(text)
+    config_path.chmod(0o600)
+    console = Console()
+    console.print(f"wrote {config_path}; next: htapkit check, then htapkit serve", highlight=False)
+
+
+@cli.command()
+@_CONFIG
+@_JSON
+def check(config_path: Path, as_json: bool) -> None:
+    """Look at every source: what is missing, and the SQL that mends it. Changes nothing."""
+    config = load_config(config_path)
+    console = Console()
+    worst = Severity.OK
+    shown: dict[str, list[dict[str, str]]] = {}
+    for name, source_config in config.sources.items():
+        source = load_source(source_config.connector, config.source_options(name))
+        findings = source.check()
+        if any(f.severity is Severity.ERROR for f in findings):
+            worst = Severity.ERROR
+        shown[name] = [
+            {"severity": f.severity, "subject": f.subject, "message": f.message, "remedy": f.remedy}
+            for f in findings
+        ]
+        if not as_json:
+            console.rule(name, align="left")
+            print_findings(console, findings)
+    if as_json:
+        click.echo(json.dumps(shown))
+    sys.exit(1 if worst is Severity.ERROR else 0)
+
+
+@cli.command()
+@_CONFIG
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"
+)
+@click.option("--log-json", is_flag=True, help="Log JSON lines.")
+def serve(config_path: Path, log_level: str, log_json: bool) -> None:
+    """Mirror the sources and answer SQL, until a signal ends it."""
+    from htapkit.cli.run import run_until_signal  # noqa: PLC0415 - the other commands start faster
+
+    set_up_logging(log_level, json=log_json)
+    run_until_signal(load_config(config_path))
+
+
+@cli.command()
+@_CONFIG
+@_JSON
+def status(config_path: Path, as_json: bool) -> None:
+    """Show each source and table of the running server: state, rows, lag, last error."""
+    with _client(load_config(config_path)) as client:
+        found = client.status()
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        print_status(Console(), found)
+
+
+def _table_command(verb: str, text: str) -> None:
+    @cli.command(verb, help=text)
+    @click.argument("table")
+    @_CONFIG
+    def act(table: str, config_path: Path) -> None:
+        config = load_config(config_path)
+        with _client(config) as client:
+            client.table_action(verb, _full_name(config, table))
+        click.echo(f"{table}: {verb} done")
+
+
+_table_command("pause", "Keep TABLE's changes aside; the source answers for it.")
+_table_command("resume", "Follow a paused TABLE again.")
+_table_command("resync", "Copy TABLE again from the source.")
+
+
+@cli.command()
+@click.argument("source")
+@_CONFIG
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def detach(source: str, config_path: Path, yes: bool) -> None:
+    """Remove slot and publication of SOURCE, and forget its copy."""
+    config = load_config(config_path)
+    if not yes:
+        click.confirm(f"drop what htapkit made at '{source}' and its copy here?", abort=True)
+    try:
+        with _client(config) as client:
+            client.detach(source)
+    except ServerUnreachable:
+        if source not in config.sources:
+            raise ConfigError(
+                f"no source '{source}'; there are: {', '.join(config.sources)}"
+            ) from None
+        chosen = load_source(config.sources[source].connector, config.source_options(source))
+        chosen.detach()
+    click.echo(f"{source}: detached")
+
+
+@cli.command()
+@click.argument("tables", nargs=-1)
+@_CONFIG
+@_JSON
+def verify(tables: tuple[str, ...], config_path: Path, as_json: bool) -> None:
+    """Compare every row of source and copy at one position; exit 1 where they differ."""
+    config = load_config(config_path)
+    with _client(config) as client:
+        result = client.verify([_full_name(config, table) for table in tables])
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        print_verification(Console(), result)
+    sys.exit(0 if result["equal"] else 1)
+
+
+@cli.command()
+@click.argument("statement")
+@_CONFIG
+@_JSON
+@click.option("--source", help="The database to connect to; default: the first source.")
+@click.option("--user", help="The user to connect as; default: PGUSER or yourself.")
+def sql(
+    statement: str,
+    config_path: Path,
+    as_json: bool,
+    source: str | None,
+    user: str | None,
+) -> None:
+    """Run one SQL STATEMENT over the running server's PostgreSQL port."""
+    from htapkit.cli.sql import run_statement  # noqa: PLC0415 - needs the postgres extra
+
+    run_statement(load_config(config_path), statement, source, user, as_json=as_json)
+
+
+@cli.command()
+@click.argument("statement")
+@_CONFIG
+@_JSON
+@click.option("--source", help="The database to connect to; default: the first source.")
+@click.option("--user", help="The user to connect as; default: PGUSER or yourself.")
+def explain(
+    statement: str,
+    config_path: Path,
+    as_json: bool,
+    source: str | None,
+    user: str | None,
+) -> None:
+    """Show where STATEMENT would run, and why not elsewhere."""
+    from htapkit.cli.sql import run_statement  # noqa: PLC0415 - needs the postgres extra
+
+    text = f"EXPLAIN (ROUTE) {statement}"
+    run_statement(load_config(config_path), text, source, user, as_json=as_json)
+
+
+def _client(config: Config) -> Client:
+    host, _, port = config.servers.http.listen.rpartition(":")
+    reachable = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
+    return Client(f"http://{reachable}:{port}", config.servers.http.token)
+
+
+def _full_name(config: Config, table: str) -> str:
+    """`orders`, `public.orders` or `shop.public.orders` as the last."""
+    parts = table.split(".")
+    first = next(iter(config.sources))
+    given = {1: [first, "public", *parts], 2: [first, *parts]}.get(len(parts), parts)
+    return ".".join(given)
+
+
+def _add_connector_commands() -> None:
+    for entry in entry_points(group=COMMANDS):
+        command: Any = entry.load()
+        cli.add_command(command, entry.name)
+
+
+def main() -> None:
+    """The entry point: errors become one clear line and an exit code."""
+    _add_connector_commands()
+    try:
+        cli(standalone_mode=True)
+    except (ServerUnreachable, SourceUnavailable) as error:
+        _fail(error, 3)
+    except ServerRefused as error:
+        _fail(error, 1)
+    except HtapkitError as error:
+        _fail(error, 2)
+
+
+def _fail(error: HtapkitError, code: int) -> None:
+    click.echo(f"htapkit: {error}", err=True)
+    sys.exit(code)

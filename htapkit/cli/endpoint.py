@@ -1,0 +1,133 @@
+"""What the PostgreSQL port is given for each database.
+
+Planner, reader and freshness over the running parts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from htapkit.errors import ConfigError, SourceUnavailable, Stale
+from htapkit.hot import HotStore, Read
+from htapkit.ingest import Freshness, Mirror
+from htapkit.metrics import Metrics
+from htapkit.model import Access
+from htapkit.plan import LocalQuery, Plan, PlanCache, SessionView
+from htapkit.query import run
+from htapkit.serve.pgwire import Database, Fresh, FreshnessWanted
+from htapkit.spi import Credential, Origin, OriginSession
+
+
+class MirrorFreshness:
+    """serve.pgwire's Freshness over the mirrors' own."""
+
+    def __init__(self, by_source: Mapping[str, Freshness], metrics: Metrics) -> None:
+        """One for each source."""
+        self._by_source = by_source
+        self._metrics = metrics
+
+    def wait(self, source: str, want: FreshnessWanted, deadline: float) -> None:
+        """See serve.pgwire.Freshness. `deadline` is of time.monotonic."""
+        freshness = self._by_source.get(source)
+        if freshness is None:
+            raise SourceUnavailable(f"{source} is not followed by this server")
+        how = "at once"
+        for floor in want.floors:
+            how = freshness.wait_for(floor, _left(deadline))
+        if want.fresh is Fresh.STRONG or want.head:
+            how = freshness.wait_strong(_left(deadline))
+        elif want.fresh is Fresh.BOUND and want.bound is not None:
+            how = freshness.wait_age(want.bound.total_seconds(), _left(deadline))
+        if want.fresh is not Fresh.ANY:
+            self._metrics.freshness_waits.labels(source, how).inc()
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise Stale("the copy is not fresh enough yet; raise htapkit.wait_timeout")
+    return left
+
+
+class Origins:
+    """One source's Origin, which also asks the others about rights on their own tables."""
+
+    def __init__(self, name: str, by_source: Mapping[str, Origin]) -> None:
+        """Of the source `name`."""
+        self._own = by_source[name]
+        self._by_source = by_source
+
+    def open(
+        self, user: str, parameters: Mapping[str, str], credential: Credential
+    ) -> OriginSession:
+        """At the own source."""
+        return self._own.open(user, parameters, credential)
+
+    def verifier(self, user: str) -> str | None:
+        """At the own source."""
+        return self._own.verifier(user)
+
+    def denied(self, role: str, access: Sequence[Access]) -> str:
+        """Each source decides for the role of that name there."""
+        for name in dict.fromkeys(a.table.source for a in access):
+            of_source = [a for a in access if a.table.source == name]
+            if why := self._by_source[name].denied(role, of_source):
+                return why
+        return ""
+
+
+class HotPlanner:
+    """Plans against the catalog as it is at each call."""
+
+    def __init__(self, store: HotStore, cache: PlanCache) -> None:
+        """The cache is shared by all databases."""
+        self._store = store
+        self._cache = cache
+
+    def __call__(self, sql: str, session: SessionView, parameter_types: Sequence[int], /) -> Plan:
+        """The plan."""
+        return self._cache.plan(sql, self._store.catalog, session, parameter_types)
+
+
+class HotReader:
+    """Opens reads of local plans."""
+
+    def __init__(self, store: HotStore, metrics: Metrics) -> None:
+        """Of this store."""
+        self._store = store
+        self._metrics = metrics
+
+    def __call__(self, query: LocalQuery, values: Sequence[object], version: int, /) -> Read:
+        """Run it on the tables that it was planned on."""
+        self._metrics.statements.labels(query.route.value).inc()
+        return run(query, self._store, values, catalog_version=version)
+
+
+def make_databases(
+    mirrors: Mapping[str, Mirror], store: HotStore, metrics: Metrics
+) -> Mapping[str, Database]:
+    """One database for each source that speaks the wire itself.
+
+    ConfigError for others (for now).
+    """
+    cache = PlanCache()
+    freshness = MirrorFreshness({n: m.freshness for n, m in mirrors.items()}, metrics)
+    origins: dict[str, Origin] = {}
+    for name, mirror in mirrors.items():
+        if mirror.source.origin is None:
+            raise ConfigError(f"sources.{name}: its connector has no server to relay to")
+        origins[name] = mirror.source.origin
+    databases = {}
+    for name, mirror in mirrors.items():
+        databases[name] = Database(
+            origin=Origins(name, origins),
+            planner=HotPlanner(store, cache),
+            reader=HotReader(store, metrics),
+            freshness=freshness,
+            catalog_version=lambda: store.catalog.version,
+            lag_seconds=mirror.freshness.age_seconds,
+            looked_at=mirror.looked_at,
+            look=mirror.look_soon,
+        )
+    return databases

@@ -1,0 +1,71 @@
+"""How values look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from htapkit.model import Finding, Severity
+
+_STATE_STYLE = {
+    "following": "green",
+    "copying": "yellow",
+    "paused": "yellow",
+    "set_aside": "red",
+    "problem": "red",
+    "streaming": "green",
+}
+_SEVERITY = {Severity.OK: "[green]ok[/]", Severity.WARNING: "[yellow]warning[/]"}
+
+
+def print_status(console: Console, status: Mapping[str, Any]) -> None:
+    """Sources and their tables."""
+    for source in status["sources"]:
+        lag = "unknown" if source["lag_ms"] is None else f"{source['lag_ms']:.0f} ms"
+        style = _STATE_STYLE.get(source["state"], "red")
+        console.print(
+            f"[bold]{source['name']}[/]  [{style}]{source['state']}[/]  lag {lag}, "
+            f"{source['lag_bytes']:,} bytes  {source['rows_per_second']:,.0f} rows/s  "
+            f"position {source['position'] or '-'}"
+        )
+        for line in [source["why"], *source["warnings"]]:
+            if line:
+                console.print(f"  [yellow]{line}[/]", highlight=False)
+        table = Table("table", "state", "rows", "last good position", "last error", box=None)
+        for row in source["tables"]:
+            shown = _STATE_STYLE.get(row["state"], "white")
+            rows = f"{row['rows']:,}"
+            if row["state"] == "copying":
+                rows += f" of ~{row['rows_estimate']:,}"
+            table.add_row(
+                row["table"], f"[{shown}]{row['state']}[/]", rows, row["position"], row["why"]
+            )
+        console.print(table)
+
+
+def print_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """The preflight, worst last."""
+    order = [Severity.OK, Severity.WARNING, Severity.ERROR]
+    for finding in sorted(findings, key=lambda f: order.index(f.severity)):
+        label = _SEVERITY.get(finding.severity, "[red]error[/]")
+        console.print(f"{label}  [bold]{finding.subject}[/]: {finding.message}", highlight=False)
+        for line in finding.remedy.splitlines():
+            console.print(f"       {line}", style="cyan", highlight=False, markup=False)
+
+
+def print_verification(console: Console, result: Mapping[str, Any]) -> None:
+    """What `verify` found."""
+    table = Table("table", "result", "rows at source", "rows here", "differs at", box=None)
+    for row in result["tables"]:
+        verdict = "[green]equal[/]" if row["equal"] else "[red]different[/]"
+        if row["why"]:
+            verdict = f"[red]not compared[/]: {row['why']}"
+        examples = "; ".join(row["examples"])
+        table.add_row(
+            row["table"], verdict, f"{row['rows_source']:,}", f"{row['rows_copy']:,}", examples
+        )
+    console.print(table)
+    console.print(f"position {result['position'] or '-'}, {result['seconds']} s")

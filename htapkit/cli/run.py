@@ -1,0 +1,160 @@
+"""`htapkit serve`.
+
+Composes store, mirrors, planner and ports into one process, and takes it down again.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+
+import structlog
+
+from htapkit import failpoints
+from htapkit.cli.api import Api
+from htapkit.cli.endpoint import make_databases
+from htapkit.config import Config
+from htapkit.errors import SourceError
+from htapkit.hot import HotLimits, HotStore
+from htapkit.ingest import Mirror, MirrorOptions
+from htapkit.metrics import Metrics
+from htapkit.serve.http import HttpServer
+from htapkit.serve.pgwire import PgwireOptions, PgwireServer, load_tls
+from htapkit.spi import load_source
+
+_log = structlog.get_logger("htapkit.run")
+_SWITCH_SECONDS = 0.0005
+
+
+class Server:
+    """One running htapkit.
+
+    `start` returns once both ports listen; mirrors go on in the background.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Opens the store (StoreLocked: another process has it); nothing else is started."""
+        self._config = config
+        self._metrics = Metrics()
+        limits = config.limits
+        sources = {
+            name: load_source(source.connector, config.source_options(name))
+            for name, source in config.sources.items()
+        }
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        self._store = HotStore(
+            config.data_dir / "hot.duckdb",
+            HotLimits(
+                memory_bytes=limits.memory,
+                disk_bytes=limits.disk,
+                staged_bytes=limits.staged,
+                disk_free_bytes=limits.disk_free,
+                reads=limits.reads,
+                read_seconds=limits.statement_time,
+                threads=limits.threads,
+            ),
+        )
+        options = MirrorOptions(config.watch_interval, limits.snapshot_readers, limits.slot_lag)
+        self._mirrors = {
+            name: Mirror(name, source, self._store, self._metrics, options)
+            for name, source in sources.items()
+        }
+        databases = make_databases(self._mirrors, self._store, self._metrics)
+        self._pgwire = PgwireServer(databases, _pgwire_options(config))
+        host, port = _address(config.servers.http.listen)
+        api = Api(self._mirrors, self._store, self._metrics, self._pgwire)
+        self._http = HttpServer(api, host, port, config.servers.http.token)
+        self._housekeeping = threading.Thread(target=self._keep_house, name="house", daemon=True)
+        self._stopping = threading.Event()
+
+    @property
+    def pgwire_port(self) -> int:
+        """The port that is really used."""
+        return self._pgwire.port
+
+    @property
+    def http_port(self) -> int:
+        """The port that is really used."""
+        return self._http.port
+
+    def start(self) -> None:
+        """Listen and mirror. Raises ConfigError when a port cannot be had."""
+        self._pgwire.start()
+        self._http.start()
+        _log.info("serving", http=self.http_port, pgwire=self.pgwire_port)
+        for mirror in self._mirrors.values():
+            mirror.start()
+        self._housekeeping.start()
+
+    def stop(self) -> None:
+        """Take everything down; what is committed stays."""
+        self._stopping.set()
+        self._pgwire.stop()
+        self._http.stop()
+        for mirror in self._mirrors.values():
+            mirror.stop()
+        if self._housekeeping.is_alive():
+            self._housekeeping.join(10)
+        self._store.close()
+        _log.info("stopped")
+
+    def _measure(self, mirror: Mirror) -> None:
+        try:
+            mirror.measure()
+        except SourceError as error:
+            # The follower says the same, and tries again; here it is only counted.
+            self._metrics.errors.labels(type(error).__name__).inc()
+
+    def _keep_house(self) -> None:
+        while not self._stopping.wait(1.0):
+            try:
+                self._store.maintain()
+                for mirror in self._mirrors.values():
+                    self._measure(mirror)
+                for part, size in self._store.sizes().items():
+                    self._metrics.store_bytes.labels(part).set(size)
+            except Exception as error:  # noqa: BLE001 - the top of a thread: it must go on
+                self._metrics.errors.labels(type(error).__name__).inc()
+                _log.exception("housekeeping failed")
+
+
+def run_until_signal(config: Config) -> None:
+    """Serve until SIGINT or SIGTERM; then stop cleanly."""
+    # The applier must get the interpreter back soon after a query thread has it.
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    server = Server(config)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    failpoints.arm_from_environment()
+    try:
+        server.start()
+        pgwire = (
+            f"postgresql://{config.servers.pgwire.listen.rpartition(':')[0]}:{server.pgwire_port}"
+        )
+        for name in config.sources:
+            print(f"htapkit: psql {pgwire}/{name}", flush=True)  # noqa: T201 - the one line to copy
+        ended.wait()
+    finally:
+        server.stop()
+
+
+def _pgwire_options(config: Config) -> PgwireOptions:
+    wanted = config.servers.pgwire
+    host, port = _address(wanted.listen)
+    tls = None
+    if wanted.tls_certificate is not None and wanted.tls_key is not None:
+        tls = load_tls(wanted.tls_certificate, wanted.tls_key)
+    return PgwireOptions(
+        host=host,
+        port=port,
+        trust=wanted.auth == "trust",
+        tls=tls,
+        clients_max=config.limits.client_connections,
+    )
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)

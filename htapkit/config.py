@@ -1,0 +1,258 @@
+"""The configuration file: read, checked and turned into values before anything is started.
+
+An error names the key, what was found and what is allowed; unknown keys are errors. Secrets come
+from `${ENV}` and never appear in a message. A connector's own keys are checked by the connector.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from htapkit.errors import ConfigError
+from htapkit.spi import SourceOptions
+
+_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_SECONDS = {"ms": 0.001, "s": 1, "second": 1, "sec": 1, "min": 60, "minute": 60, "h": 3600}
+_SECONDS |= {"hour": 3600, "day": 86400, "d": 86400, "week": 604800, "year": 365 * 86400}
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_SOURCE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_LOOPBACK = ("127.", "localhost", "[::1]", "::1")
+
+
+def parse_bytes(value: object) -> int:
+    """`4GB`, `512 MiB` or a plain number as bytes."""
+    found = _QUANTITY.fullmatch(str(value))
+    if isinstance(value, bool) or not found or found[2].upper() not in _BYTES:
+        raise ValueError("expected a size such as 512MB or 4GiB")
+    return int(float(found[1]) * _BYTES[found[2].upper()])
+
+
+def parse_seconds(value: object) -> float:
+    """`7 days`, `200 ms`, `1.5 h` or a plain number as seconds."""
+    found = _QUANTITY.fullmatch(str(value))
+    unit = found[2].lower() if found else ""
+    unit = unit[:-1] if unit.endswith("s") and unit not in {"s", "ms"} else unit or "s"
+    if isinstance(value, bool) or not found or unit not in _SECONDS:
+        raise ValueError("expected a duration such as 200 ms, 30 s or 7 days")
+    return float(found[1]) * _SECONDS[unit]
+
+
+def _parse_listen(value: object) -> str:
+    host, colon, port = str(value).rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("expected host:port such as 127.0.0.1:6432")
+    return str(value)
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Seconds = Annotated[float, BeforeValidator(parse_seconds)]
+Listen = Annotated[str, BeforeValidator(_parse_listen)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceConfig(BaseModel):
+    """One database to mirror. Keys beyond `connector` belong to the connector."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    connector: str
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """The connector's own keys."""
+        return dict(self.model_extra or {})
+
+
+class PgwireConfig(_Section):
+    """The PostgreSQL port."""
+
+    listen: Listen = "127.0.0.1:6432"
+    auth: Literal["source", "trust"] = "source"
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _safe(self) -> PgwireConfig:
+        if self.auth == "trust" and not self.listen.startswith(_LOOPBACK):
+            raise ValueError("auth: trust lets anybody in and is allowed on loopback only")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together")
+        return self
+
+
+class HttpConfig(_Section):
+    """The HTTP port: health, metrics and the API that the command line uses."""
+
+    listen: Listen = "127.0.0.1:6480"
+    token: str | None = None
+
+    @model_validator(mode="after")
+    def _safe(self) -> HttpConfig:
+        if self.token is None and not self.listen.startswith(_LOOPBACK):
+            raise ValueError("without a token the HTTP port is allowed on loopback only")
+        return self
+
+
+class ServersConfig(_Section):
+    """Where clients connect."""
+
+    pgwire: PgwireConfig = PgwireConfig()
+    http: HttpConfig = HttpConfig()
+
+
+class LimitsConfig(_Section):
+    """What may be used at most. Reaching one is a named error or back-pressure, never a loss."""
+
+    memory: Bytes = 4 * 10**9
+    disk: Bytes | None = None
+    disk_free: Bytes = 512 * 10**6
+    staged: Bytes = 8 * 10**9
+    source_connections: Annotated[int, Field(ge=4)] = 20
+    client_connections: Annotated[int, Field(ge=1)] = 200
+    reads: Annotated[int, Field(ge=1)] = 16
+    statement_time: Seconds = 3600.0
+    slot_lag: Bytes = 4 * 10**9
+    batch_rows: Annotated[int, Field(ge=100)] = 50_000
+    batch_bytes: Bytes = 32 * 2**20
+    queue_batches: Annotated[int, Field(ge=1, le=64)] = 2
+    snapshot_readers: Annotated[int, Field(ge=1, le=64)] = 2
+    snapshot_rows_per_second: Annotated[int, Field(ge=1000)] | None = None
+    threads: Annotated[int, Field(ge=1)] | None = None
+
+
+class TableConfig(_Section):
+    """What is asked of one table (`source.schema.name`)."""
+
+    append_only: bool = False
+    sort: tuple[str, ...] = ()
+
+
+class Config(_Section):
+    """The whole file."""
+
+    data_dir: Path = Path("htapkit-data")
+    sources: Annotated[dict[str, SourceConfig], Field(min_length=1)]
+    servers: ServersConfig = ServersConfig()
+    tables: dict[str, TableConfig] = {}
+    limits: LimitsConfig = LimitsConfig()
+    watch_interval: Seconds = 5.0
+
+    @model_validator(mode="after")
+    def _names(self) -> Config:
+        for name in self.sources:
+            if not _SOURCE_NAME.fullmatch(name):
+                raise ValueError(f"source name '{name}' is not a plain lower-case identifier")
+        for name in self.tables:
+            if name.count(".") != 2 or name.split(".", maxsplit=1)[0] not in self.sources:
+                raise ValueError(f"tables.{name}: expected source.schema.table of a known source")
+        return self
+
+    def source_options(self, name: str) -> SourceOptions:
+        """What one source's connector is given."""
+        settings = dict(self.sources[name].settings)
+        append_only = [t.split(".", 1)[1] for t, c in self.tables.items() if c.append_only]
+        if append_only:
+            settings["append_only"] = append_only
+        limits = self.limits
+        return SourceOptions(
+            name=name,
+            settings=settings,
+            connections_max=limits.source_connections,
+            slot_lag_bytes_max=limits.slot_lag,
+            batch_rows_max=limits.batch_rows,
+            batch_bytes_max=limits.batch_bytes,
+            queue_batches_max=limits.queue_batches,
+            snapshot_rows_per_second_max=limits.snapshot_rows_per_second,
+        )
+
+
+def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Config:
+    """Read and check a configuration file. Raises ConfigError; nothing is started or created."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        hint = "make one with `htapkit init DSN`"
+        raise ConfigError(f"cannot read {path}: {error.strerror}; {hint}") from error
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: expected keys such as data_dir, sources, servers, limits")
+    expanded = _expand(document, os.environ if environment is None else environment, "")
+    try:
+        config = Config.model_validate(expanded)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from error
+    data_dir = config.data_dir
+    absolute = data_dir if data_dir.is_absolute() else path.resolve().parent / data_dir
+    return config.model_copy(update={"data_dir": absolute})
+
+
+def _expand(value: object, environment: Mapping[str, str], key: str) -> object:
+    """Replace ${NAME} in every string of the document."""
+    if isinstance(value, dict):
+        return {k: _expand(v, environment, f"{key}.{k}".strip(".")) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_expand(v, environment, f"{key}[{i}]") for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(found: re.Match[str]) -> str:
+        if found[1] not in environment:
+            raise ConfigError(f"{key}: the environment variable {found[1]} is not set")
+        return environment[found[1]]
+
+    return _VARIABLE.sub(replace, value)
+
+
+def _explain(error: ErrorDetails) -> str:
+    """One pydantic finding as: key, what was found, what is allowed.
+
+    Never the value of a secret.
+    """
+    key = ".".join(str(part) for part in error["loc"]) or "the file"
+    allowed = ""
+    if error["type"] == "extra_forbidden":
+        section = _section_at(error["loc"][:-1])
+        allowed = ", ".join(sorted(section.model_fields)) if section else ""
+        return f"unknown key {key}" + (f"; allowed here: {allowed}" if allowed else "")
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    secret = key.endswith(("token", "dsn", "password"))
+    simple = isinstance(error["input"], str | int | float | bool)
+    found = f", found {error['input']!r}" if simple and not secret else ""
+    return f"{key}: {message}{found}"
+
+
+def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
+    """The model class that a path of keys ends in."""
+    section: type[BaseModel] = Config
+    parts = list(location)
+    while parts:
+        field = section.model_fields.get(str(parts.pop(0)))
+        if field is None:
+            return None
+        annotation = field.annotation
+        arguments = get_args(annotation)
+        if get_origin(annotation) is dict:
+            annotation = arguments[1]
+            if parts:
+                parts.pop(0)
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return None
+        section = annotation
+    return section

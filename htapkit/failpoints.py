@@ -1,0 +1,60 @@
+"""Named places where a test may stop the process or raise. In production `reach` does nothing.
+
+Each name marks a moment between two steps that a crash must not tear apart. A test arms a callback
+in process, or sets HTAPKIT_FAILPOINT="name:count" in a child: the process is killed when the place
+is reached for the count-th time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+NAMES = (
+    "follow.opened",  # a stream is open, nothing applied yet
+    "apply.before",  # a batch is here, no transaction begun
+    "apply.written",  # rows and position are written, not committed
+    "apply.committed",  # committed, not confirmed to the source
+    "apply.confirmed",  # confirmed
+    "chunk.written",  # a part of a large transaction is written
+    "copy.snapshot",  # a snapshot is open, nothing read
+    "copy.loaded",  # all rows are in the shadow table, nothing replayed
+    "copy.replayed",  # staged changes are replayed, not committed
+    "copy.swapped",  # the copy is the table now, committed
+)
+
+Callback = Callable[[str], None]
+_callback: Callback | None = None
+
+
+def reach(name: str) -> None:
+    """Say that the place is reached."""
+    if _callback is not None:
+        _callback(name)
+
+
+def arm(callback: Callback | None) -> None:
+    """Call `callback` at every place from now on; None disarms."""
+    global _callback  # noqa: PLW0603 - one switch for the process, for tests only
+    _callback = callback
+
+
+def arm_from_environment() -> None:
+    """Kill this process at the place that HTAPKIT_FAILPOINT names ("name:count")."""
+    setting = os.environ.get("HTAPKIT_FAILPOINT", "")
+    if not setting:
+        return
+    name, _, count = setting.partition(":")
+    if name not in NAMES:
+        raise ValueError(f"HTAPKIT_FAILPOINT: '{name}' is none of {', '.join(NAMES)}")
+    left = int(count or "1")
+
+    def kill(reached: str) -> None:
+        nonlocal left
+        if reached == name:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    arm(kill)

@@ -1,0 +1,15 @@
+"""The hot store: an exact columnar copy of the mirrored tables in one DuckDB file.
+
+Promises and limits: README.md in this package. DuckDB is imported nowhere else but in `query`.
+"""
+
+from __future__ import annotations
+
+from htapkit.hot.digest import Digest
+from htapkit.hot.limits import HotLimits
+from htapkit.hot.names import table_query
+from htapkit.hot.progress import Applied
+from htapkit.hot.reads import Read
+from htapkit.hot.store import HotStore
+
+__all__ = ["Applied", "Digest", "HotLimits", "HotStore", "Read", "table_query"]

@@ -1,0 +1,308 @@
+"""Reads: one DuckDB transaction each, with the positions that its snapshot has.
+
+The positions and the catalog's version are read inside the read's own transaction, so they are
+those of the rows that it returns, however fast changes are applied meanwhile. A read never writes:
+its transaction is read-only, and the file's settings keep it from everything outside the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+
+import duckdb
+import pyarrow as pa
+
+from htapkit.errors import (
+    CatalogChanged,
+    HtapkitError,
+    LimitReached,
+    QueryCancelled,
+    StoreFailed,
+)
+from htapkit.hot import records
+from htapkit.hot.database import Database, is_fatal, translated
+from htapkit.hot.names import statement
+from htapkit.hot.progress import Progress
+from htapkit.model import Position
+
+_BATCH_ROWS = 16384
+_BREAK_SECONDS = 5.0
+_ERRORS = (duckdb.Error, pa.ArrowException, OSError)
+
+
+class Reader:
+    """A pooled cursor with the prepared statement that every read begins with."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.opened = database.opened
+        self.cursor = database.cursor()
+        self.cursor.execute("PREPARE htapkit_head AS " + statement("head"))
+
+    def begin(self) -> records.Head:
+        """Begin a transaction; what its snapshot has."""
+        self.cursor.execute("BEGIN TRANSACTION READ ONLY")
+        return records.read_head(self.cursor.execute("EXECUTE htapkit_head").fetchall())
+
+    def close(self) -> None:
+        """Give the cursor back to the database for good."""
+        self._database.release(self.cursor)
+
+
+class Read:
+    """A running read. A context manager; `cancel` may come from any thread, the rest from one."""
+
+    positions: Mapping[str, Position]
+    committed_at: Mapping[str, datetime | None]
+
+    def __init__(self, reader: Reader, done: Callable[[Read, Reader | None], None]) -> None:
+        """Use `Reads.open`."""
+        self._reader: Reader | None = reader
+        self._done = done
+        self._lock = threading.RLock()
+        self._result: pa.RecordBatchReader | None = None
+        self._cancelled = ""
+        self._broken = ""
+        self.deadline: float | None = None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The result's columns as DuckDB gives them."""
+        assert self._result is not None
+        return self._result.schema
+
+    def batches(self, rows: int = _BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+        """The rest of the result, as it is computed.
+
+        Raises QueryFailed, QueryCancelled, StoreFailed, LimitReached.
+        """
+        while True:
+            with self._calling():
+                assert self._result is not None
+                try:
+                    batch = self._result.read_next_batch()
+                except StopIteration:
+                    return
+            for start in range(0, batch.num_rows, rows):
+                yield batch.slice(start, rows)
+
+    def cancel(self, why: str = "the statement was cancelled") -> None:
+        """Stop it; the thread that reads gets QueryCancelled."""
+        self._cancelled = why
+        reader = self._reader
+        if reader is not None:
+            with contextlib.suppress(duckdb.Error):
+                reader.cursor.interrupt()
+
+    def close(self) -> None:
+        """End the transaction. Safe to call twice."""
+        with self._lock:
+            reader, self._reader = self._reader, None
+            if reader is None:
+                return
+            try:
+                if self._result is not None:
+                    self._result.close()
+                    self._result = None
+                reader.cursor.rollback()
+            except _ERRORS:
+                reader.close()
+                reader = None
+        self._done(self, reader)
+
+    def break_off(self, why: str) -> None:
+        """The file is opened anew: end now, whoever reads."""
+        self._broken = why
+        reader = self._reader
+        if reader is not None:
+            with contextlib.suppress(duckdb.Error):
+                reader.cursor.interrupt()
+        if self._lock.acquire(timeout=_BREAK_SECONDS):
+            try:
+                self.close()
+            finally:
+                self._lock.release()
+
+    def start(
+        self, progress: Progress, catalog_version: int | None, sources: Sequence[str]
+    ) -> None:
+        """Begin the transaction and learn where it stands."""
+        with self._calling():
+            assert self._reader is not None
+            head = self._reader.begin()
+        if catalog_version is not None and head.version != catalog_version:
+            raise CatalogChanged(
+                f"tables changed since the statement was planned (version {catalog_version}, "
+                f"now {head.version}); plan it again"
+            )
+        positions: dict[str, Position] = {}
+        committed: dict[str, datetime | None] = {}
+        for source in sources or head.positions:
+            position, committed_at = head.positions.get(source, (None, None))
+            if position is not None:
+                at, when = progress.effective(source, position, committed_at)
+                positions[source], committed[source] = at, when
+        self.positions, self.committed_at = positions, committed
+
+    def run(self, sql: str, parameters: Sequence[object]) -> None:
+        """Start the statement."""
+        with self._calling():
+            assert self._reader is not None
+            cursor = self._reader.cursor
+            relation = cursor.sql(sql, params=list(parameters)) if parameters else cursor.sql(sql)
+            # A statement without a result gives no relation; the planner writes none.
+            self._result = relation.to_arrow_reader(_BATCH_ROWS)
+
+    @contextlib.contextmanager
+    def _calling(self) -> Iterator[None]:
+        with self._lock:
+            self._check()
+            try:
+                yield
+            except _ERRORS as error:
+                self._check()
+                raise translated(error) from error
+            self._check()
+
+    def _check(self) -> None:
+        if self._broken:
+            raise StoreFailed(self._broken)
+        if self._cancelled:
+            raise QueryCancelled(self._cancelled)
+        if self._reader is None:
+            raise StoreFailed("the read is closed")
+
+    def __enter__(self) -> Read:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Reads:
+    """All reads of a store: the pool of cursors, the limit, the time limit."""
+
+    def __init__(
+        self,
+        database: Database,
+        progress: Progress,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """`failed` is told of fatal errors, outside any lock of ours."""
+        self._database = database
+        self._progress = progress
+        self._failed = failed
+        self._lock = threading.Lock()
+        self._idle: list[Reader] = []
+        self._active: set[Read] = set()
+        self._closed = False
+        self._watchdog: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    @property
+    def active(self) -> int:
+        """How many there are now."""
+        return len(self._active)
+
+    def open(
+        self,
+        sql: str,
+        parameters: Sequence[object],
+        sources: Sequence[str],
+        catalog_version: int | None,
+    ) -> Read:
+        """A read of `sql`. Raises LimitReached, CatalogChanged, QueryFailed, StoreFailed."""
+        read = self._new()
+        try:
+            read.start(self._progress, catalog_version, sources)
+            read.run(sql, parameters)
+        except HtapkitError as error:
+            read.close()
+            cause = error.__cause__
+            if cause is not None and is_fatal(cause):
+                self._failed(cause)
+            raise
+        except BaseException:
+            read.close()
+            raise
+        return read
+
+    def break_off(self, why: str) -> None:
+        """End all reads and let go of all cursors, because the file is opened anew."""
+        with self._lock:
+            active = list(self._active)
+            idle, self._idle = self._idle, []
+        for read in active:
+            read.break_off(why)
+        for reader in idle:
+            reader.close()
+
+    def close(self) -> None:
+        """No more reads."""
+        self._closed = True
+        self._stop.set()
+        self.break_off("the hot store is being closed")
+        if self._watchdog is not None:
+            self._watchdog.join()
+
+    def _new(self) -> Read:
+        limits = self._database.limits
+        with self._lock:
+            if self._closed:
+                raise StoreFailed(f"the hot store {self._database.path} is closed")
+            if len(self._active) >= limits.reads:
+                raise LimitReached(
+                    f"limits.reads: {limits.reads} statements are running on the copy; "
+                    "raise the limit or try again"
+                )
+            reader = self._idle.pop() if self._idle else None
+            try:
+                if reader is None:
+                    reader = Reader(self._database)
+            except duckdb.Error as error:
+                raise translated(error) from error
+            read = Read(reader, self._give_back)
+            self._active.add(read)
+        if limits.read_seconds is not None:
+            read.deadline = time.monotonic() + limits.read_seconds
+            self._watch()
+        return read
+
+    def _give_back(self, read: Read, reader: Reader | None) -> None:
+        with self._lock:
+            self._active.discard(read)
+            if reader is None:
+                return
+            if reader.opened == self._database.opened and not self._closed:
+                self._idle.append(reader)
+                return
+        reader.close()
+
+    def _watch(self) -> None:
+        with self._lock:
+            if self._watchdog is not None:
+                return
+            self._watchdog = threading.Thread(target=self._guard, name="read-limit", daemon=True)
+        self._watchdog.start()
+
+    def _guard(self) -> None:
+        while not self._stop.wait(0.05):
+            now = time.monotonic()
+            with self._lock:
+                late = [r for r in self._active if r.deadline is not None and r.deadline < now]
+            for read in late:
+                seconds = self._database.limits.read_seconds
+                read.cancel(f"limits.statement_time: it ran longer than {seconds:g} s")
+
+
+__all__ = ["Read", "Reads"]

@@ -1,0 +1,165 @@
+"""Changes kept aside, as rows of `htapkit.staged`: what is written there and how it comes back.
+
+A staged change is replayed through the same code as one from the stream. It carries the positions
+of its own commits, so that those which a copy already holds can be left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from htapkit.hot.definitions import from_json, to_json
+from htapkit.model import (
+    Change,
+    Position,
+    RowChanges,
+    SchemaChange,
+    TableId,
+    Truncate,
+)
+
+Covers = Callable[[Position, Position], bool]
+
+SCHEMA = pa.schema(
+    [
+        pa.field("seq", pa.int64()),
+        pa.field("source", pa.string()),
+        pa.field("schema_name", pa.string()),
+        pa.field("table_name", pa.string()),
+        pa.field("kind", pa.string()),
+        pa.field("commits", pa.string()),
+        pa.field("size", pa.int64()),
+        pa.field("payload", pa.binary()),
+    ]
+)
+
+_OPS, _COMMIT, _MOVED = "ops", "commit", "moved"
+_ROW, _BEFORE, _UNCHANGED = "row.", "before.", "unchanged."
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """One change of one table, as it is kept aside."""
+
+    table: TableId
+    kind: str
+    commits: tuple[Position, ...]
+    payload: bytes | None
+
+
+def stage(change: RowChanges, commits: Sequence[Position]) -> Staged:
+    """Rows, with those of the batch's commits that they belong to."""
+    used = np.unique(change.commit.to_numpy(zero_copy_only=False))
+    own = pa.array(np.searchsorted(used, change.commit.to_numpy(zero_copy_only=False)), pa.int32())
+    kept = tuple(commits[i] for i in used)
+    return Staged(change.table, "rows", kept, _to_ipc(replace(change, commit=own)))
+
+
+def stage_truncate(table: TableId, commit: Position) -> Staged:
+    """A truncate."""
+    return Staged(table, "truncate", (commit,), None)
+
+
+def stage_schema(change: SchemaChange, commit: Position) -> Staged:
+    """A change of the schema; `commit` is of the first change that was seen after it."""
+    return Staged(change.schema.table, "schema", (commit,), to_json(change.schema).encode())
+
+
+def restored(staged: Staged, covered_by: Position | None, covers: Covers) -> Change | None:
+    """The change, less what a copy at `covered_by` already holds; None if nothing is left."""
+    fresh = [covered_by is None or not covers(covered_by, c) for c in staged.commits]
+    if not any(fresh):
+        return None
+    if staged.kind == "truncate":
+        return Truncate((staged.table,), 0)
+    assert staged.payload is not None
+    if staged.kind == "schema":
+        return SchemaChange(from_json(staged.table, staged.payload.decode()), faithful=True)
+    change = _from_ipc(staged.table, staged.payload)
+    return change if all(fresh) else only_commits(change, fresh)
+
+
+def only_commits(change: RowChanges, wanted: Sequence[bool]) -> RowChanges | None:
+    """The rows of those commits for which `wanted` is true."""
+    kept = np.asarray(wanted, np.bool_)[change.commit.to_numpy(zero_copy_only=False)]
+    if kept.all():
+        return change
+    if not kept.any():
+        return None
+    mask = pa.array(kept)
+    return RowChanges(
+        change.table,
+        change.ops.filter(mask),
+        change.rows.filter(mask),
+        change.commit.filter(mask),
+        change.before.filter(mask) if change.before is not None else None,
+        change.moved.filter(mask) if change.moved is not None else None,
+        {name: values.filter(mask) for name, values in change.unchanged.items()},
+    )
+
+
+def as_batch(staged: Sequence[Staged], first_seq: int) -> pa.RecordBatch:
+    """Rows for `htapkit.staged`."""
+    columns = [
+        pa.array(range(first_seq, first_seq + len(staged)), pa.int64()),
+        pa.array([s.table.source for s in staged], pa.string()),
+        pa.array([s.table.schema for s in staged], pa.string()),
+        pa.array([s.table.name for s in staged], pa.string()),
+        pa.array([s.kind for s in staged], pa.string()),
+        pa.array([json.dumps(s.commits) for s in staged], pa.string()),
+        pa.array([len(s.payload or b"") for s in staged], pa.int64()),
+        pa.array([s.payload for s in staged], pa.binary()),
+    ]
+    return pa.record_batch(columns, schema=SCHEMA)
+
+
+def from_row(table: TableId, kind: str, commits: str, payload: bytes | None) -> Staged:
+    """A row of `htapkit.staged`."""
+    return Staged(table, kind, tuple(Position(c) for c in json.loads(commits)), payload)
+
+
+def _to_ipc(change: RowChanges) -> bytes:
+    arrays: list[pa.Array] = [change.ops, change.commit]
+    names = [_OPS, _COMMIT]
+    if change.moved is not None and change.before is not None:
+        arrays += [change.moved, *change.before.columns]
+        names += [_MOVED, *(_BEFORE + n for n in change.before.schema.names)]
+    arrays += change.unchanged.values()
+    names += [_UNCHANGED + n for n in change.unchanged]
+    arrays += change.rows.columns
+    names += [_ROW + n for n in change.rows.schema.names]
+    batch = pa.RecordBatch.from_arrays(arrays, names=names)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def _from_ipc(table: TableId, payload: bytes) -> RowChanges:
+    with pa.ipc.open_stream(payload) as reader:
+        batch = reader.read_next_batch()
+    moved = batch.column(_MOVED) if _MOVED in batch.schema.names else None
+    return RowChanges(
+        table,
+        batch.column(_OPS),
+        _part(batch, _ROW),
+        batch.column(_COMMIT),
+        _part(batch, _BEFORE) if moved is not None else None,
+        moved,
+        {
+            name.removeprefix(_UNCHANGED): batch.column(name)
+            for name in batch.schema.names
+            if name.startswith(_UNCHANGED)
+        },
+    )
+
+
+def _part(batch: pa.RecordBatch, prefix: str) -> pa.RecordBatch:
+    names = [n for n in batch.schema.names if n.startswith(prefix)]
+    fields = [batch.schema.field(n).with_name(n.removeprefix(prefix)) for n in names]
+    return pa.RecordBatch.from_arrays([batch.column(n) for n in names], schema=pa.schema(fields))

@@ -1,0 +1,255 @@
+"""One writer's cursor and its transaction. Never decides what to write.
+
+Rows, records of tables, staged changes and the position become durable together or not at all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import duckdb
+
+from htapkit.errors import HtapkitError
+from htapkit.hot import records
+from htapkit.hot.database import Database
+from htapkit.hot.names import relation, shadow, statement
+from htapkit.hot.records import Record
+from htapkit.hot.relations import Prepared, Relation
+from htapkit.hot.staging import SCHEMA, Staged, as_batch
+from htapkit.model import Position, TableId, TableSchema
+
+
+@dataclass(slots=True)
+class State:
+    """What the file holds, in memory. Changed under the writer lock, after commits only."""
+
+    records: dict[TableId, Record] = field(default_factory=dict)
+    version: int = 0
+    staged_bytes: dict[TableId, int] = field(default_factory=dict)
+    next_seq: int = 1
+    sources: set[str] = field(default_factory=set)
+    text_columns: dict[TableId, frozenset[str]] = field(default_factory=dict)
+    churned: dict[TableId, int] = field(default_factory=dict)
+    rows: dict[TableId, int] = field(default_factory=dict)
+
+    def forget(self, table: TableId) -> None:
+        """The table is gone."""
+        self.records.pop(table, None)
+        self.staged_bytes.pop(table, None)
+        self.text_columns.pop(table, None)
+        self.churned.pop(table, None)
+        self.rows.pop(table, None)
+
+
+class Writer:
+    """A cursor with the relations that it writes. One transaction at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.cursor = database.cursor()
+        self._relations: dict[str, Relation] = {}
+        self._stage: Prepared | None = None
+
+    def relation(self, name: str, schema: TableSchema) -> Relation:
+        """A relation (quoted, qualified name) with its prepared statements."""
+        found = self._relations.get(name)
+        if found is not None and found.schema is not schema:
+            self.forget(name)
+            found = None
+        if found is None:
+            found = self._relations[name] = Relation(self.cursor, name, schema)
+        return found
+
+    def forget(self, name: str) -> None:
+        """The relation is no longer what it was."""
+        found = self._relations.pop(name, None)
+        if found is not None:
+            found.close()
+
+    def stage(self, staged: Sequence[Staged], first_seq: int) -> None:
+        """Add changes to those kept aside."""
+        if self._stage is None:
+            names = ", ".join(SCHEMA.names)
+            self._stage = Prepared(
+                self.cursor, SCHEMA, "insert", table="htapkit.staged", columns=names
+            )
+        self._stage.run(as_batch(staged, first_seq)).fetchall()
+
+    def renew(self) -> None:
+        """Begin with a new cursor: a rollback took what was registered in the transaction."""
+        self.close()
+        self._relations.clear()
+        self._stage = None
+        self.cursor = self._database.cursor()
+
+    def close(self) -> None:
+        """Let go of the cursor; what was not committed is gone."""
+        self._database.release(self.cursor)
+
+
+class Transaction:
+    """What one transaction has written so far, on top of the committed state."""
+
+    def __init__(self, writer: Writer, state: State) -> None:
+        self.writer = writer
+        self.cursor = writer.cursor
+        self.owner = threading.get_ident()
+        self.batches = 0  # how many batches of a large source transaction are in it
+        self._state = state
+        self._records: dict[TableId, Record | None] = {}
+        self._visible = False
+        self._staged: dict[TableId, int] = {}
+        self._unstaged: set[TableId] = set()
+        self._pending: list[Staged] = []
+        self._churned: dict[TableId, int] = {}
+        self._rows: dict[TableId, int] = {}
+        self._sources: set[str] = set()
+        self._removed_sources: set[str] = set()
+        self._texts: dict[TableId, frozenset[str]] = {}
+        self.cursor.begin()
+
+    def record(self, table: TableId) -> Record | None:
+        """A table's record as this transaction sees it."""
+        return self._records[table] if table in self._records else self._state.records.get(table)
+
+    def put(self, record: Record) -> None:
+        """Write a table's record."""
+        self._records[record.table] = record
+        self._visible = True
+
+    def remove(self, table: TableId) -> None:
+        """A table's record goes."""
+        self._records[table] = None
+        self._visible = True
+
+    def write_position(
+        self, source: str, position: Position | None, committed_at: datetime | None
+    ) -> None:
+        """The source's changes up to `position` are in this transaction."""
+        self.ensure_source(source)
+        text = "UPDATE htapkit.sources SET position = $2, committed_at = $3 WHERE source = $1"
+        self.cursor.execute(text, [source, position, committed_at]).fetchall()
+
+    def ensure_source(self, source: str) -> None:
+        """Have a row for the source."""
+        if source not in self._state.sources | self._sources:
+            self.cursor.execute(
+                "INSERT INTO htapkit.sources (source) VALUES ($1)", [source]
+            ).fetchall()
+            self._sources.add(source)
+
+    def remove_source(self, source: str) -> None:
+        """Forget the source's position."""
+        self.cursor.execute("DELETE FROM htapkit.sources WHERE source = $1", [source]).fetchall()
+        self._removed_sources.add(source)
+
+    def changed(self, table: TableId, gone: int, came: int) -> None:
+        """Count rows, for the decision when to write a table in order again."""
+        self._churned[table] = self._churned.get(table, 0) + gone
+        self._rows[table] = self._rows.get(table, 0) + came - gone
+
+    def staged_bytes(self) -> int:
+        """Bytes kept aside, of all tables, as this transaction sees it."""
+        kept = sum(n for t, n in self._state.staged_bytes.items() if t not in self._unstaged)
+        return kept + sum(self._staged.values())
+
+    def stage(self, staged: Staged) -> None:
+        """Keep a change aside (written by `flush`)."""
+        size = len(staged.payload or b"")
+        self._staged[staged.table] = self._staged.get(staged.table, 0) + size
+        self._pending.append(staged)
+
+    def flush(self) -> None:
+        """Write what was staged."""
+        if self._pending:
+            self.writer.stage(self._pending, self._state.next_seq)
+            self._state.next_seq += len(self._pending)
+            self._pending = []
+
+    def unstage(self, table: TableId) -> None:
+        """Forget all of a table's staged changes."""
+        self._pending = [s for s in self._pending if s.table != table]
+        self._unstaged.add(table)
+        self._staged.pop(table, None)
+        self.drop_staged(table, 2**63 - 1)
+
+    def drop_staged(self, table: TableId, up_to: int) -> None:
+        """Remove staged changes that were replayed."""
+        self.cursor.execute(
+            statement("forget_staged"), [table.source, table.schema, table.name, up_to]
+        ).fetchall()
+
+    def replayed(self, table: TableId, size: int) -> None:
+        """So many staged bytes of the table went."""
+        self._staged[table] = self._staged.get(table, 0) - size
+
+    def set_text_columns(self, table: TableId, names: frozenset[str]) -> None:
+        """Columns that the next copy keeps as text."""
+        ids = [table.source, table.schema, table.name]
+        self.cursor.execute(statement("forget_text"), ids).fetchall()
+        for name in sorted(names):
+            self.cursor.execute(
+                "INSERT INTO htapkit.text_columns VALUES ($1, $2, $3, $4)", [*ids, name]
+            ).fetchall()
+        self._texts[table] = names
+
+    def drop_shadow(self, record: Record) -> None:
+        """Remove the copy that is being made, if there is one."""
+        if record.copy is not None:
+            self.drop(shadow(record.table, record.generation))
+
+    def drop_relation(self, table: TableId) -> None:
+        """Remove a table's rows."""
+        self.drop(relation(table))
+
+    def drop(self, name: str) -> None:
+        """Remove a relation (quoted, qualified name), if it is there."""
+        self.writer.forget(name)
+        self.cursor.execute(f"DROP TABLE IF EXISTS {name}").fetchall()
+
+    def commit(self) -> bool:
+        """Make everything durable, then publish it in the state; whether the catalog changed."""
+        self.flush()
+        for table, record in self._records.items():
+            if record is None:
+                records.forget(self.cursor, table)
+            else:
+                records.save(self.cursor, record)
+        if self._visible:
+            number = self._state.version + 1
+            self.cursor.execute(
+                "INSERT INTO htapkit.sources (version) VALUES ($1)", [number]
+            ).fetchall()
+        self.cursor.commit()
+        self._publish()
+        return self._visible
+
+    def roll_back(self) -> None:
+        """Undo everything. A file that failed is left to recovery."""
+        with suppress(duckdb.Error):
+            self.cursor.rollback()
+        with suppress(HtapkitError):
+            self.writer.renew()
+
+    def _publish(self) -> None:
+        state = self._state
+        for table, record in self._records.items():
+            if record is None:
+                state.forget(table)
+            else:
+                state.records[table] = record
+        state.version += self._visible
+        for table in self._unstaged:
+            state.staged_bytes.pop(table, None)
+        for table, size in self._staged.items():
+            state.staged_bytes[table] = max(0, state.staged_bytes.get(table, 0) + size)
+        for table, count in self._churned.items():
+            state.churned[table] = state.churned.get(table, 0) + count
+        for table, count in self._rows.items():
+            state.rows[table] = max(0, state.rows.get(table, 0) + count)
+        state.sources = (state.sources | self._sources) - self._removed_sources
+        state.text_columns.update(self._texts)

@@ -1,0 +1,162 @@
+"""Waiting until the copy is as fresh as a statement asks: by positions, never by guessing.
+
+The wait protocol and its three holes are those of PostgreSQL's log positions: the head may lie
+behind a page header that no message will ever cover, an unflushed tail stalls the stream, and a
+sleeping sender may miss a wake-up. So a waiter nudges by timer and, after a while, writes one mark
+into the stream that all waiters share: a mark lies behind every acknowledged commit by
+construction.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from htapkit.errors import Stale
+from htapkit.hot import Applied, HotStore
+from htapkit.model import Position
+from htapkit.spi import Head, PositionOrder
+
+NUDGE_SECONDS = 0.02
+_SAMPLES = 64
+
+
+class Nudge(Protocol):
+    """Asks the stream for its newest position; does nothing while there is no stream."""
+
+    def __call__(self) -> None:
+        """Ask."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """At `seconds` (monotonic), the source's head was at `position`."""
+
+    seconds: float
+    position: Position
+
+
+class Freshness:
+    """How fresh one source's copy is, and waiting for more. Thread-safe."""
+
+    def __init__(
+        self,
+        name: str,
+        store: HotStore,
+        head: Head,
+        order: PositionOrder,
+        nudge: Nudge,
+        monotonic: Callable[[], float],
+    ) -> None:
+        """`monotonic` is the clock of samples and deadlines, in seconds."""
+        self._name = name
+        self._store = store
+        self._head = head
+        self._order = order
+        self._nudge = nudge
+        self._now = monotonic
+        self._lock = threading.Lock()
+        self._samples: deque[Sample] = deque(maxlen=_SAMPLES)
+        self._covered: Sample | None = None
+        self._delay: float | None = None
+        store.on_applied(self._moved)
+        self._mark: tuple[str, float] = ("", float("-inf"))
+
+    def sample(self) -> Position:
+        """Read the source's head and remember when. Raises SourceUnavailable."""
+        before = self._now()
+        position = self._head.head()
+        with self._lock:
+            self._samples.append(Sample(before, position))
+            self._cover(self._store.applied(self._name).position)
+        return position
+
+    def age_seconds(self) -> float | None:
+        """Age of the newest moment whose commits are all known to be applied; None: none is."""
+        with self._lock:
+            self._cover(self._store.applied(self._name).position)
+            return self._now() - self._covered.seconds if self._covered else None
+
+    def lag_seconds(self) -> float | None:
+        """How long the newest samples took from the source's head to here, or take already."""
+        with self._lock:
+            self._cover(self._store.applied(self._name).position)
+            if self._samples:
+                waiting = self._now() - self._samples[0].seconds
+                return max(waiting, self._delay or 0.0)
+            return self._delay
+
+    def _moved(self, source: str, applied: Applied) -> None:
+        if source == self._name and self._samples:
+            with self._lock:
+                self._cover(applied.position)
+
+    def _cover(self, applied: Position | None) -> None:
+        """Take off the samples that are applied. Under the lock."""
+        while applied and self._samples and self._order.covers(applied, self._samples[0].position):
+            self._covered = self._samples.popleft()
+            self._delay = self._now() - self._covered.seconds
+
+    def wait_strong(self, timeout_seconds: float) -> str:
+        """Return once all commits acknowledged before this call are applied; see `wait_for`."""
+        return self.wait_for(self.sample(), timeout_seconds)
+
+    def wait_age(self, age_seconds: float, timeout_seconds: float) -> str:
+        """Return once the copy is at most that old.
+
+        Costs no round trip while a sample is young enough.
+        """
+        age = self.age_seconds()
+        if age is not None and age <= age_seconds:
+            return "at once"
+        return self.wait_strong(timeout_seconds)
+
+    def wait_for(self, want: Position, timeout_seconds: float) -> str:
+        """Return how it was reached once `want` is applied: "at once", "nudged" or "marked".
+
+        Raises Stale at the timeout, SourceUnavailable when a mark cannot be written.
+        """
+        started = self._now()
+        if self._reached(self._store.applied(self._name), want, ""):
+            return "at once"
+        self._nudge()
+        token = ""
+        while True:
+            left = timeout_seconds - (self._now() - started)
+            if left <= 0:
+                raise Stale(
+                    f"{self._name} did not reach the position asked for within "
+                    f"{timeout_seconds:g} s; raise htapkit.wait_timeout, or set "
+                    "htapkit.on_stale = 'source'"
+                )
+            reached = self._store.wait_applied(
+                self._name,
+                partial(self._reached, want=want, token=token),
+                min(NUDGE_SECONDS, left),
+            )
+            if reached:
+                return "marked" if token else "nudged"
+            self._nudge()
+            token = token or self._shared_mark(started)
+
+    def _reached(self, applied: Applied, want: Position, token: str) -> bool:
+        if token and token in applied.marks:
+            return True
+        return applied.position is not None and self._order.covers(applied.position, want)
+
+    def _shared_mark(self, since: float) -> str:
+        """A mark written after `since`: another waiter's if there is one, else our own."""
+        with self._lock:
+            if self._mark[1] > since:
+                return self._mark[0]
+            token = secrets.token_hex(8)
+            begun = self._now()
+            self._head.mark(token)
+            self._mark = (token, begun)
+            return token

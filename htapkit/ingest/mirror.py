@@ -1,0 +1,236 @@
+"""One source, mirrored: what keeps it going, and what others may ask of it.
+
+Two threads. The follower applies the stream (`follower.py`); the keeper looks at the source's
+catalog, copies tables and asks the follower, through a queue, for what must happen between two
+batches. Neither ever guesses: a table that is in doubt is copied again, a source that is in doubt
+is not followed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from htapkit.errors import SourceError
+from htapkit.hot import HotStore
+from htapkit.ingest.copier import Copier
+from htapkit.ingest.follower import Follower
+from htapkit.ingest.freshness import Freshness
+from htapkit.ingest.status import SourceReport, TableReport
+from htapkit.ingest.watcher import Watcher
+from htapkit.metrics import Metrics
+from htapkit.model import Position, TableId, TableState
+from htapkit.spi import Source
+
+_log = structlog.get_logger("htapkit.ingest")
+_POLL_SECONDS = 0.5
+_RETRY_SECONDS = 1.0
+_JOIN_SECONDS = 20.0
+_REACH_SECONDS = 600.0
+_RATE_SAMPLES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorOptions:
+    """How one source is kept."""
+
+    watch_interval_seconds: float = 5.0
+    snapshot_readers: int = 2
+    slot_lag_bytes_max: int = 4 * 10**9
+
+
+class Mirror:
+    """Keeps one source's copy exact. `start` returns at once; `report` says how it goes."""
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        store: HotStore,
+        metrics: Metrics,
+        options: MirrorOptions = MirrorOptions(),
+    ) -> None:
+        """Nothing is touched before `start`."""
+        self.name = name
+        self.source = source
+        self._store = store
+        self._metrics = metrics
+        self._options = options
+        self._stopping = threading.Event()
+        self._rates: list[tuple[float, int]] = []
+        self._follower = Follower(name, source, store, metrics, self._prepare, self._wake)
+        self.freshness = Freshness(
+            name, store, source.head, source.positions, self._follower.nudge, time.monotonic
+        )
+        between = self._follower.between_batches
+        self._watcher = Watcher(name, source, store, between, self._follower.reopen)
+        reach = partial(self.freshness.wait_for, timeout_seconds=_REACH_SECONDS)
+        self._copier = Copier(
+            name,
+            source,
+            store,
+            metrics,
+            readers=options.snapshot_readers,
+            between_batches=between,
+            reach=reach,
+        )
+        self._threads = (
+            threading.Thread(target=self._follower.run, name=f"follow-{name}", daemon=True),
+            threading.Thread(target=self._keep, name=f"keep-{name}", daemon=True),
+        )
+
+    def start(self) -> None:
+        """Start both threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stop cleanly. Safe to call twice."""
+        self._stopping.set()
+        self._copier.stop()
+        self._follower.stop()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(_JOIN_SECONDS)
+        self.source.close()
+
+    def held_at(
+        self, open_position: Callable[[], Position], work: Callable[[Position], object]
+    ) -> object:
+        """Run `work` while the copy stands exactly at the position that `open_position` gives.
+
+        The follower waits while `open_position` runs, so that it cannot overshoot.
+        """
+        return self._follower.hold.run(open_position, work)
+
+    def copy_again(self, table: TableId, why: str) -> None:
+        """Copy a table anew; its statements go to the source meanwhile."""
+        self._follower.between_batches(lambda: self._store.copy_again(table, why))
+        self._wake()
+
+    def pause(self, table: TableId) -> None:
+        """Keep a table's changes aside from now on."""
+        self._follower.between_batches(
+            lambda: self._store.set_state(table, TableState.PAUSED, "paused by the user")
+        )
+
+    def resume(self, table: TableId) -> None:
+        """Follow a paused table again: what was kept aside is applied first."""
+        self._store.finish_copy(table, self.source.positions.covers)
+
+    def looked_at(self) -> float:
+        """When (time.monotonic) the last whole look at the source's catalog began."""
+        return self._watcher.looked_at
+
+    def look_soon(self) -> None:
+        """Look at the source's catalog before it is due again."""
+        self._wake()
+
+    def detach(self) -> None:
+        """Stop, remove what attaching created at the source, and forget the copy."""
+        self.stop()
+        self.source.detach()
+        self._store.drop_source(self.name)
+
+    def report(self) -> SourceReport:
+        """How it goes, now."""
+        follower = self._follower
+        lag = self.freshness.lag_seconds()
+        behind = follower.lag_bytes()
+        warnings = self._watcher.warnings()
+        if behind > self._options.slot_lag_bytes_max:
+            warnings = (*warnings, _far_behind(behind, self._options.slot_lag_bytes_max))
+        return SourceReport(
+            name=self.name,
+            state=follower.state.value,
+            why=follower.why,
+            position=str(self._store.applied(self.name).position or ""),
+            lag_bytes=behind,
+            lag_ms=None if lag is None else round(lag * 1000, 1),
+            rows_per_second=self._rate(),
+            rows_applied=follower.rows_applied,
+            warnings=warnings,
+            tables=tuple(self._table_reports()),
+        )
+
+    def measure(self) -> None:
+        """Sample the source's head and set the metrics. Raises SourceError."""
+        now = time.monotonic()
+        self._rates = [*self._rates[1 - _RATE_SAMPLES :], (now, self._follower.rows_applied)]
+        if self._follower.streaming.is_set():
+            self.freshness.sample()
+            self._follower.nudge()
+        report = self.report()
+        metrics, name = self._metrics, self.name
+        metrics.lag_bytes.labels(name).set(report.lag_bytes)
+        if report.lag_ms is not None:
+            metrics.lag_ms.labels(name).set(report.lag_ms)
+        headroom = self._options.slot_lag_bytes_max - report.lag_bytes
+        metrics.slot_lag_headroom_bytes.labels(name).set(headroom)
+        for state in [*TableState, "problem"]:
+            count = sum(t.state == state for t in report.tables)
+            metrics.tables.labels(name, str(state)).set(count)
+
+    def _table_reports(self) -> list[TableReport]:
+        reports = []
+        for table, status in sorted(self._store.catalog.tables.items()):
+            if table.source != self.name:
+                continue
+            copied, estimate = self._copier.progress(table)
+            copying = status.state is TableState.COPYING
+            reports.append(
+                TableReport(
+                    table=str(table),
+                    state=status.state.value,
+                    rows=copied if copying else status.rows,
+                    rows_estimate=estimate if copying else status.rows,
+                    why=status.why,
+                    position=str(status.position or ""),
+                    text_columns=tuple(sorted(self._store.text_columns(table))),
+                )
+            )
+        problems = self._watcher.problems()
+        return reports + [TableReport(str(t), "problem", 0, 0, p, "") for t, p in problems.items()]
+
+    def _prepare(self) -> None:
+        self._watcher.prepare()
+
+    def _wake(self) -> None:
+        self._copier.wake()
+
+    def _keep(self) -> None:
+        """Watch and copy, whenever the follower streams."""
+        while not self._stopping.is_set():
+            if not self._follower.streaming.wait(_POLL_SECONDS):
+                continue
+            try:
+                self._watcher.look()
+                self._copier.run(self._stopping)
+            except SourceError as error:
+                _log.warning("keeper waits", source=self.name, why=str(error))
+                self._stopping.wait(_RETRY_SECONDS)
+            except Exception as error:  # noqa: BLE001 - the top of a thread: it must go on
+                self._metrics.errors.labels(type(error).__name__).inc()
+                _log.exception("keeper failed", source=self.name)
+                self._stopping.wait(_RETRY_SECONDS)
+            self._copier.wait(self._options.watch_interval_seconds, self._stopping)
+
+    def _rate(self) -> float:
+        """Row changes a second over the last few samples."""
+        if not self._rates:
+            return 0.0
+        then, before = self._rates[0]
+        passed = max(time.monotonic() - then, 0.001)
+        return round((self._follower.rows_applied - before) / passed, 1)
+
+
+def _far_behind(lag_bytes: int, limit: int) -> str:
+    return (
+        f"limits.slot_lag: {lag_bytes} bytes behind, {limit} are allowed; the source keeps its log "
+        "for us: give this machine more CPU or disk, mirror fewer tables, or `htapkit detach` it"
+    )

@@ -1,0 +1,54 @@
+"""What the mirror tells about itself.
+
+Plain values for the API, `htapkit status` and the metrics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class SourceState(StrEnum):
+    """Where a source's mirror stands."""
+
+    STARTING = "starting"  # attaching: looking at the catalog, opening the stream
+    STREAMING = "streaming"  # changes come in
+    UNAVAILABLE = "unavailable"  # the source does not answer; retried
+    REFUSED = "refused"  # the source said no, somebody has to act; retried slowly
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class TableReport:
+    """One table as `htapkit status` shows it."""
+
+    table: str
+    state: str
+    rows: int
+    rows_estimate: int
+    why: str
+    position: str
+    text_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """One source as `htapkit status` shows it."""
+
+    name: str
+    state: str
+    why: str
+    position: str
+    lag_bytes: int
+    lag_ms: float | None
+    rows_per_second: float
+    rows_applied: int
+    warnings: tuple[str, ...]
+    tables: tuple[TableReport, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Every table is copied and followed."""
+        good = {"following"}
+        return self.state == SourceState.STREAMING and all(t.state in good for t in self.tables)

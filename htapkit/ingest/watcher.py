@@ -1,0 +1,131 @@
+"""Watching the source's catalog for what the stream cannot tell: new, changed and dropped tables.
+
+A rewrite, a default filled in for old rows or a changed set of partitions sends no events. So the
+catalog is read every few seconds and compared with what was copied; what does not agree is copied
+again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import structlog
+
+from htapkit.hot import HotStore
+from htapkit.ingest.copier import BetweenBatches
+from htapkit.model import Broken, SchemaChange, Severity, Storage, TableId, TableSchema, TableState
+from htapkit.spi import Discovered, Source
+
+_log = structlog.get_logger("htapkit.ingest")
+
+
+class Watcher:
+    """Keeps the hot store's list of tables in step with the source's."""
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        store: HotStore,
+        between_batches: BetweenBatches,
+        reopen: Callable[[], None],
+    ) -> None:
+        """`reopen` makes the follower open a new stream, which adds tables at the source."""
+        self._name = name
+        self._source = source
+        self._store = store
+        self._between = between_batches
+        self._reopen = reopen
+        self._problems: Mapping[TableId, str] = {}
+        self._hindered: set[TableId] = set()
+        self._warnings: tuple[str, ...] = ()
+        self.looked_at = float("-inf")
+        """When (time.monotonic) the last whole look began."""
+
+    def problems(self) -> Mapping[TableId, str]:
+        """Tables that are asked for and cannot be mirrored, with what would mend it."""
+        return self._problems
+
+    def warnings(self) -> tuple[str, ...]:
+        """What the last preflight warned of."""
+        return self._warnings
+
+    def prepare(self) -> None:
+        """Before a stream is opened: know the tables. Called by the follower."""
+        findings = self._source.check()
+        self._warnings = tuple(f.message for f in findings if f.severity is not Severity.OK)
+        self._compare(self._source.discover(), lambda work: work())
+
+    def look(self) -> None:
+        """Look once. Raises SourceError."""
+        begun = time.monotonic()
+        found = self._source.discover()
+        if self._compare(found, self._between):
+            self._reopen()
+        self.looked_at = begun
+
+    def _compare(
+        self, found: Sequence[Discovered], run: Callable[[Callable[[], object]], object]
+    ) -> bool:
+        """Act on every difference; whether tables were added."""
+        tables: dict[TableId, Discovered] = {d.schema.table: d for d in found}
+        known = {t: s for t, s in self._store.catalog.tables.items() if t.source == self._name}
+        self._problems = {t: d.problem for t, d in tables.items() if d.problem and t not in known}
+        added = False
+        for table, now in tables.items():
+            if table not in known:
+                if not now.problem:
+                    _log.info("new table", table=str(table))
+                    run(partial(self._store.add_table, now.schema, now.fingerprint))
+                    added = True
+                continue
+            self._compare_one(table, now, run)
+        for table in known.keys() - tables.keys():
+            _log.info("table is gone", table=str(table))
+            run(partial(self._store.drop_table, table))
+        return added
+
+    def _compare_one(
+        self, table: TableId, now: Discovered, run: Callable[[Callable[[], object]], object]
+    ) -> None:
+        status = self._store.catalog.tables[table]
+        if now.problem:
+            self._hindered.add(table)
+            if status.state is not TableState.SET_ASIDE or status.why != now.problem:
+                why = now.problem
+                run(lambda: self._store.set_state(table, TableState.SET_ASIDE, why))
+            return
+        if status.state is TableState.SET_ASIDE:
+            if table in self._hindered:
+                self._hindered.discard(table)
+                _log.info("table is copied again", table=str(table), why="its problem is mended")
+                why = "what was wrong with it at the source is mended"
+                run(lambda: self._store.add_table(now.schema, now.fingerprint, why))
+            return
+        fingerprint = self._store.fingerprint(table)
+        change = self._source.compare(status.schema, fingerprint, now)
+        if change is None:
+            return
+        if isinstance(change, SchemaChange) and change.faithful:
+            kept = _keep_text(change, status.schema)
+            _log.info("schema changed", table=str(table), why=change.why)
+            run(lambda: self._store.change_schema(kept, now.fingerprint))
+            return
+        why = change.why if isinstance(change, SchemaChange | Broken) else ""
+        if status.state is TableState.COPYING:
+            return  # the snapshot that is coming will have the new form
+        _log.info("table is copied again", table=str(table), why=why)
+        run(lambda: self._store.add_table(now.schema, now.fingerprint, why))
+
+
+def _keep_text(change: SchemaChange, before: TableSchema) -> SchemaChange:
+    """The same change, with columns that are kept as text still kept so."""
+    text = {c.ordinal for c in before.columns if c.storage is Storage.TEXT}
+    columns = tuple(
+        dataclasses.replace(c, storage=Storage.TEXT) if c.ordinal in text else c
+        for c in change.schema.columns
+    )
+    return dataclasses.replace(change, schema=dataclasses.replace(change.schema, columns=columns))

@@ -1,0 +1,76 @@
+"""Every metric of htapkit, by its Prometheus name, in one place.
+
+Counts and measures; never decides.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class Metrics:
+    """One registry for one server process."""
+
+    def __init__(self) -> None:
+        """Make all metrics, at zero."""
+        r = self.registry = CollectorRegistry()
+        self.rows_applied = Counter(
+            "htapkit_rows_applied", "Row changes applied to the hot store", ["source"], registry=r
+        )
+        self.commits_applied = Counter(
+            "htapkit_commits_applied", "Source transactions applied", ["source"], registry=r
+        )
+        self.batches_applied = Counter(
+            "htapkit_batches_applied", "Hot store transactions with changes", ["source"], registry=r
+        )
+        self.apply_seconds = Histogram(
+            "htapkit_apply_seconds", "Applying one batch", ["source"], buckets=_SECONDS, registry=r
+        )
+        self.lag_bytes = Gauge(
+            "htapkit_lag_bytes", "Source log not yet received", ["source"], registry=r
+        )
+        self.lag_ms = Gauge(
+            "htapkit_lag_ms",
+            "From the head of the source to here, as last seen",
+            ["source"],
+            registry=r,
+        )
+        self.slot_lag_headroom_bytes = Gauge(
+            "htapkit_slot_lag_headroom_bytes",
+            "limits.slot_lag less the lag",
+            ["source"],
+            registry=r,
+        )
+        self.source_up = Gauge(
+            "htapkit_source_up", "1 while changes stream", ["source"], registry=r
+        )
+        self.stream_restarts = Counter(
+            "htapkit_stream_restarts", "Change streams opened", ["source"], registry=r
+        )
+        self.tables = Gauge("htapkit_tables", "Tables by state", ["source", "state"], registry=r)
+        self.copied_rows = Counter(
+            "htapkit_copied_rows", "Rows read by snapshots", ["source"], registry=r
+        )
+        self.store_bytes = Gauge(
+            "htapkit_store_bytes",
+            "Hot store by part: file, wal, staged, memory",
+            ["part"],
+            registry=r,
+        )
+        self.statements = Counter(
+            "htapkit_statements", "Client statements by route", ["route"], registry=r
+        )
+        self.statement_seconds = Histogram(
+            "htapkit_statement_seconds", "Local statements", ["route"], buckets=_SECONDS, registry=r
+        )
+        self.clients = Gauge("htapkit_clients", "Connected clients", registry=r)
+        self.freshness_waits = Counter(
+            "htapkit_freshness_waits", "Waits for a position", ["source", "how"], registry=r
+        )
+        self.errors = Counter("htapkit_errors", "Errors by class", ["error"], registry=r)
+
+    def text(self) -> bytes:
+        """Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,95 @@
+"""A bound expression: its PostgreSQL type, and the DuckDB text proven to give the same value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from htapkit.model import SqlType, TableId
+from htapkit.plan.types import OIDS, decimal_sql
+
+
+@dataclass(frozen=True, slots=True)
+class Expr:
+    """What the planner knows of one expression.
+
+    PostgreSQL's numeric values carry their own display scale, DuckDB's type does: `dscale` says
+    how they relate. "" means it is always `scale`; other text is DuckDB SQL giving it row by row;
+    None means nobody knows, and the value may be compared but never shown.
+    """
+
+    sql: str
+    type: str
+    typmod: int = -1
+    digits: int = 0
+    scale: int = 0
+    dscale: str | None = ""
+    text: str | None = None  # of a literal whose type is still unknown
+    moment: int | None = None  # a constant date in days, timestamp in microseconds
+    months_days_micros: tuple[int, int, int] | None = None  # a constant interval
+    constant: bool = False
+    opaque: bool = False  # kept as PostgreSQL's text: handed on, counted, tested for NULL
+    category: str = ""
+    oid: int = 0
+    binary: bool = True
+    deterministic: bool = True
+    inexact: bool = False  # a float whose last digits PostgreSQL itself leaves open
+    origin: tuple[TableId, str] | None = None
+    collation: tuple[TableId, str] | None = None  # of a computed text: the column it is taken from
+
+    @property
+    def is_null(self) -> bool:
+        """Whether it is the bare NULL literal."""
+        return self.type == "unknown" and self.text is None
+
+    @property
+    def sql_type(self) -> SqlType:
+        """The type as the model spells it."""
+        return SqlType(self.type, OIDS.get(self.type) or self.oid, self.typmod, self.category)
+
+    @property
+    def shown_scale(self) -> str:
+        """DuckDB SQL of the display scale."""
+        return self.dscale or str(self.scale)
+
+
+def fails(condition: str, what: str) -> str:
+    """A DuckDB condition that is never true: where the inner one holds, it is an error.
+
+    A cast that cannot succeed, and not `error()`: that is volatile, and keeps DuckDB from pushing
+    filters down and from taking correlated subqueries apart.
+    """
+    return f"CASE WHEN {condition} THEN CAST('htapkit: {what}' AS BOOLEAN) ELSE FALSE END"
+
+
+def derived(expr: Expr, sql: str, dscale: str | None = "") -> Expr:
+    """The same value seen through a subquery's column."""
+    return replace(
+        expr,
+        sql=sql,
+        dscale=dscale,
+        type="text" if expr.type == "unknown" else expr.type,
+        text=None,
+        moment=None,
+        constant=False,
+    )
+
+
+def numeric(
+    sql: str, digits: int, scale: int, dscale: str | None = "", *, constant: bool = False
+) -> Expr:
+    """A numeric expression whose DuckDB type is DECIMAL(digits, scale)."""
+    return Expr(
+        sql, "numeric", digits=min(digits, 38), scale=scale, dscale=dscale, constant=constant
+    )
+
+
+def boolean(sql: str, *, constant: bool = False) -> Expr:
+    """A truth value."""
+    return Expr(sql, "bool", constant=constant)
+
+
+def as_decimal(expr: Expr, digits: int, scale: int) -> str:
+    """The numeric as exactly that DECIMAL; an overflow is an error and so goes to the source."""
+    if (expr.digits, expr.scale) == (digits, scale):
+        return expr.sql
+    return f"CAST({expr.sql} AS {decimal_sql(digits, scale)})"

@@ -1,0 +1,87 @@
+"""Parts and truncations of dates and timestamps that are proven equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from htapkit.plan import casts
+from htapkit.plan.expr import Expr, numeric
+from htapkit.plan.operators import guard, kept_infinite
+from htapkit.plan.types import MOMENTS
+from htapkit.plan.unproven import UnprovenError
+
+_FIELDS: Mapping[str, str] = {
+    "year": "year",
+    "years": "year",
+    "quarter": "quarter",
+    "month": "month",
+    "months": "month",
+    "week": "week",
+    "day": "day",
+    "days": "day",
+    "dow": "dow",
+    "isodow": "isodow",
+    "doy": "doy",
+    "hour": "hour",
+    "hours": "hour",
+    "minute": "minute",
+    "minutes": "minute",
+}
+_TRUNCATIONS = frozenset({"year", "quarter", "month", "week", "day", "hour", "minute", "second"})
+_OF_TIME = frozenset({"hour", "minute"})
+
+
+def extract(field: str, value: Expr, *, utc: bool) -> Expr:
+    """`extract(field FROM value)`: numeric, with six decimals for seconds and epochs."""
+    construct = f"extract({field} from {value.type})"
+    if value.type not in MOMENTS or value.opaque:
+        raise UnprovenError(construct, "not proven equal")
+    if value.type == "timestamptz" and field != "epoch":
+        if not utc:
+            raise UnprovenError(construct, "the session's time zone is not UTC")
+        value = casts.explicit(value, "timestamp", -1, utc=utc)
+    infinite = f"NOT isfinite({value.sql})"
+    if field == "epoch":
+        if value.type == "date":
+            sql = f"CAST(epoch_us(CAST({value.sql} AS TIMESTAMP)) // 1000000 AS DECIMAL(18,0))"
+            return numeric(guard(infinite, sql, "infinite date"), 18, 0)
+        sql = f"CAST(CAST(epoch_us({value.sql}) AS DECIMAL(19,0)) * 0.000001 AS DECIMAL(26,6))"
+        return numeric(guard(infinite, sql, "infinite moment"), 26, 6)
+    if field in {"second", "seconds"} and value.type != "date":
+        minute = f"date_trunc('minute', {value.sql})"
+        sql = f"CAST(epoch_us({value.sql}) - epoch_us({minute}) AS DECIMAL(8,0))"
+        return numeric(
+            guard(infinite, f"CAST({sql} * 0.000001 AS DECIMAL(8,6))", "infinite moment"), 8, 6
+        )
+    part = _FIELDS.get(field)
+    if part is None or (value.type == "date" and part in _OF_TIME):
+        raise UnprovenError(construct, "not proven equal")
+    raw = f"date_part('{part}', {value.sql})"
+    if part == "year":
+        # There is no year 0: DuckDB counts 1 BC as 0.
+        raw = f"CASE WHEN {raw} > 0 THEN {raw} ELSE {raw} - 1 END"
+    digits = 7 if part == "year" else 3
+    return numeric(
+        f"CAST({guard(infinite, raw, 'infinite moment')} AS DECIMAL({digits},0))", digits, 0
+    )
+
+
+def date_part(field: str, value: Expr, *, utc: bool) -> Expr:
+    """`date_part('field', value)`: the same as float8."""
+    return casts.as_float(extract(field, value, utc=utc))
+
+
+def date_trunc(field: str, value: Expr, *, utc: bool) -> Expr:
+    """`date_trunc('field', value)`; of a date it is a timestamptz, the preferred type."""
+    construct = f"date_trunc('{field}', {value.type})"
+    if value.type not in MOMENTS or value.opaque or field not in _TRUNCATIONS:
+        raise UnprovenError(construct, "not proven equal")
+    result = "timestamp" if value.type == "timestamp" else "timestamptz"
+    if result == "timestamptz" and not utc:
+        raise UnprovenError(construct, "the session's time zone is not UTC")
+    plain = value if result == "timestamp" else casts.explicit(value, "timestamp", -1, utc=utc)
+    sql = f"CAST(date_trunc('{field}', {plain.sql}) AS TIMESTAMP)"
+    sql = kept_infinite(plain.sql, sql)
+    if result == "timestamptz":
+        sql = f"CAST({sql} AS TIMESTAMP WITH TIME ZONE)"
+    return Expr(sql, result)

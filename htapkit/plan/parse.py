@@ -1,0 +1,112 @@
+"""From text to AST, with PostgreSQL's words kept as they were written.
+
+sqlglot gives many functions of many databases one common node; that would make `nvl` PostgreSQL's
+`coalesce`, and `date_part` its `extract`. Here every call keeps its own name (`exp.Anonymous`),
+save the few whose syntax needs a parser.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar
+
+from sqlglot import exp
+from sqlglot.dialects.postgres import Postgres
+from sqlglot.errors import SqlglotError
+from sqlglot.parsers.postgres import PostgresParser
+from sqlglot.tokenizer_core import Token, TokenType
+
+_SYNTAX = ("CAST", "EXTRACT", "OVERLAY", "POSITION", "SUBSTRING", "TRIM")
+
+# Statements that sqlglot does not know are a normal thing here, not worth a warning each.
+logging.getLogger("sqlglot").addFilter(
+    lambda record: "Falling back to parsing" not in record.getMessage()
+)
+
+
+class Source(Postgres):
+    """PostgreSQL's dialect without anybody else's functions."""
+
+    class Parser(PostgresParser):
+        """Calls become `exp.Anonymous`."""
+
+        FUNCTIONS: ClassVar[dict[str, Any]] = {}
+        FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
+            name: parser
+            for name, parser in PostgresParser.FUNCTION_PARSERS.items()
+            if name in _SYNTAX
+        }
+
+
+_DIALECT = Source()
+
+_KEYWORDS = """
+all and any array as between by case cast check distinct else except exists extract filter from
+group grouping having in intersect is join lateral like ilike limit materialized not offset on
+only or order over overlay partition recursive returning row select set sets cube rollup some
+substring table then to union using values when where window with within position trim both
+leading trailing recursive escape numeric decimal dec varchar char character bpchar timestamp
+timestamptz time float bit varying interval
+"""
+
+_WORDS = frozenset(_KEYWORDS.split())
+"""Words before a parenthesis that are not a function's name."""
+
+
+def tokens_of(sql: str) -> list[Token] | None:
+    """The tokens, or None where the text cannot be read."""
+    try:
+        return list(_DIALECT.tokenize(sql))
+    except SqlglotError:
+        return None
+
+
+def trees_of(tokens: list[Token], sql: str) -> list[exp.Expression]:
+    """The statements of the text that are understood; none where one of them is not."""
+    try:
+        found = _DIALECT.parser().parse(tokens, sql)
+    except (SqlglotError, RecursionError):
+        return []
+    return [tree for tree in found if isinstance(tree, exp.Expression)]
+
+
+def statement_of(tokens: list[Token], sql: str) -> exp.Expression | None:
+    """The one statement of the text, or None: not understood."""
+    trees = trees_of(tokens, sql)
+    return trees[0] if len(trees) == 1 else None
+
+
+def statement_count(tokens: list[Token]) -> int:
+    """How many statements there are, by their semicolons."""
+    count, empty = 0, True
+    for token in tokens:
+        if token.token_type is TokenType.SEMICOLON:
+            count, empty = count + (not empty), True
+        else:
+            empty = False
+    return count + (not empty)
+
+
+def calls_of(tokens: list[Token]) -> list[str]:
+    """Every folded name before a parenthesis; other schemas' with a dot."""
+    calls = []
+    for at, token in enumerate(tokens[:-1]):
+        if tokens[at + 1].token_type is not TokenType.L_PAREN:
+            continue
+        quoted = token.token_type is TokenType.IDENTIFIER
+        name = token.text if quoted else token.text.lower()
+        if not quoted and (
+            name in _WORDS or " " in name or not (name[:1].isalpha() or name[:1] == "_")
+        ):
+            continue
+        if at >= 2 and tokens[at - 1].token_type is TokenType.DOT:
+            schema = tokens[at - 2].text.lower()
+            if schema != "pg_catalog":
+                name = f"{schema}.{name}"
+        calls.append(name)
+    return calls
+
+
+def source_text(node: exp.Expression) -> str:
+    """An expression in PostgreSQL's words."""
+    return node.sql(dialect=_DIALECT, normalize_functions=False)

@@ -1,0 +1,208 @@
+"""What remains of an expression for PostgreSQL once its proven parts are local columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from sqlglot import exp
+
+from htapkit.plan.context import Context
+from htapkit.plan.expr import Expr
+from htapkit.plan.expressions import LOOSE
+from htapkit.plan.groups import AGGREGATES
+from htapkit.plan.harmless import FINISHING
+from htapkit.plan.names import quote
+from htapkit.plan.types import DUCKDB, TEXTS, source_sql
+from htapkit.plan.unproven import UnprovenError
+
+FIRST_USER_OID = 16384
+NOW = frozenset({"now", "transaction_timestamp", "statement_timestamp", "current_timestamp"})
+
+OPERATORS = (
+    exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Pow, exp.Neg, exp.DPipe, exp.EQ, exp.NEQ,
+    exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Like, exp.ILike, exp.NullSafeEQ, exp.NullSafeNEQ,
+    exp.RegexpLike, exp.RegexpILike, exp.SimilarTo, exp.AtTimeZone, exp.Between, exp.Is,
+    exp.JSONExtract, exp.JSONExtractScalar,
+)  # fmt: skip
+NODES = (
+    *OPERATORS, exp.And, exp.Or, exp.Not, exp.Paren, exp.Case, exp.If, exp.Cast, exp.In,
+    exp.Escape, exp.Extract, exp.Substring, exp.Trim, exp.StrPosition, exp.Overlay, exp.Literal,
+    exp.Boolean, exp.Null, exp.Interval, exp.CurrentDate, exp.CurrentTimestamp,
+    exp.Localtimestamp, exp.RawString,
+)  # fmt: skip
+STRUCTURE = (exp.DataType, exp.Var, exp.Identifier, exp.JSONPath, exp.IntervalSpan)
+
+
+@dataclass(slots=True)
+class Leaves:
+    """The columns of the local result."""
+
+    columns: dict[str, tuple[str, Expr]] = field(
+        default_factory=dict
+    )  # name -> DuckDB text, what it is
+
+    def _name(self, sql: str, expr: Expr) -> str:
+        for name, (known, other) in self.columns.items():
+            if known == sql and other.type == expr.type:
+                return name
+        name = f"c{len(self.columns) + 1}"
+        self.columns[name] = (sql, expr)
+        return name
+
+    def column(self, expr: Expr, *, collated: bool) -> exp.Expression:
+        """PostgreSQL's expression for a local value, of the type it had in the statement."""
+        if expr.dscale is None:
+            raise UnprovenError("a numeric", "whose scale is not known")
+        if expr.opaque or expr.type not in {*DUCKDB, "numeric"}:
+            return self._opaque(expr)
+        if expr.dscale:
+            value = self._name(expr.sql, replace(expr, typmod=-1))
+            places = self._name(f"CAST({expr.dscale} AS INTEGER)", Expr("", "int4"))
+            return exp.Anonymous(this="round", expressions=[_local(value), _local(places)])
+        found: exp.Expression = _local(self._name(expr.sql, replace(expr, typmod=-1)))
+        if expr.typmod >= 0:
+            found = _cast(found, source_sql(expr.type, expr.typmod))
+        if collated and expr.type in TEXTS:
+            found = _collated(found, expr)
+        return found
+
+    def _opaque(self, expr: Expr) -> exp.Expression:
+        """A value kept as text is read back by its type's own input function."""
+        if expr.oid >= FIRST_USER_OID or expr.category not in {"", "b"} or not expr.oid:
+            raise UnprovenError(
+                f"a value of type {expr.type}", "a type of its own, which cannot travel"
+            )
+        text = _local(self._name(expr.sql, Expr(expr.sql, "text")))
+        return _cast(text, source_sql(expr.type, expr.typmod if expr.type == "numeric" else -1))
+
+
+def _local(name: str) -> exp.Column:
+    return exp.Column(this=exp.to_identifier(name), table=exp.to_identifier("l"))
+
+
+def _cast(value: exp.Expression, type_: str) -> exp.Expression:
+    return exp.Cast(this=value, to=exp.Var(this=type_))
+
+
+def _collated(value: exp.Expression, expr: Expr) -> exp.Expression:
+    """The value with its column's collation, whatever that is called."""
+    origin = expr.origin or expr.collation
+    if origin is None:
+        raise UnprovenError("a text", "whose collation is not known where it is computed")
+    table, column = origin
+    source = f"(SELECT {quote(column)} FROM {quote(table.schema)}.{quote(table.name)} LIMIT 0)"  # noqa: S608 - quoted names
+    return exp.Anonymous(this="coalesce", expressions=[value, exp.Var(this=source)])
+
+
+@dataclass(slots=True)
+class Residue:
+    """Splits expressions standing in one context."""
+
+    context: Context
+    leaves: Leaves
+
+    def split(
+        self, node: exp.Expression | None, *, collated: bool, computed: bool = False
+    ) -> exp.Expression:
+        """PostgreSQL's expression over local columns; `computed`: it is only a part."""
+        if node is None:
+            raise UnprovenError("an expression", "missing")
+        if _constant(node):
+            return node.copy()
+        bound, failure = self._bound(node, computed=computed)
+        if bound is not None and bound.dscale == "" and not bound.constant:
+            return self.leaves.column(bound, collated=collated)
+        try:
+            return self._deeper(node)
+        except UnprovenError as error:
+            if bound is not None:
+                return self.leaves.column(bound, collated=collated)
+            raise failure or error from error
+
+    def _bound(
+        self, node: exp.Expression, *, computed: bool
+    ) -> tuple[Expr | None, UnprovenError | None]:
+        """The local expression, or why there is none."""
+        try:
+            bound = self.context(node)
+        except UnprovenError as error:
+            return None, error
+        if bound.inexact and computed:
+            why = "whose last digits are open, computed with"
+            return None, UnprovenError("a float aggregate", why)
+        return bound, None
+
+    def _deeper(self, node: exp.Expression) -> exp.Expression:
+        average = self._average(node)
+        if average is not None:
+            return average
+        _finishing(node)
+        if isinstance(node, OPERATORS) and not isinstance(node, (exp.Between, exp.Is)):
+            for child in node.iter_expressions():
+                if isinstance(child, LOOSE):
+                    raise UnprovenError(
+                        type(child).__name__.lower(), "inside another operator without parentheses"
+                    )
+        if not any(True for _ in node.iter_expressions()):
+            raise UnprovenError(type(node).__name__.lower(), "not on the list of what is proven")
+        built = node.copy()
+        for name, value in node.args.items():
+            if isinstance(value, exp.Expression):
+                built.set(name, self._child(value))
+            elif isinstance(value, list):
+                built.set(
+                    name, [self._child(v) if isinstance(v, exp.Expression) else v for v in value]
+                )
+        return built
+
+    def _child(self, node: exp.Expression) -> exp.Expression:
+        if isinstance(node, STRUCTURE):
+            return node.copy()
+        if isinstance(node, exp.If):
+            return exp.If(this=self._child(node.this), true=self._child(node.args["true"]))
+        return self.split(node, collated=True, computed=True)
+
+    def _average(self, node: exp.Expression) -> exp.Expression | None:
+        """`avg(x)` of integers and numerics is `sum(x)::numeric / count(x)`."""
+        call = node
+        while isinstance(call, (exp.Window, exp.Filter)):
+            call = call.this
+        if not isinstance(call, exp.Anonymous) or str(call.this).lower() != "avg":
+            return None
+        parts = []
+        for name in ("sum", "count"):
+            copy = node.copy()
+            inner = copy
+            while isinstance(inner, (exp.Window, exp.Filter)):
+                inner = inner.this
+            inner.set("this", name)
+            holder = exp.Paren(this=copy)
+            parts.append(self.leaves.column(self.context(holder.this), collated=False))
+        return exp.Paren(
+            this=exp.Div(this=_cast(parts[0], "numeric"), expression=parts[1], typed=True)
+        )
+
+
+def _finishing(node: exp.Expression) -> None:
+    """Refuse what PostgreSQL may not be asked to compute on a part of the rows, or twice."""
+    if isinstance(node, exp.Anonymous):
+        name = str(node.this).lower()
+        if name in AGGREGATES or name not in FINISHING | NOW:
+            raise UnprovenError(f"function {name}()", "cannot be computed on the result")
+    elif not isinstance(node, (*NODES, *STRUCTURE)):
+        raise UnprovenError(type(node).__name__.lower(), "cannot be computed on the result")
+
+
+def _constant(node: exp.Expression) -> bool:
+    """Whether nothing in it depends on rows or parameters, and PostgreSQL may compute it."""
+    for inner in node.walk():
+        if isinstance(
+            inner, (exp.Column, exp.Parameter, exp.Query, exp.Subquery, exp.Star, exp.Window)
+        ):
+            return False
+        try:
+            if isinstance(inner, exp.Expression):
+                _finishing(inner)
+        except UnprovenError:
+            return False
+    return True

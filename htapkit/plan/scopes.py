@@ -1,0 +1,194 @@
+"""What names mean: PostgreSQL's rules, applied before DuckDB sees a word.
+
+The local SQL never relies on DuckDB's own name rules: every relation gets a fresh alias here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from htapkit.model import Catalog, SqlType, TableId, TableSchema
+from htapkit.plan.expr import Expr, numeric
+from htapkit.plan.names import quote
+from htapkit.plan.plan import Parameter, SessionView
+from htapkit.plan.types import DUCKDB, NAMES, is_utc, numeric_typmod
+from htapkit.plan.unproven import LocalOnlyError, UnprovenError
+
+UNSURE = "\x00"
+"""The name of a column that PostgreSQL names by rules that are not followed here."""
+
+PARAMETER_DIGITS, PARAMETER_SCALE = 38, 12
+"""Size in which a numeric parameter is bound; one that does not fit exactly goes to the source."""
+
+
+class Grouped(Protocol):
+    """What turns a column below GROUP BY into one above it."""
+
+    def lift(self, expr: Expr) -> Expr:
+        """The grouped form of a column of the grouped query."""
+
+
+@dataclass(slots=True)
+class Statement:
+    """The statement being planned: what it may look at, and what it has used so far."""
+
+    catalog: Catalog
+    session: SessionView
+    parameter_types: Sequence[int]
+    calls: frozenset[str] = frozenset()
+    access: dict[TableId, set[str]] = field(default_factory=dict)
+    parameters: list[Parameter] = field(default_factory=list)
+    aliases: int = 0
+
+    @property
+    def utc(self) -> bool:
+        """Whether the session's local time is UTC."""
+        return is_utc(self.session.time_zone)
+
+    def alias(self, prefix: str) -> str:
+        """A relation name that nothing else has."""
+        self.aliases += 1
+        return f"{prefix}{self.aliases}"
+
+    def parameter(self, number: int) -> Expr:
+        """The client's parameter, as a placeholder of the local SQL."""
+        oid = self.parameter_types[number - 1] if number <= len(self.parameter_types) else 0
+        name = NAMES.get(oid, "")
+        if name not in DUCKDB and name != "numeric":
+            raise UnprovenError(f"${number}", "a parameter whose type is not known here")
+        typmod = numeric_typmod(PARAMETER_DIGITS, PARAMETER_SCALE) if name == "numeric" else -1
+        wanted = Parameter(number, SqlType(name, oid, typmod))
+        if wanted not in self.parameters:
+            self.parameters.append(wanted)
+        at = self.parameters.index(wanted) + 1
+        if name == "numeric":
+            sql = f"CAST(${at} AS DECIMAL({PARAMETER_DIGITS},{PARAMETER_SCALE}))"
+            return numeric(sql, PARAMETER_DIGITS, PARAMETER_SCALE, None)
+        return Expr(f"CAST(${at} AS {DUCKDB[name]})", name)
+
+    def table(self, catalog: str | None, schema: str | None, name: str) -> TableSchema:
+        """The readable table that PostgreSQL would find under this name."""
+        source = catalog or self.session.source
+        if schema is None:
+            schema = self._first_schema(name)
+        table = TableId(source, schema, name)
+        status = self.catalog.tables.get(table)
+        if status is None and source != self.session.source:
+            raise LocalOnlyError(
+                f"{table} is not mirrored, and {source} is not the connected database"
+            )
+        if schema.startswith("pg_") or schema == "information_schema":
+            raise UnprovenError(f"{schema}.{name}", "a system catalog")
+        if status is None:
+            raise UnprovenError(f"table {schema}.{name}", "not mirrored")
+        readable = self.catalog.readable(table)
+        if readable is None:
+            why = f": {status.why}" if status.why else ""
+            raise UnprovenError(f"table {table}", f"{status.state.value}{why}")
+        if len({column.name.lower() for column in readable.columns}) < len(readable.columns):
+            raise UnprovenError(f"table {table}", "has columns that differ only in case")
+        self.access.setdefault(table, set())
+        return readable
+
+    def _first_schema(self, name: str) -> str:
+        """The schema of an unqualified name: only the first one is known to be right."""
+        path = [schema for schema in self.session.search_path if schema != "pg_catalog"]
+        if not path or name.startswith("pg_"):
+            raise UnprovenError(f"table {name}", "no schema of the search_path is known to hold it")
+        return path[0]
+
+
+@dataclass(slots=True)
+class Relation:
+    """A FROM item: the name it has for PostgreSQL, and its columns."""
+
+    name: str
+    columns: list[tuple[str, Expr]]
+    schema: str | None = None  # of a table without an alias: `schema.table.column` names it
+
+
+@dataclass(slots=True)
+class Scope:
+    """The names that an expression may use: this query's, then those around it."""
+
+    relations: list[Relation] = field(default_factory=list)
+    visible: list[tuple[str, Expr]] = field(default_factory=list)  # what `*` and bare names mean
+    parent: Scope | None = None
+    grouping: Grouped | None = None
+    hits: int = 0  # columns found here, and not in a query around
+
+    def column(
+        self, statement: Statement, schema: str | None, table: str | None, name: str
+    ) -> Expr:
+        """The column of that name, from the nearest query that has one."""
+        found = self._here(schema, table, name)
+        if len(found) > 1:
+            raise UnprovenError(f"column {name}", "ambiguous")
+        if not found:
+            if self.parent is None:
+                raise UnprovenError(f"column {table + '.' if table else ''}{name}", "not found")
+            return self.parent.column(statement, schema, table, name)
+        self.hits += 1
+        used(statement, found[0])
+        return self.grouping.lift(found[0]) if self.grouping else found[0]
+
+    def _here(self, schema: str | None, table: str | None, name: str) -> list[Expr]:
+        columns = self.visible
+        if table is not None:
+            columns = [item for relation in self._named(schema, table) for item in relation.columns]
+        found = [expr for column, expr in columns if column == name]
+        if not found and any(column == UNSURE for column, _ in columns):
+            raise UnprovenError(f"column {name}", "a subquery has a column without a certain name")
+        return found
+
+    def _named(self, schema: str | None, table: str) -> list[Relation]:
+        return [
+            relation
+            for relation in self.relations
+            if relation.name == table and (schema is None or relation.schema == schema)
+        ]
+
+    def star(self, schema: str | None, table: str | None) -> list[tuple[str, Expr]]:
+        """The columns that `*` or `table.*` stands for, in PostgreSQL's order."""
+        if table is None:
+            return list(self.visible)
+        relations = self._named(schema, table)
+        if len(relations) != 1:
+            raise UnprovenError(f"{table}.*", "not one relation")
+        return list(relations[0].columns)
+
+
+def used(statement: Statement, expr: Expr) -> None:
+    """Note that the statement reads this column of a table."""
+    if expr.origin is not None:
+        table, column = expr.origin
+        statement.access.setdefault(table, set()).add(column)
+
+
+def table_columns(schema: TableSchema, alias: str) -> list[tuple[str, Expr]]:
+    """The columns of a base table under a local alias."""
+    columns = []
+    for column in schema.columns:
+        decimal = column.type.decimal
+        known = column.type.name in DUCKDB or decimal is not None
+        columns.append(
+            (
+                column.name,
+                Expr(
+                    f"{alias}.{quote(column.name)}",
+                    column.type.name,
+                    typmod=column.type.typmod,
+                    digits=decimal[0] if decimal else 0,
+                    scale=decimal[1] if decimal else 0,
+                    opaque=not column.computable or not known,
+                    category=column.type.category,
+                    oid=column.type.oid,
+                    binary=column.binary_order,
+                    deterministic=column.deterministic,
+                    origin=(schema.table, column.name),
+                ),
+            )
+        )
+    return columns

@@ -1,0 +1,164 @@
+"""The HTTP port: health, metrics, and the API that the command line and the schedulers use.
+
+It never touches the store or a source itself: everything goes through the injected `Control`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from htapkit.errors import ConfigError, HtapkitError, LimitReached
+
+_log = structlog.get_logger("htapkit.serve")
+_START_SECONDS = 15.0
+TABLE_VERBS = ("pause", "resume", "resync")
+
+
+class Control(Protocol):
+    """What the API may ask of the server. Called from worker threads."""
+
+    def status(self) -> Mapping[str, Any]:
+        """Sources and tables, as JSON."""
+        ...
+
+    def ready(self) -> bool:
+        """Every table is copied and followed."""
+        ...
+
+    def metrics(self) -> bytes:
+        """Prometheus' text."""
+        ...
+
+    def table_action(self, verb: str, table: str) -> Mapping[str, Any]:
+        """pause, resume or resync `source.schema.table`. ConfigError for an unknown one."""
+        ...
+
+    def detach(self, source: str) -> Mapping[str, Any]:
+        """Remove slot and publication, forget the copy."""
+        ...
+
+    def verify(self, tables: list[str]) -> Mapping[str, Any]:
+        """Compare source and copy at one position."""
+        ...
+
+
+class HttpServer:
+    """Runs the API in a thread of its own."""
+
+    def __init__(self, control: Control, host: str, port: int, token: str | None) -> None:
+        """`token` None: no authentication (the configuration allows that on loopback only)."""
+        self._control = control
+        self._token = token
+        configuration = uvicorn.Config(
+            self._application(),
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+        )
+        self._server = uvicorn.Server(configuration)
+        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port that is really used."""
+        return int(self._server.servers[0].sockets[0].getsockname()[1])
+
+    def start(self) -> None:
+        """Listen; raises ConfigError when the address cannot be had."""
+        self._thread.start()
+        pause = threading.Event()
+        waited = 0.0
+        while not self._server.started:
+            if not self._thread.is_alive() or waited > _START_SECONDS:
+                where = f"{self._server.config.host}:{self._server.config.port}"
+                raise ConfigError(
+                    f"servers.http.listen: cannot listen on {where} (in use?); choose another port"
+                )
+            pause.wait(0.01)
+            waited += 0.01
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._server.should_exit = True
+        self._thread.join(5)
+
+    def _application(self) -> Starlette:
+        table_routes = [
+            Route(f"/api/v1/tables/{{table}}/{verb}", self._table_action(verb), methods=["POST"])
+            for verb in TABLE_VERBS
+        ]
+        return Starlette(
+            routes=[
+                Route("/livez", lambda _: PlainTextResponse("ok\n")),
+                Route("/readyz", self._ready),
+                Route("/metrics", self._metrics),
+                Route("/api/v1/status", self._status),
+                Route("/api/v1/sources/{source}/detach", self._detach, methods=["POST"]),
+                Route("/api/v1/verify", self._verify, methods=["POST"]),
+                *table_routes,
+            ],
+            exception_handlers={HtapkitError: _explain},  # type: ignore[dict-item]
+        )
+
+    def _authorise(self, request: Request) -> None:
+        if self._token is None:
+            return
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), self._token.encode()):
+            raise HTTPException(
+                401, "a token is needed: Authorization: Bearer <servers.http.token>"
+            )
+
+    async def _ready(self, _: Request) -> Response:
+        ready = await run_in_threadpool(self._control.ready)
+        text = "ready\n" if ready else "not ready: see /api/v1/status\n"
+        return PlainTextResponse(text, status_code=200 if ready else 503)
+
+    async def _metrics(self, _: Request) -> Response:
+        text = await run_in_threadpool(self._control.metrics)
+        return Response(text, media_type="text/plain; version=0.0.4")
+
+    async def _status(self, request: Request) -> Response:
+        self._authorise(request)
+        return JSONResponse(await run_in_threadpool(self._control.status))
+
+    async def _detach(self, request: Request) -> Response:
+        self._authorise(request)
+        name = request.path_params["source"]
+        return JSONResponse(await run_in_threadpool(self._control.detach, name))
+
+    async def _verify(self, request: Request) -> Response:
+        self._authorise(request)
+        body = await request.body()
+        tables = (await request.json()).get("tables", []) if body else []
+        return JSONResponse(await run_in_threadpool(self._control.verify, list(tables)))
+
+    def _table_action(self, verb: str) -> Callable[[Request], Awaitable[Response]]:
+        async def act(request: Request) -> Response:
+            self._authorise(request)
+            table = request.path_params["table"]
+            return JSONResponse(await run_in_threadpool(self._control.table_action, verb, table))
+
+        return act
+
+
+def _explain(_: Request, error: HtapkitError) -> Response:
+    """An error as JSON: what, which, what to do, and the SQLSTATE."""
+    status = 404 if isinstance(error, ConfigError) else 409
+    status = 503 if error.retry or isinstance(error, LimitReached) else status
+    _log.info("request refused", error=type(error).__name__, why=str(error))
+    return JSONResponse({"error": str(error), "sqlstate": error.sqlstate}, status_code=status)

@@ -1,0 +1,25 @@
+"""The PostgreSQL wire.
+
+Local answers where the planner says so, all else byte for byte from the source.
+"""
+
+from __future__ import annotations
+
+from htapkit.serve.pgwire.database import Database, Planner, Read, Reader
+from htapkit.serve.pgwire.server import PgwireOptions, PgwireServer
+from htapkit.serve.pgwire.settings import Fresh, Freshness, FreshnessWanted
+from htapkit.serve.pgwire.tls import Tls, load_tls
+
+__all__ = [
+    "Database",
+    "Fresh",
+    "Freshness",
+    "FreshnessWanted",
+    "PgwireOptions",
+    "PgwireServer",
+    "Planner",
+    "Read",
+    "Reader",
+    "Tls",
+    "load_tls",
+]

@@ -1,0 +1,389 @@
+"""Local answers: may this session have one now, and the rows of it.
+
+Looks into the source only by hidden messages. It never writes to the client: `session` does, once
+the first rows are there, because until then the statement may still go to the source.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+from htapkit.errors import CatalogChanged, HtapkitError, NotRoutable, Stale
+from htapkit.plan.plan import Effect, LocalQuery, Plan, Relay
+from htapkit.serve.pgwire import finish, messages, own
+from htapkit.serve.pgwire.database import Database, Described, Read
+from htapkit.serve.pgwire.messages import Bound
+from htapkit.serve.pgwire.parameters import OddParameter, decode
+from htapkit.serve.pgwire.portal import (
+    Answer,
+    AtSource,
+    Cancelled,
+    Chunk,
+    LocalRows,
+    Running,
+    Statement,
+    all_rows,
+    check_encodable,
+)
+from htapkit.serve.pgwire.protocol import Phase
+from htapkit.serve.pgwire.questions import NAME, HiddenFailed, Questions, checked_list
+from htapkit.serve.pgwire.relay import ClientGone, Link
+from htapkit.serve.pgwire.rows import WireColumn, in_zone
+from htapkit.serve.pgwire.settings import Fresh, FreshnessWanted
+from htapkit.serve.pgwire.state import Last, SessionState
+from htapkit.serve.pgwire.worker import Job, Worker
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_PLANS_MAX = 512
+_REPLANS_MAX = 8
+_UNPLANNED = Relay(Effect.OTHER, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One local answer to be opened."""
+
+    statement: Statement
+    query: LocalQuery
+    version: int  # of the catalog that it was planned on
+    described: Described
+    bound: Bound
+    in_block: bool
+    limit: int = 0
+
+    def columns(self) -> tuple[WireColumn, ...]:
+        """What the client gets, in the formats that it asked for. Raises AtSource."""
+        fields = self.described.fields
+        if fields is None:
+            raise AtSource("the source says that it gives no rows")
+        formats = self.bound.result_formats(len(fields))
+        return tuple(
+            WireColumn(field.oid, field.typmod, code == 1)
+            for field, code in zip(fields, formats, strict=True)
+        )
+
+
+class Answers:
+    """The local answers of one session."""
+
+    def __init__(self, name: str, database: Database, link: Link, state: SessionState) -> None:
+        """`name` is of the database."""
+        self._name = name
+        self._database = database
+        self._link = link
+        self._state = state
+        self._questions = Questions(database, link, state)
+        self.describe = self._questions.describe
+        self._plans: dict[tuple[bytes, bytes], tuple[object, int, Plan]] = {}
+        self._final: dict[tuple[bytes, bytes], tuple[object, int, Plan]] = {}
+        self._worker = Worker(f"read {name}")
+        self._running: Running | None = None
+        self._job: Job[object] | None = None
+
+    # -- plans ---------------------------------------------------------------------------------
+
+    def plan(self, text: bytes, types: bytes) -> Plan:
+        """The plan of a text under the settings as last known; `types` as Parse declared them."""
+        version = self._database.catalog_version()
+        key = (text, types)
+        found = self._plans.get(key)
+        if found is not None and found[0] is self._state.view and found[1] == version:
+            return found[2]
+        try:
+            words = text.decode()
+        except UnicodeDecodeError:
+            return _UNPLANNED
+        oids = messages.read_oids(types) if types else ()
+        plan = self._database.planner(words, self._state.view, oids)
+        if len(self._plans) >= _PLANS_MAX:
+            self._plans.clear()
+        self._plans[key] = (self._state.view, version, plan)
+        return plan
+
+    def settled(self, statement: Statement) -> bool:
+        """Whether the plan of a statement holds under the settings as last known.
+
+        Sets it if it does.
+        """
+        view, version = self._state.view, self._database.catalog_version()
+        seen = statement.seen
+        if seen is not None and seen[0] is view and seen[1] == version:
+            return True
+        found = self._final.get((statement.sql, statement.types))
+        if found is None or found[0] is not view or found[1] != version:
+            return False
+        statement.plan, statement.seen = found[2], (view, version)
+        return True
+
+    def plan_now(self, statement: Statement) -> Plan:
+        """The plan of a statement without parameters; sets it."""
+        # The version comes first: if the catalog changes meanwhile, the plan counts as old.
+        view, version = self._state.view, self._database.catalog_version()
+        statement.plan, statement.seen = self.plan(statement.sql, b""), (view, version)
+        return statement.plan
+
+    def replan(self, statement: Statement) -> Plan:
+        """The plan now, with the types that the source knows. May raise HiddenFailed."""
+        if self.settled(statement):
+            return statement.plan
+        # Before the plan is made: if it changes meanwhile, the plan counts as old.
+        version = self._database.catalog_version()
+        plan = self.plan(statement.sql, statement.types)
+        declared = messages.read_oids(statement.types) if statement.types else ()
+        open_types = b"$" in statement.sql and (not declared or 0 in declared)
+        reads = isinstance(plan, Relay) and plan.effect is Effect.READ
+        if open_types and (reads or isinstance(plan, LocalQuery)):
+            known = self.describe(statement.asked, statement.types).parameters
+            plan = self._database.planner(statement.sql.decode(), self._state.view, known)
+        statement.plan, statement.seen = plan, (self._state.view, version)
+        if len(self._final) >= _PLANS_MAX:
+            self._final.clear()
+        self._final[statement.sql, statement.types] = (self._state.view, version, plan)
+        return plan
+
+    def obstacle(self, *, in_block: bool) -> str:  # noqa: PLR0911 - one for each reason
+        """Why no statement may be answered locally now; "" = it may. Raises HiddenFailed."""
+        link, state = self._link, self._state
+        if not link.settled() and not link.drain():
+            return "the source waits for data"
+        conversation = link.conversation
+        if conversation.phase is Phase.SKIPPING or conversation.status == "E":
+            return "the transaction is in error"
+        if not state.pure:
+            return "the transaction has written or locked"
+        if state.redefined_at >= self._database.looked_at():
+            self._database.look()
+            return "the session has changed tables, and the copy has not looked at them yet"
+        if state.unknown or state.doubtful:
+            self._questions.refresh()
+        assert state.settings is not None
+        if state.settings.problem:
+            return state.settings.problem
+        if in_block and not state.settings.read_committed:
+            return "the transaction is not READ COMMITTED"
+        return ""
+
+    # -- running -------------------------------------------------------------------------------
+
+    def open(self, wanted: Wanted) -> tuple[Answer, Chunk]:
+        """The answer and its first rows. Raises AtSource, Cancelled, Stale, HiddenFailed."""
+        for _ in range(_REPLANS_MAX):
+            try:
+                return self._open(wanted)
+            except CatalogChanged:
+                # Any table may have: while many are copied, the catalog changes all the time.
+                wanted = self._again(wanted)
+        try:
+            return self._open(wanted)
+        except CatalogChanged as changed:
+            raise AtSource(f"the hot store: {changed}") from changed
+
+    def _again(self, wanted: Wanted) -> Wanted:
+        """Planned on the tables as they are now. The client keeps the columns that it knows."""
+        statement = wanted.statement
+        statement.seen = None
+        plan = self.replan(statement)
+        described = self.describe(statement.asked, statement.types)
+        if not isinstance(plan, LocalQuery) or described != wanted.described:
+            raise AtSource("the tables changed meanwhile")
+        assert statement.seen is not None
+        return replace(wanted, query=plan, version=statement.seen[1])
+
+    def _open(self, wanted: Wanted) -> tuple[Answer, Chunk]:
+        columns, values, state = wanted.columns(), _values(wanted), self._state
+        assert state.settings is not None
+        zone = state.settings.zone
+        zoned = wanted.query.finish is None and any(in_zone(column) for column in columns)
+        if zoned and not self._questions.zone_agrees(zone):
+            raise AtSource(f"the source has another edition of the time zone {zone}")
+        running = Running()
+        want = state.wanted()
+        call = partial(self._start, wanted, columns, values, running, want)
+        try:
+            job = self._worker.submit(call, lambda late: late[0].close())
+            read, opened, first = self._wait(running, job)
+            if wanted.query.finish is None:
+                answer: Answer = opened
+            else:
+                answer, first = self._finish(wanted, opened), None
+        except (AtSource, Cancelled, CatalogChanged, Stale, HiddenFailed, ClientGone):
+            raise
+        except HtapkitError as problem:
+            raise AtSource(f"the hot store: {problem}") from problem
+        except Exception as problem:
+            _log.exception("a local read failed: source=%s", self._name)
+            raise AtSource(f"the hot store: {type(problem).__name__}") from problem
+        self._remember(wanted.query, read, want)
+        return answer, first if first is not None else answer.take(wanted.limit)
+
+    def _start(
+        self,
+        wanted: Wanted,
+        columns: Sequence[WireColumn],
+        values: Sequence[object],
+        running: Running,
+        want: FreshnessWanted,
+    ) -> tuple[Read, LocalRows, Chunk | None]:
+        """On the worker's thread: all that may take its time before the first row."""
+        query, settings = wanted.query, self._state.settings
+        assert settings is not None
+        reason = self._database.origin.denied(settings.role, query.access)
+        if reason:
+            raise AtSource(reason)
+        self._wait_fresh(want, running, query.sources or (self._name,))
+        read = self._database.reader(query, values, wanted.version)
+        try:
+            running.start(read)
+            if query.finish is not None:
+                table = all_rows(read, query.finish.rows_max)
+                return read, LocalRows(read=read, batches=iter(table.to_batches())), None
+            check_encodable(read.schema, columns, settings.zone)
+            rows = LocalRows(
+                read=read, columns=columns, zone=settings.zone, batches=iter(read.batches())
+            )
+            return read, rows, rows.take(wanted.limit)
+        except BaseException:
+            read.close()
+            raise
+
+    def _wait_fresh(self, want: FreshnessWanted, running: Running, sources: Sequence[str]) -> None:
+        options = self._state.options
+        if want.fresh is Fresh.ANY or (
+            want.fresh is Fresh.SESSION and not want.head and not want.floors
+        ):
+            return
+        while True:
+            try:
+                for name in sources:
+                    # The session's own floors say nothing of another source.
+                    own_want = want if name == self._name else replace(want, head=False, floors=())
+                    deadline = time.monotonic() + options.wait_seconds
+                    self._database.freshness.wait(name, own_want, deadline)
+            except Stale as stale:
+                if options.on_stale == "source" and options.route == "auto":
+                    raise AtSource(str(stale)) from stale
+                if options.on_stale != "wait" or running.cancelled:
+                    raise
+            else:
+                return
+
+    def _finish(self, wanted: Wanted, local: LocalRows) -> Answer:
+        """Let the source compute what is left, on the small local result."""
+        assert wanted.query.finish is not None
+        assert wanted.described.fields is not None
+        try:
+            batches = list(local.batches)
+            assert local.read is not None
+            literals = finish.parameters(batches, local.read.schema, wanted.query.columns)
+        finally:
+            local.close()
+        sent = finish.messages_for(NAME, wanted.query.finish.sql, literals, wanted.bound.results)
+        alone = self._link.conversation.phase is Phase.READY and not wanted.in_block
+        replies = self._link.exchange(sent)
+        try:
+            return finish.rows(checked_list(replies), wanted.described.fields)
+        except HiddenFailed as failed:
+            if alone:
+                raise AtSource(f"finishing at the source: {failed}") from failed
+            raise
+
+    def _remember(self, query: LocalQuery, read: Read, want: FreshnessWanted) -> None:
+        state = self._state
+        position = read.positions.get(self._name)
+        if position is not None and want.fresh is not Fresh.ANY:
+            state.floors = (position,)
+        if want.head:
+            state.relayed = False
+        lag = self._database.lag_seconds()
+        shown = "" if lag is None else f"{lag * 1000:.0f} ms"
+        state.last = Last(query.route.value, position or "", shown)
+
+    def more(self, answer: Answer, limit: int) -> Chunk:
+        """The next rows of an answer that is open."""
+        if not isinstance(answer, LocalRows):
+            return answer.take(limit)
+        return self.wait(self.ahead(answer, limit))
+
+    def ahead(self, answer: LocalRows, limit: int) -> Job[Chunk]:
+        """Begin to make the next rows while those before are being sent."""
+        return self._worker.submit(partial(answer.take, limit))
+
+    def wait(self, job: Job[Chunk], read: Read | None = None) -> Chunk:
+        """The rows of `ahead`."""
+        running = Running()
+        if read is not None:
+            running.start(read)
+        return self._wait(running, job)
+
+    def _wait(self, running: Running, job: Job[T]) -> T:
+        """Wait for a job while a cancel, a timeout or the client's going away may stop it."""
+        settings = self._state.settings
+        limit = settings.statement_seconds_max if settings else 0.0
+        deadline = time.monotonic() + limit if limit else None
+        self._job, self._running = job, running  # type: ignore[assignment]  # a job of any result
+        try:
+            while not job.wait(_slice(deadline)):
+                if deadline is not None and time.monotonic() >= deadline:
+                    self._give_up(job, running, "canceling statement due to statement timeout")
+                elif self._link.client_closed():
+                    self._give_up(job, running, "the client went away")
+                    raise ClientGone
+            return job.result()
+        finally:
+            self._job = self._running = None
+
+    def _give_up(self, job: Job[T], running: Running, why: str) -> None:
+        job.fail(Cancelled(why))
+        running.cancel()
+        # What still runs there ends by itself; the next answer must not wait for it.
+        self._worker.stop()
+        self._worker = Worker(f"read {self._name}")
+
+    def cancel(self) -> bool:
+        """Stop what runs locally; False where nothing does. Any thread."""
+        job, running = self._job, self._running
+        if job is None or running is None:
+            return False
+        self._give_up(job, running, "canceling statement due to user request")
+        return True
+
+    def close(self) -> None:
+        """The session ends."""
+        self._worker.stop()
+
+    def forced(self, reason: str, plan: object) -> NotRoutable | None:
+        """The error for a statement that may not go to the source, or cannot."""
+        if own.elsewhere(plan, self._state.view.source):
+            return NotRoutable(f"it reads tables of another source, and here: {reason}")
+        route = self._state.options.route
+        if route in {"auto", "source"}:
+            return None
+        return NotRoutable(f"htapkit.route = '{route}' cannot run this statement: {reason}")
+
+
+def _slice(deadline: float | None) -> float:
+    if deadline is None:
+        return 1.0
+    return min(1.0, max(0.001, deadline - time.monotonic()))
+
+
+def _values(wanted: Wanted) -> list[object]:
+    """The local SQL's parameters from the client's."""
+    bound, known = wanted.bound, wanted.described.parameters
+    values: list[object] = []
+    for parameter in wanted.query.parameters:
+        index = parameter.number - 1
+        if index >= len(bound.values) or index >= len(known):
+            raise AtSource(f"there is no parameter ${parameter.number}")
+        try:
+            value = decode(bound.values[index], known[index], bound.parameter_format(index))
+        except OddParameter as odd:
+            raise AtSource(str(odd)) from odd
+        values.append(value)
+    return values

@@ -1,0 +1,120 @@
+"""Statements that PostgreSQL never sees: SET and SHOW htapkit.…, EXPLAIN (ROUTE).
+
+In the extended protocol the source is given a statement of the same shape in their place, so that
+names, Describe and portals stay its own; only Execute is answered here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from htapkit.errors import HtapkitError
+from htapkit.plan.plan import (
+    Considered,
+    ExplainRoute,
+    LocalQuery,
+    Refuse,
+    Relay,
+    SetOption,
+    ShowOption,
+)
+from htapkit.serve.pgwire import messages
+from htapkit.serve.pgwire.messages import Field
+from htapkit.serve.pgwire.portal import Rows
+from htapkit.serve.pgwire.rows_codecs import FIRST_USER_OID
+from htapkit.serve.pgwire.state import SessionState
+
+Own = SetOption | ShowOption | ExplainRoute
+_EXPLAIN = ("route", "chosen", "cost", "lag", "reason", "sql")
+_TEXT = 25
+
+
+class UnknownOption(HtapkitError):
+    """SHOW of a name that is not ours."""
+
+    sqlstate = "42704"
+
+
+class Refused(HtapkitError):
+    """A plan that refuses, as an error."""
+
+    def __init__(self, refuse: Refuse) -> None:
+        """With the planner's words and code."""
+        super().__init__(refuse.message)
+        self.sqlstate = refuse.sqlstate  # type: ignore[misc]  # this one's differs by instance
+
+
+def _columns(plan: Own) -> Sequence[str]:
+    if isinstance(plan, ShowOption):
+        return (f"htapkit.{plan.name}",)
+    return _EXPLAIN if isinstance(plan, ExplainRoute) else ()
+
+
+def elsewhere(plan: object, source: str) -> bool:
+    """Whether a plan reads tables that the session's own source does not have."""
+    return isinstance(plan, LocalQuery) and any(name != source for name in plan.sources)
+
+
+def shape(plan: Own | LocalQuery) -> str:
+    """A statement for the source that has the same columns, and is never executed."""
+    if isinstance(plan, LocalQuery):
+        # If it were executed all the same, it would fail, and never give a row.
+        columns = ", ".join(
+            f"NULL::pg_catalog.{_quoted(c.type.name if c.type.oid < FIRST_USER_OID else 'text')}"
+            f" AS {_quoted(c.name)}"
+            for c in plan.columns
+        )
+        return f"SELECT {columns} WHERE 1 / (pg_catalog.random() * 0)::int4 = 1"
+    names = _columns(plan)
+    if not names:
+        return "set htapkit.placeholder to ''"
+    return "select " + ", ".join(f"''::pg_catalog.text as {_quoted(name)}" for name in names)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def fields(plan: Own) -> tuple[Field, ...]:
+    """The columns for RowDescription; () means that it gives no rows."""
+    return messages.made_up_fields(dict.fromkeys(_columns(plan), _TEXT))
+
+
+def run(plan: Own, state: SessionState, lag: Callable[[], float | None], *, in_block: bool) -> Rows:
+    """Do it. Raises WrongSetting, UnknownOption."""
+    if isinstance(plan, SetOption):
+        state.set_option(plan.name, plan.value, in_block=in_block, local=plan.transaction)
+        return Rows(tag="RESET" if plan.value is None else "SET")
+    if isinstance(plan, ShowOption):
+        value = state.show(plan.name)
+        if value is None:
+            raise UnknownOption(f'unrecognized configuration parameter "htapkit.{plan.name}"')
+        return Rows(tag="SHOW", rows=[messages.data_row([value])])
+    return Rows(tag="EXPLAIN", rows=_explain(plan.plan, lag()))
+
+
+def _explain(plan: LocalQuery | Relay | Refuse, lag_seconds: float | None) -> list[bytes]:
+    lag = None if lag_seconds is None else f"{lag_seconds * 1000:.0f} ms"
+    considered = plan.considered
+    if not considered and isinstance(plan, Relay):
+        return [messages.data_row(["source", "true", None, None, f"effect: {plan.effect}", None])]
+    rows = []
+    for each in considered:
+        local = each.route.value != "source"
+        rows.append(messages.data_row(_explained(each, lag if local else None, _text(plan, each))))
+    if isinstance(plan, Refuse):
+        rows.append(messages.data_row([None, "false", None, None, plan.message, None]))
+    return rows
+
+
+def _explained(each: Considered, lag: str | None, text: str | None) -> list[str | None]:
+    cost = None if each.cost is None else f"{each.cost:.0f}"
+    return [each.route.value, str(each.chosen).lower(), cost, lag, each.reason, text]
+
+
+def _text(plan: LocalQuery | Relay | Refuse, each: Considered) -> str | None:
+    if not each.chosen or not isinstance(plan, LocalQuery):
+        return None
+    if plan.finish is None:
+        return plan.sql
+    return f"{plan.sql}\n-- finished at the source by:\n{plan.finish.sql}"

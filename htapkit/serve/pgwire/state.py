@@ -1,0 +1,130 @@
+"""What a session remembers between statements.
+
+Settings, options, and what its transaction has done.
+
+It only keeps score; messages are `session`'s and `answer`'s.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+from htapkit.model import Position
+from htapkit.plan.plan import Effect, SessionView
+from htapkit.serve.pgwire.settings import Fresh, FreshnessWanted, Options, SourceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """What SHOW htapkit.last_… tells of the last statement."""
+
+    route: str = ""
+    position: str = ""
+    lag: str = ""
+    reason: str = ""
+
+
+class SessionState:
+    """The score of one session."""
+
+    def __init__(self, source: str, options: Options) -> None:
+        """Nothing is known of the source's settings yet."""
+        self.source = source
+        self.options = options
+        self.settings: SourceSettings | None = None
+        self.view = SessionView(source, route=options.route)
+        self.unknown = True  # settings must be read before anything can be said
+        self.doubtful = False  # settings must be read before a local answer
+        self.pure = True  # the open transaction has only read
+        self.relayed = False  # since the last local answer: freshness must look at the head
+        self.floors: tuple[Position, ...] = ()
+        self.redefined_at = -math.inf  # when a transaction that may have changed tables ended
+        self.redefining = False  # the open transaction may have changed tables
+        self.last = Last()
+        self._before: Options | None = None  # options when the transaction first changed one
+        self._local: set[str] = set()  # options set by SET LOCAL
+        self._settings_moved = False  # the transaction's end may take settings back
+
+    def learn(self, settings: SourceSettings) -> None:
+        """Settings as the source has them now."""
+        self.settings = settings
+        self.unknown = self.doubtful = False
+        self._look()
+
+    def _look(self) -> None:
+        route = self.options.route
+        if self.settings is None:
+            self.view = SessionView(self.source, route=route)
+            return
+        view = self.settings.view(self.source, route)
+        if view != self.view:
+            self.view = view
+
+    def done(self, effect: Effect) -> None:
+        """A relayed statement has run."""
+        if effect is Effect.READ:
+            self.relayed = True
+        elif effect is Effect.SETTINGS:
+            self.unknown = self._settings_moved = True
+        elif effect is Effect.OTHER:
+            self.pure = False
+            self.relayed = self.doubtful = self._settings_moved = True
+
+    def ready(self, status: str, *, rolled_back: bool) -> None:
+        """ReadyForQuery."""
+        if status != "I":
+            return
+        self.pure = True
+        if self.redefining:
+            self.redefining, self.redefined_at = False, time.monotonic()
+        if self._settings_moved:
+            self.doubtful = True
+            self.unknown = self.unknown or self.settings is None or not self.settings.read_committed
+            self._settings_moved = False
+        if self._before is not None:
+            self._end_of_options(rolled_back=rolled_back)
+
+    def _end_of_options(self, *, rolled_back: bool) -> None:
+        before = self._before
+        assert before is not None
+        if rolled_back:
+            self.options = before
+        else:
+            for name in self._local:
+                self.options = self.options.set(name, getattr(before, name))
+        self._before = None
+        self._local.clear()
+        self._look()
+
+    def set_option(self, name: str, value: str | None, *, in_block: bool, local: bool) -> None:
+        """SET htapkit.<name>. Raises WrongSetting."""
+        changed = self.options.set(name, value)
+        if in_block and self._before is None:
+            self._before = self.options
+        if local and not in_block:
+            return  # as PostgreSQL: SET LOCAL outside a transaction has no effect
+        self.options = changed
+        if local:
+            self._local.add(name)
+        else:
+            self._local.discard(name)
+        if name == "position":
+            self.floors = (Position(changed.position),) if changed.position else ()
+        self._look()
+
+    def wanted(self) -> FreshnessWanted:
+        """How fresh the next local answer must be."""
+        fresh = self.options.fresh
+        head = fresh is Fresh.STRONG or (fresh is Fresh.SESSION and self.relayed)
+        floors = () if fresh is Fresh.ANY else self.floors
+        return FreshnessWanted(fresh, head, floors, self.options.bound)
+
+    def show(self, name: str) -> str | None:
+        """The value of SHOW htapkit.<name>; None where there is no such name."""
+        if name == "position":
+            return self.floors[-1] if self.floors else ""
+        if name.startswith("last_"):
+            return getattr(self.last, name.removeprefix("last_"), None)
+        return getattr(self.options, name, None) if name in Options.__dataclass_fields__ else None

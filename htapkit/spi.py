@@ -1,0 +1,342 @@
+"""The only door for connectors: what a source must do, and how one is found.
+
+A connector is a package that registers a factory under the entry point group `htapkit.sources`;
+`load_source` calls it with the source's name and options. It may import this module, `model`,
+`errors`, `sqlfiles` and `scram`, and nothing else of the core. Each promise stands once, here, on
+the Protocol that it binds; `htapkit.testing` has the suite that every connector must pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from htapkit.errors import ConfigError
+from htapkit.model import (
+    Access,
+    Broken,
+    ChangeBatch,
+    Finding,
+    Position,
+    SchemaChange,
+    Split,
+    TableId,
+    TableSchema,
+)
+
+SOURCES = "htapkit.sources"
+COMMANDS = "htapkit.commands"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What the configuration says of one source. The connector checks `settings` (its own keys)."""
+
+    name: str
+    settings: Mapping[str, object]  # dsn, tables and the connector's own keys
+    connections_max: int
+    slot_lag_bytes_max: int
+    batch_rows_max: int
+    batch_bytes_max: int
+    queue_batches_max: int
+    snapshot_rows_per_second_max: int | None  # None: not throttled
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """A table that the configuration asks for, as it is at the source now."""
+
+    schema: TableSchema
+    fingerprint: str  # changes whenever rows may have changed without events (a rewrite, a default)
+    rows_estimate: int = 0
+    problem: str = ""  # why it cannot be followed now, and the SQL that mends it; "" = it can
+
+
+class PositionOrder(Protocol):
+    """Compares positions of one source."""
+
+    def covers(self, have: Position, want: Position) -> bool:
+        """Whether all commits at or before `want` are at or before `have`."""
+        ...
+
+
+class Head(Protocol):
+    """Where the source's own stream of commits ends now. Thread-safe."""
+
+    def head(self) -> Position:
+        """A position that covers every commit acknowledged before this call.
+
+        The stream may stop short of it while nothing commits (see `mark`). Raises
+        SourceUnavailable.
+        """
+        ...
+
+    def mark(self, token: str) -> None:
+        """Write `token` into the stream behind every commit acknowledged before this call.
+
+        It comes back in ChangeBatch.marks. Costs the source a few bytes of log.
+        """
+        ...
+
+
+class ChangeStream(Protocol):
+    """The changes of one source from a position on.
+
+    One thread calls `next`; the rest is thread-safe.
+
+    Order: batches come in commit order, whole transactions only (ChangeBatch.complete). Duplicates:
+    none within a stream; a new stream starts right after the position it was given. Back-pressure:
+    the stream reads ahead by `queue_batches_max` batches at most, and keeps the connection alive
+    while it waits.
+    """
+
+    def next(self, timeout_seconds: float) -> ChangeBatch | None:
+        """The next batch, or None when none came in time.
+
+        A batch without changes only moves the position. Raises SourceUnavailable (open a new
+        stream), PositionLost, SourceRefused, UnfaithfulValue (keep that column as text).
+        """
+        ...
+
+    def confirm(self, position: Position) -> None:
+        """Tell the source that it may forget all up to `position`, which is durable here."""
+        ...
+
+    def nudge(self) -> None:
+        """Ask the source for its newest position at once; it arrives as a batch."""
+        ...
+
+    def expect(self, tables: Sequence[TableSchema]) -> None:
+        """Decode rows of these tables in these schemas from now on; leave out all other tables.
+
+        Called by the thread that calls `next`, between two batches.
+        """
+        ...
+
+    def lag_bytes(self) -> int:
+        """Bytes of log between what was received and the source's newest known position."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection. Safe to call twice and from any thread."""
+        ...
+
+
+class Snapshot(Protocol):
+    """The rows of some tables at one position, all under one snapshot of the source."""
+
+    @property
+    def position(self) -> Position:
+        """Commits covered by this position are in the rows, later ones are not."""
+        ...
+
+    @property
+    def tables(self) -> Mapping[TableId, Discovered]:
+        """The tables as they are inside the snapshot: the schemas that `read` gives."""
+        ...
+
+    def splits(self, table: TableId) -> Sequence[Split]:
+        """The parts of a table. Together they are each row once."""
+        ...
+
+    def read(self, split: Split) -> Iterator[pa.RecordBatch]:
+        """The rows of one part, in the table's Arrow schema. Several threads may read at once.
+
+        Raises UnfaithfulValue, SourceUnavailable, CatalogChanged (the table changed under the
+        snapshot: take another), TableSetAside (it cannot be copied).
+        """
+        ...
+
+    def close(self) -> None:
+        """End the snapshot at the source. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A database that is mirrored.
+
+    Nothing is changed there but what attaching needs (slot, publication).
+    """
+
+    @property
+    def positions(self) -> PositionOrder:
+        """Compares this source's positions."""
+        ...
+
+    @property
+    def head(self) -> Head:
+        """Where its stream ends now."""
+        ...
+
+    @property
+    def origin(self) -> Origin | None:
+        """The source as a PostgreSQL server; None: there is none to relay to."""
+        ...
+
+    def identity(self) -> str:
+        """Which server and database this is: the same after a restart and after a failover."""
+        ...
+
+    def check(self) -> Sequence[Finding]:
+        """The preflight: everything that is missing, and how to mend it. Changes nothing."""
+        ...
+
+    def discover(self) -> Sequence[Discovered]:
+        """The tables that the configuration's patterns match now."""
+        ...
+
+    def compare(
+        self, schema: TableSchema, fingerprint: str, now: Discovered
+    ) -> SchemaChange | Broken | None:
+        """What became of a table since it was copied as (`schema`, `fingerprint`).
+
+        Pure; None = nothing.
+
+        A faithful SchemaChange may be applied at any moment, before or after the stream shows it.
+        """
+        ...
+
+    def follow(self, start: Position | None, tables: Sequence[TableSchema]) -> ChangeStream:
+        """Attach (create what is missing: slot, publication, added tables) and stream from `start`.
+
+        `start` None: from now on. Raises PositionLost, SourceRefused (another server behind the
+        address, or something that `check` names), SourceUnavailable.
+        """
+        ...
+
+    def snapshot(
+        self, tables: Sequence[TableId], as_text: Mapping[TableId, frozenset[str]]
+    ) -> Snapshot:
+        """Open a snapshot of these tables. A stream that began before sees every later commit.
+
+        `as_text`: columns that are kept as text (Storage.TEXT in the schemas that come out).
+        """
+        ...
+
+    def detach(self) -> None:
+        """Remove what attaching created. Safe to call when it is already gone."""
+        ...
+
+    def close(self) -> None:
+        """Let go of every connection that is kept between calls. Safe to call twice."""
+        ...
+
+
+class Credential(Protocol):
+    """How a client proved who it is, in the form that lets us log in to the source as that user."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScramKeys(Credential):
+    """Keys learnt from a client's SCRAM proof.
+
+    As good as the password: memory only, never logged.
+    """
+
+    client_key: bytes
+    server_key: bytes
+
+    def __repr__(self) -> str:
+        """Without the keys."""
+        return "ScramKeys(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class Password(Credential):
+    """A password given in clear over TLS. Memory only, never logged."""
+
+    password: str
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return "Password(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRole(Credential):
+    """`auth: trust`: everybody is the role of the source's DSN."""
+
+
+class Wire(Protocol):
+    """A connected byte stream: a socket, or TLS over one."""
+
+    def fileno(self) -> int:
+        """For poll."""
+        ...
+
+    def recv(self, size: int) -> bytes:
+        """Up to `size` bytes; b"" at the end."""
+        ...
+
+    def sendall(self, data: bytes | bytearray | memoryview) -> None:
+        """Send everything."""
+        ...
+
+    def pending(self) -> int:
+        """Decrypted bytes that poll cannot see (0 without TLS)."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OriginSession:
+    """A logged-in connection that speaks the PostgreSQL wire, for one client session."""
+
+    wire: Wire
+    startup: bytes  # all messages after AuthenticationOk up to and with the first ReadyForQuery
+    cancel: Callable[[], None]  # sends a CancelRequest for this session; any thread
+
+
+class Origin(Protocol):
+    """The source as a PostgreSQL server.
+
+    For relayed statements, names and types, users and rights.
+    """
+
+    def open(
+        self, user: str, parameters: Mapping[str, str], credential: Credential
+    ) -> OriginSession:
+        """Log in as `user` with the client's start-up parameters (`database` is the source's own).
+
+        Raises SourceRefused with `.diagnostic` (the server's own ErrorResponse), SourceUnavailable,
+        LimitReached (`limits.source_connections`).
+        """
+        ...
+
+    def verifier(self, user: str) -> str | None:
+        """The role's SCRAM-SHA-256 verifier.
+
+        None where there is none (unknown role, md5, not readable).
+
+        Raises SourceRefused when we may not read verifiers at all (managed databases).
+        """
+        ...
+
+    def denied(self, role: str, access: Sequence[Access]) -> str:
+        """Why `role` may not get these columns from a copy.
+
+        A missing privilege, row-level security.
+
+        "" = it may. The statement then goes to the source, whose word counts. Cached for seconds.
+        """
+        ...
+
+
+def load_source(connector: str, options: SourceOptions) -> Source:
+    """The source made by the connector of that name; ConfigError lists those that are installed."""
+    found = {entry.name: entry for entry in entry_points(group=SOURCES)}
+    if connector not in found:
+        known = ", ".join(sorted(found)) or "none"
+        raise ConfigError(
+            f"sources.{options.name}.connector: '{connector}' is not installed; installed: {known}"
+        )
+    factory: Callable[[SourceOptions], Source] = found[connector].load()
+    return factory(options)

@@ -1,0 +1,348 @@
+"""The suite that every Source must pass.
+
+A connector's author inherits `SourceContract` and gives a harness.
+
+The harness owns a database with two tables, `first` and `second`, each (id int4 key, v text), and
+can change them. The model is a dict; what the contract says stands on the Protocols in
+`htapkit.spi`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import pytest
+
+from htapkit.errors import PositionLost
+from htapkit.model import (
+    ChangeBatch,
+    Op,
+    Position,
+    RowChanges,
+    TableId,
+    TableSchema,
+    Truncate,
+)
+from htapkit.spi import ChangeStream, Discovered, Source
+
+SECONDS = 30.0
+Rows = dict[int, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One change: `value` None with `delete` false is a NULL; `new_id` moves the row."""
+
+    table: str  # "first" or "second"
+    id: int
+    value: str | None = None
+    delete: bool = False
+    new_id: int | None = None
+
+
+class Harness(Protocol):
+    """A database that the suite may change."""
+
+    @property
+    def source(self) -> Source:
+        """Over that database."""
+        ...
+
+    def table(self, name: str) -> TableId:
+        """The TableId of `first` or `second`."""
+        ...
+
+    def transaction(self, writes: Sequence[Write]) -> None:
+        """Insert, update (an id that is there) or delete, all in one commit."""
+        ...
+
+    def truncate(self, table: str) -> None:
+        """Empty a table in a commit of its own."""
+        ...
+
+    def rows(self, table: str) -> Rows:
+        """What is there now."""
+        ...
+
+    def lose_position(self) -> None:
+        """Make the source forget what was not confirmed."""
+        ...
+
+
+class Follower:
+    """The dumbest correct reader of a stream: applies batches to dicts, one change at a time."""
+
+    def __init__(self, schemas: Sequence[TableSchema]) -> None:
+        """Empty tables."""
+        self.rows: dict[TableId, Rows] = {schema.table: {} for schema in schemas}
+        self.position: Position | None = None
+        self.marks: set[str] = set()
+        self.totals: list[dict[TableId, int]] = []
+
+    def apply(self, batch: ChangeBatch, covered: Callable[[Position], bool]) -> None:
+        """Apply what is not `covered` by the copy."""
+        for change in batch.changes:
+            if isinstance(change, Truncate):
+                if not covered(batch.commits[change.commit]):
+                    for table in change.tables:
+                        self.rows.get(table, {}).clear()
+            elif isinstance(change, RowChanges):
+                self._rows(batch, change, covered)
+        if batch.complete:
+            self.position = batch.end
+            self.totals.append({table: len(rows) for table, rows in self.rows.items()})
+        self.marks |= set(batch.marks)
+
+    def _rows(
+        self, batch: ChangeBatch, change: RowChanges, covered: Callable[[Position], bool]
+    ) -> None:
+        rows = self.rows[change.table]
+        before = change.before.to_pylist() if change.before is not None else None
+        moved = change.moved.to_pylist() if change.moved is not None else None
+        commits = change.commit.to_pylist()
+        for i, (op, row) in enumerate(
+            zip(change.ops.to_pylist(), change.rows.to_pylist(), strict=True)
+        ):
+            if covered(batch.commits[commits[i]]):
+                continue
+            if before is not None and moved is not None and moved[i]:
+                del rows[before[i]["id"]]
+            if op == Op.DELETE:
+                del rows[row["id"]]
+                continue
+            unresent = "v" in change.unchanged and change.unchanged["v"][i].as_py()
+            rows[row["id"]] = rows[row["id"]] if unresent else row["v"]
+
+
+def _nothing(_: Position) -> bool:
+    return False
+
+
+class SourceContract:
+    """Inherit, and give a fixture `harness`."""
+
+    @pytest.fixture
+    def harness(self) -> Harness:
+        """The connector's own."""
+        raise NotImplementedError
+
+    # -- what the tests are made of
+
+    def _schemas(self, harness: Harness) -> list[TableSchema]:
+        return [d.schema for d in self._found(harness).values()]
+
+    def _found(self, harness: Harness) -> Mapping[str, Discovered]:
+        found = {d.schema.table: d for d in harness.source.discover()}
+        return {name: found[harness.table(name)] for name in ("first", "second")}
+
+    @contextmanager
+    def _stream(
+        self, harness: Harness, start: Position | None, tables: Sequence[TableSchema] | None = None
+    ) -> Iterator[ChangeStream]:
+        chosen = self._schemas(harness) if tables is None else tables
+        stream = harness.source.follow(start, chosen)
+        try:
+            yield stream
+        finally:
+            stream.close()
+
+    def _until(
+        self,
+        harness: Harness,
+        stream: ChangeStream,
+        follower: Follower,
+        covered: Callable[[Position], bool] = _nothing,
+    ) -> None:
+        """Apply batches until all that is committed now is applied."""
+        token = f"until-{time.monotonic_ns()}"
+        harness.source.head.mark(token)
+        deadline = time.monotonic() + SECONDS
+        while token not in follower.marks:
+            assert time.monotonic() < deadline, "the mark did not come back"
+            batch = stream.next(0.05)
+            if batch is None:
+                stream.nudge()
+            else:
+                follower.apply(batch, covered)
+
+    def _equal(self, harness: Harness, follower: Follower) -> None:
+        for name in ("first", "second"):
+            assert follower.rows[harness.table(name)] == harness.rows(name), name
+
+    # -- the contract
+
+    def test_check_finds_nothing_wrong(self, harness: Harness) -> None:
+        """The harness is a proper source: no error among the findings."""
+        errors = [f for f in harness.source.check() if f.severity == "error"]
+        assert not errors
+
+    def test_discovers_tables_with_keys_and_types(self, harness: Harness) -> None:
+        """Both tables, their columns in order, their key."""
+        for found in self._found(harness).values():
+            assert [c.name for c in found.schema.columns] == ["id", "v"]
+            assert [c.type.name for c in found.schema.columns] == ["int4", "text"]
+            assert found.schema.key == ("id",)
+            assert not found.problem
+            assert found.fingerprint
+
+    def test_an_unchanged_table_compares_as_unchanged(self, harness: Harness) -> None:
+        """Neither time nor rows change a fingerprint."""
+        before = self._found(harness)["first"]
+        harness.transaction([Write("first", 1, "x")])
+        now = self._found(harness)["first"]
+        assert harness.source.compare(before.schema, before.fingerprint, now) is None
+
+    def test_streams_every_kind_of_change(self, harness: Harness) -> None:
+        """Insert, update, delete, key change, NULL, truncate, over two tables."""
+        schemas = self._schemas(harness)
+        with self._stream(harness, None) as stream:
+            follower = Follower(schemas)
+            harness.transaction([Write("first", n, f"v{n}") for n in range(20)])
+            harness.transaction([Write("first", 3, None), Write("second", 3, "s")])
+            harness.transaction([Write("first", 4, delete=True), Write("first", 5, "m", new_id=50)])
+            harness.transaction([Write("first", 4, "again"), Write("second", 3, delete=True)])
+            self._until(harness, stream, follower)
+            self._equal(harness, follower)
+            harness.truncate("first")
+            harness.transaction([Write("first", 7, "after")])
+            self._until(harness, stream, follower)
+            self._equal(harness, follower)
+
+    def test_batches_hold_whole_transactions(self, harness: Harness) -> None:
+        """Both tables get a row in each transaction: no batch ends between the two."""
+        schemas = self._schemas(harness)
+        with self._stream(harness, None) as stream:
+            follower = Follower(schemas)
+            for n in range(200):
+                harness.transaction([Write("first", n, "a"), Write("second", n, "b")])
+            self._until(harness, stream, follower)
+            assert all(len(set(total.values())) == 1 for total in follower.totals)
+            self._equal(harness, follower)
+
+    def test_resumes_right_after_a_position(self, harness: Harness) -> None:
+        """A second stream from where the first one stopped: nothing twice, nothing lost."""
+        schemas = self._schemas(harness)
+        follower = Follower(schemas)
+        with self._stream(harness, None) as stream:
+            harness.transaction([Write("first", n, "a") for n in range(10)])
+            self._until(harness, stream, follower)
+            assert follower.position is not None
+            stream.confirm(follower.position)
+        harness.transaction([Write("first", 3, delete=True), Write("first", 11, "b")])
+        with self._stream(harness, follower.position) as stream:
+            self._until(harness, stream, follower)
+        self._equal(harness, follower)
+
+    def test_what_is_not_confirmed_comes_again(self, harness: Harness) -> None:
+        """From an older, unconfirmed position the same commits come once more."""
+        schemas = self._schemas(harness)
+        with self._stream(harness, None) as stream:
+            first = Follower(schemas)
+            self._until(harness, stream, first)
+            start = first.position
+            assert start is not None
+            stream.confirm(start)
+            harness.transaction([Write("first", n, "a") for n in range(10)])
+            self._until(harness, stream, first)
+        again = Follower(schemas)
+        with self._stream(harness, start) as stream:
+            self._until(harness, stream, again)
+        self._equal(harness, again)
+
+    def test_snapshot_and_stream_meet_exactly(self, harness: Harness) -> None:
+        """Rows of a snapshot at S plus the commits after S, while somebody writes all the time."""
+        schemas = self._schemas(harness)
+        harness.transaction([Write("first", n, "old") for n in range(500)])
+        with self._stream(harness, None) as stream:
+            stop = threading.Event()
+            writer = threading.Thread(target=self._write_on, args=(harness, stop))
+            writer.start()
+            try:
+                snapshot = harness.source.snapshot([s.table for s in schemas], {})
+                follower = Follower(schemas)
+                for schema in schemas:
+                    for split in snapshot.splits(schema.table):
+                        for batch in snapshot.read(split):
+                            assert batch.schema == schema.arrow
+                            for row in batch.to_pylist():
+                                assert row["id"] not in follower.rows[schema.table], "a row twice"
+                                follower.rows[schema.table][row["id"]] = row["v"]
+                position = snapshot.position
+                snapshot.close()
+            finally:
+                stop.set()
+                writer.join(SECONDS)
+            covers = harness.source.positions.covers
+            self._until(harness, stream, follower, lambda commit: covers(position, commit))
+            self._equal(harness, follower)
+
+    @staticmethod
+    def _write_on(harness: Harness, stop: threading.Event) -> None:
+        number = 1000
+        while not stop.is_set() and number < 3000:
+            number += 1
+            harness.transaction(
+                [
+                    Write("first", number, "new"),
+                    Write("second", number, "new"),
+                    Write("first", number % 500, f"changed {number}"),
+                ]
+            )
+
+    def test_positions_are_ordered(self, harness: Harness) -> None:
+        """Later heads cover earlier ones, and not the other way round after a commit."""
+        before = harness.source.head.head()
+        harness.transaction([Write("first", 1, "x")])
+        after = harness.source.head.head()
+        covers = harness.source.positions.covers
+        assert covers(after, before)
+        assert covers(before, before)
+        assert not covers(before, after)
+
+    def test_a_nudge_brings_the_position(self, harness: Harness) -> None:
+        """While nothing changes in our tables the position still moves."""
+        with self._stream(harness, None) as stream:
+            follower = Follower(self._schemas(harness))
+            self._until(harness, stream, follower)
+            stream.nudge()
+            deadline = time.monotonic() + SECONDS
+            while (batch := stream.next(0.1)) is None:
+                assert time.monotonic() < deadline
+            assert batch.row_count == 0
+            assert batch.complete
+
+    def test_expect_leaves_tables_out(self, harness: Harness) -> None:
+        """Changes of a table that is not expected do not come."""
+        schemas = self._schemas(harness)
+        only = [s for s in schemas if s.table == harness.table("second")]
+        with self._stream(harness, None) as stream:
+            stream.expect(only)
+            follower = Follower(only)
+            harness.transaction([Write("first", 1, "x"), Write("second", 1, "y")])
+            self._until(harness, stream, follower)
+        assert follower.rows == {harness.table("second"): {1: "y"}}
+
+    def test_a_lost_position_is_said(self, harness: Harness) -> None:
+        """Following from a position whose changes are gone raises PositionLost."""
+        with self._stream(harness, None) as stream:
+            follower = Follower(self._schemas(harness))
+            self._until(harness, stream, follower)
+        harness.lose_position()
+        with pytest.raises(PositionLost):
+            self._drain(harness, follower.position)
+
+    def _drain(self, harness: Harness, start: Position | None) -> None:
+        with self._stream(harness, start) as stream:
+            self._until(harness, stream, Follower(self._schemas(harness)))
+
+    def test_detach_is_safe_to_repeat(self, harness: Harness) -> None:
+        """Twice is as good as once."""
+        with self._stream(harness, None):
+            pass
+        harness.source.detach()
+        harness.source.detach()

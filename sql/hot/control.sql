@@ -1,0 +1,45 @@
+-- What the mirror knows of itself. It lives in the file of the data, so that both change in one transaction.
+CREATE SCHEMA IF NOT EXISTS htapkit;
+CREATE TABLE IF NOT EXISTS htapkit.format (number INTEGER NOT NULL);
+-- One table, so that a read learns all it must know in one scan: a row for each source, and a row for
+-- each version of the catalog (`version` alone). The latter are added and never updated: transactions
+-- that are open at the same time must not meet in a row.
+CREATE TABLE IF NOT EXISTS htapkit.sources (
+    source VARCHAR,
+    position VARCHAR,
+    committed_at TIMESTAMPTZ,
+    identity VARCHAR,
+    version BIGINT
+);
+CREATE TABLE IF NOT EXISTS htapkit.tables (
+    source VARCHAR NOT NULL,
+    schema_name VARCHAR NOT NULL,
+    table_name VARCHAR NOT NULL,
+    definition VARCHAR NOT NULL,       -- columns and key, as JSON
+    fingerprint VARCHAR NOT NULL,
+    state VARCHAR NOT NULL,
+    why VARCHAR NOT NULL,
+    complete BOOLEAN NOT NULL,         -- the relation holds the table as of some position
+    stopped_at VARCHAR,                -- the last position at which it was exact, while it does not follow
+    generation BIGINT NOT NULL,        -- counts copies: the shadow's name has it
+    copy_definition VARCHAR,           -- of the shadow; NULL: no copy is being made
+    copy_fingerprint VARCHAR,
+    copy_position VARCHAR
+);
+CREATE TABLE IF NOT EXISTS htapkit.text_columns (
+    source VARCHAR NOT NULL,
+    schema_name VARCHAR NOT NULL,
+    table_name VARCHAR NOT NULL,
+    column_name VARCHAR NOT NULL
+);
+-- Changes of tables that are being copied or are paused, in the order of `seq`.
+CREATE TABLE IF NOT EXISTS htapkit.staged (
+    seq BIGINT NOT NULL,
+    source VARCHAR NOT NULL,
+    schema_name VARCHAR NOT NULL,
+    table_name VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL,             -- rows, truncate, schema
+    commits VARCHAR NOT NULL,          -- positions, as JSON
+    size BIGINT NOT NULL,              -- of the payload, in bytes
+    payload BLOB
+);

@@ -1,0 +1,1 @@
+SELECT wanted.number, {columns} FROM {rows} AS wanted JOIN {table} AS kept ON {equal}

@@ -1,0 +1,1 @@
+CREATE TABLE {new} AS SELECT {columns} FROM {table} ORDER BY {order}

@@ -1,0 +1,2 @@
+DELETE FROM htapkit.sources
+WHERE version < (SELECT max(version) FROM htapkit.sources)

@@ -1,0 +1,3 @@
+SELECT (SELECT system_identifier::text FROM pg_control_system()), current_database()::text,
+       pg_is_in_recovery(),
+       CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn()::text END

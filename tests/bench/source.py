@@ -1,0 +1,91 @@
+"""What the source feels.
+
+P99 of its own transactions without us, and while we copy, follow and query.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import tempfile
+from pathlib import Path
+
+from htapkit.testing.postgres import PostgresServer
+from htapkit.testing.stack import Stack
+from tests.bench.figures import Figure, at_most
+from tests.bench.freshness import QUERIES, _query_loop
+
+SECONDS = 15
+RATE = 300
+ROUNDS = 2
+
+
+def run() -> list[Figure]:
+    """Pgbench's TPC-B-like script at a fixed rate; latency log, p99."""
+    alone: list[float] = []
+    beside: list[float] = []
+    with PostgresServer(18, settings={"shared_buffers": "256MB", "max_wal_size": "4GB"}) as server:
+        pgbench = str(server.tool("pgbench"))
+        subprocess.run(
+            [pgbench, "-i", "-q", "-s", "10", server.dsn()], check=True, capture_output=True
+        )
+        with server.connect() as admin:
+            admin.execute("ALTER TABLE pgbench_history ADD COLUMN hid bigserial PRIMARY KEY")
+        for _ in range(ROUNDS):
+            alone += _latencies(server, pgbench)
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                Stack(
+                    Path(folder), {"shop": {"dsn": server.dsn(), "tables": ["public.*"]}}
+                ) as stack,
+            ):
+                context = multiprocessing.get_context("spawn")
+                stop, counter = context.Event(), context.Value("i", 0)
+                reader = context.Process(
+                    target=_query_loop,
+                    args=(stack.dsn(), QUERIES[1], counter, stop),
+                    daemon=True,
+                )
+                reader.start()
+                beside += _latencies(server, pgbench)
+                stop.set()
+                reader.join(20)
+                with stack.client() as client:
+                    client.detach("shop")
+    alone.sort()
+    beside.sort()
+    p99_alone, p99_beside = alone[int(len(alone) * 0.99)], beside[int(len(beside) * 0.99)]
+    name = f"source p99 at {RATE} tps while we copy, follow and query"
+    return [at_most(name, p99_beside, p99_alone, 1.2, 10.0, "ms")]
+
+
+def _latencies(server: PostgresServer, pgbench: str) -> list[float]:
+    """Milliseconds of every transaction."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [
+                pgbench,
+                "-n",
+                "-c",
+                "4",
+                "-j",
+                "1",
+                "-R",
+                str(RATE),
+                "-T",
+                str(SECONDS),
+                "-M",
+                "prepared",
+                "-l",
+                "--log-prefix",
+                f"{folder}/log",
+                server.dsn(),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        return [
+            int(line.split()[2]) / 1000
+            for path in Path(folder).glob("log*")
+            for line in path.read_text().splitlines()
+        ]

@@ -1,0 +1,17 @@
+"""What all tests share: the fixtures, one file for each thing, and the order of the run."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["tests.fix_postgres", "tests.fix_stack", "tests.fix_mirror"]
+
+LONG_SECONDS_MAX = 2400
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tests first: a run that is cut short has then seen the most."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is not None)
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_SECONDS_MAX))

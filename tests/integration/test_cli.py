@@ -1,0 +1,211 @@
+"""Every command against a real server: what a person types, sees, and gets as an exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import httpx
+import psycopg
+import pytest
+
+from htapkit.testing.postgres import Database
+from htapkit.testing.stack import Stack, wait_until
+
+pytestmark = pytest.mark.integration
+SOURCE = "connector: postgres, dsn: 'host=127.0.0.1 port=1', tables: ['a.b']"
+
+
+def htapkit(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as its user would."""
+    return subprocess.run(
+        [sys.executable, "-m", "htapkit", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def stack(database: Database, tmp_path: Path) -> Iterator[Stack]:
+    """A server over two tables; ports fixed in the file, so that the commands find them."""
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        connection.execute("CREATE TABLE orders (id int PRIMARY KEY, v text, n numeric(10,2))")
+        rows = "SELECT g, 'v' || g, g FROM generate_series(1, 500) g"
+        connection.execute(f"INSERT INTO orders {rows}")
+        connection.execute("CREATE TABLE plain (a int)")
+    made = Stack(tmp_path, {"shop": {"dsn": database.dsn, "tables": ["public.orders"]}})
+    with made:
+        made.wait_ready()
+        text = made.config_path.read_text()
+        # The commands read the addresses from the file.
+        for name, port in (("http", made.http_port), ("pgwire", made.port)):
+            before, after = text.split(f"{name}:", 1)
+            text = f"{before}{name}:" + after.replace("127.0.0.1:0", f"127.0.0.1:{port}", 1)
+        made.config_path.write_text(text)
+        yield made
+
+
+def _status(stack: Stack) -> dict[str, object]:
+    found = json.loads(htapkit(stack.folder, "status", "--json").stdout)
+    table = found["sources"][0]["tables"][0]
+    assert isinstance(table, dict)
+    return table
+
+
+def test_status_shows_tables(stack: Stack) -> None:
+    """For people and for programs."""
+    shown = htapkit(stack.folder, "status")
+    assert shown.returncode == 0
+    assert "shop.public.orders" in shown.stdout
+    assert "following" in shown.stdout
+    assert _status(stack)["rows"] == 500
+
+
+def test_sql_and_explain(stack: Stack) -> None:
+    """The rows, and the route that gave them."""
+    sql = "SELECT count(*) AS c, sum(n) AS s FROM orders"
+    answer = htapkit(stack.folder, "sql", sql, "--json", "--user", "postgres")
+    assert json.loads(answer.stdout) == {
+        "route": "hot",
+        "rows": [{"c": "500", "s": "125250.00"}],
+    }, answer.stderr
+    explained = htapkit(stack.folder, "explain", sql, "--user", "postgres")
+    assert "hot" in explained.stdout
+    wrong = htapkit(stack.folder, "sql", "SELECT nothing FROM orders", "--user", "postgres")
+    assert wrong.returncode == 1
+    assert "42703" in wrong.stderr
+
+
+def test_pause_keeps_changes_and_resume_applies_them(stack: Stack, database: Database) -> None:
+    """While it is paused the source answers; afterwards the copy has everything."""
+    assert htapkit(stack.folder, "pause", "orders").returncode == 0
+    assert _status(stack)["state"] == "paused"
+    database.execute("UPDATE orders SET v = 'changed' WHERE id <= 10")
+    with stack.connect() as port:
+        changed = "SELECT count(*) FROM orders WHERE v = 'changed'"
+        assert port.execute(changed).fetchone() == (10,)
+        assert port.execute("SHOW htapkit.last_route").fetchone() == ("source",)
+        assert htapkit(stack.folder, "resume", "orders").returncode == 0
+        port.execute("SET htapkit.route = 'hot'")
+        port.execute("SET htapkit.freshness = 'strong'")
+        assert port.execute(changed).fetchone() == (10,)
+    assert _status(stack)["state"] == "following"
+
+
+def test_resync_copies_again(stack: Stack) -> None:
+    """The table follows again in the end."""
+    assert htapkit(stack.folder, "resync", "shop.public.orders").returncode == 0
+    wait_until(lambda: _status(stack)["state"] == "following", 30, stack.log_end)
+    assert _status(stack)["rows"] == 500
+
+
+def test_unknown_table_is_said(stack: Stack) -> None:
+    """Which, and where to look."""
+    answer = htapkit(stack.folder, "resync", "nothing")
+    assert answer.returncode == 1
+    assert "shop.public.nothing" in answer.stderr
+    assert "htapkit status" in answer.stderr
+
+
+def test_verify_says_equal_and_names_what_differs(stack: Stack) -> None:
+    """Equal at first.
+
+    After somebody changed the copy's file, the key of the changed row is named.
+    """
+    good = htapkit(stack.folder, "verify")
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert "equal" in good.stdout
+    stack.stop()
+    with duckdb.connect(str(stack.folder / "data" / "hot.duckdb")) as file:
+        file.execute("""UPDATE "shop.public".orders SET v = 'tampered' WHERE id = 77""")
+        file.execute("""DELETE FROM "shop.public".orders WHERE id = 78""")
+    stack.start()
+    stack.wait_ready()
+    bad = htapkit(stack.folder, "verify", "--json")
+    assert bad.returncode == 1, bad.stdout + bad.stderr
+    found = json.loads(bad.stdout)["tables"][0]
+    assert not found["equal"]
+    assert sorted(found["examples"]) == ["77", "78"]
+    assert (found["rows_source"], found["rows_copy"]) == (500, 499)
+
+
+def test_detach_leaves_nothing_at_the_source(stack: Stack, database: Database) -> None:
+    """No slot and no publication."""
+    assert htapkit(stack.folder, "detach", "shop", "--yes").returncode == 0
+    slots = "SELECT slot_name FROM pg_replication_slots WHERE database = current_database()"
+    assert database.execute(slots) == []
+    assert database.execute("SELECT pubname FROM pg_publication") == []
+
+
+def test_health_and_metrics(stack: Stack) -> None:
+    """Live, ready, and Prometheus' text."""
+    base = f"http://127.0.0.1:{stack.http_port}"
+    assert httpx.get(f"{base}/livez").status_code == 200
+    assert httpx.get(f"{base}/readyz").status_code == 200
+    assert 'htapkit_source_up{source="shop"} 1.0' in httpx.get(f"{base}/metrics").text
+    following = 'htapkit_tables{source="shop",state="following"} 1.0'
+    wait_until(lambda: following in httpx.get(f"{base}/metrics").text, 10)
+
+
+def test_a_second_server_on_the_same_data_says_so(stack: Stack, tmp_path: Path) -> None:
+    """One owner: the other one ends at once, names the file and the process."""
+    second = htapkit(stack.folder, "serve")
+    assert second.returncode == 2
+    assert "hot.duckdb" in second.stderr
+    assert str(stack.pid) in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_init_and_check(database: Database, tmp_path: Path) -> None:
+    """A configuration from a DSN, then the preflight; nothing is changed at the source."""
+    dsn = f"postgresql://postgres@{database.server.host}:{database.server.port}/{database.name}"
+    assert htapkit(tmp_path, "init", dsn, "--name", "shop").returncode == 0
+    assert htapkit(tmp_path, "init", dsn).returncode == 2, "an existing file is never overwritten"
+    database.execute("CREATE TABLE keyless (a int)")
+    checked = htapkit(tmp_path, "check", "--json")
+    findings = json.loads(checked.stdout)["shop"]
+    assert any("keyless" in f["subject"] + f["message"] for f in findings)
+    assert any("max_slot_wal_keep_size" in f["subject"] + f["message"] for f in findings)
+    assert database.execute("SELECT 1 FROM pg_publication") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sources: {}", ["sources"]),
+        (f"sources: {{shop: {{{SOURCE}}}}}\nlimts: {{}}", ["limts"]),
+        ("sources: {shop: {connector: oracle, dsn: x}}", ["oracle", "postgres"]),
+        (f"sources: {{shop: {{{SOURCE}, colour: red}}}}", ["colour"]),
+        ("sources: [", ["YAML"]),
+        ("sources: {shop: {connector: postgres, dsn: '${NOT_SET}'}}", ["NOT_SET"]),
+    ],
+)
+def test_wrong_configuration_is_one_clear_line(tmp_path: Path, text: str, words: list[str]) -> None:
+    """Exit 2, the key named, no traceback, nothing started."""
+    (tmp_path / "htapkit.yaml").write_text(text)
+    answer = htapkit(tmp_path, "serve")
+    assert answer.returncode == 2, answer.stderr
+    assert "Traceback" not in answer.stderr
+    for word in words:
+        assert word in answer.stderr
+    assert not (tmp_path / "htapkit-data").exists()
+
+
+def test_wrong_dsn_is_one_clear_line(tmp_path: Path) -> None:
+    """Exit 3: the source does not answer. The password is not shown."""
+    (tmp_path / "htapkit.yaml").write_text(
+        "sources: {shop: {connector: postgres, tables: ['public.*'],"
+        " dsn: 'postgresql://me:geheim@127.0.0.1:1/shop'}}"
+    )
+    answer = htapkit(tmp_path, "check")
+    assert answer.returncode in {1, 3}, answer.stderr + answer.stdout
+    assert "Traceback" not in answer.stderr
+    assert "127.0.0.1" in answer.stderr + answer.stdout
+    assert "geheim" not in answer.stderr + answer.stdout

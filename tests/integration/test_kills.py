@@ -1,0 +1,180 @@
+"""kill -9 of the whole server, again and again, under load.
+
+No row and no half transaction is ever wrong.
+
+Between two kills the stored position must move, or the test says nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from htapkit import failpoints
+from htapkit.testing import bank
+from htapkit.testing.postgres import Database
+from htapkit.testing.stack import Stack, wait_until
+
+TABLES = ("checking", "savings", "ledger")
+TOTAL_SQL = (
+    "SELECT (SELECT sum(balance) FROM checking) + (SELECT sum(balance) FROM savings) AS total"
+)
+
+
+class Reader(threading.Thread):
+    """Reads the bank's total at the port all the time; a wrong one is kept."""
+
+    def __init__(self, stack: Stack) -> None:
+        """Reads until `stop`."""
+        super().__init__(daemon=True)
+        self.stack = stack
+        self.stopped = False
+        self.reads = 0
+        self.hot = 0
+        self.wrong: list[str] = []
+
+    def run(self) -> None:
+        """Reconnect after every kill."""
+        while not self.stopped:
+            try:
+                with self.stack.connect() as connection:
+                    connection.execute("SET htapkit.freshness = 'any'")
+                    while not self.stopped:
+                        self._read(connection)
+            except psycopg.Error:
+                time.sleep(0.05)  # killed; the next one comes
+
+    def _read(self, connection: psycopg.Connection) -> None:
+        row = connection.execute(TOTAL_SQL).fetchone()
+        route = connection.execute("SHOW htapkit.last_route").fetchone()
+        assert row is not None
+        self.reads += 1
+        self.hot += route is not None and route[0] == "hot"
+        if row[0] != bank.TOTAL:
+            self.wrong.append(f"{row[0]} by {route}")
+
+
+def kill_loop(database: Database, folder: Path, kills: int, seed: int) -> Counter[str]:
+    """Kill `kills` times, compare at the end; how often each failpoint was the end."""
+    chance = random.Random(seed)
+    print(f"seed {seed}")
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        bank.create(connection)
+    load = bank.start(database.dsn, seed)
+    sources = {"shop": {"dsn": database.dsn, "tables": ["public.*"]}}
+    stack = Stack(folder, sources, preloaded=True)
+    reader = Reader(stack)
+    try:
+        stack.start()
+        stack.wait_ready()
+        reader.start()
+        stack.kill()
+        died = _kill(stack, kills, chance)
+        stack.start()
+        load.terminate()
+        load.wait()
+        stack.wait_ready()
+        _equal(database, stack)
+        with stack.client() as client:
+            verified = client.verify([])
+        assert verified["equal"], verified
+        assert len(verified["tables"]) == len(TABLES)
+    finally:
+        reader.stopped = True
+        load.kill()
+        stack.stop()
+    print(f"killed: {dict(died)}; reads {reader.reads}, hot {reader.hot}")
+    assert not reader.wrong, reader.wrong[:5]
+    assert reader.hot > 0, "the copy never answered: nothing was tested"
+    return died
+
+
+def _kill(stack: Stack, kills: int, chance: random.Random) -> Counter[str]:
+    """Let it die at every named place in turn, and now and then at a moment that nobody named."""
+    died: Counter[str] = Counter()
+    names = [n for n in failpoints.NAMES if n != "chunk.written"]
+    stored = ""
+    without_progress = 0
+    for number in range(kills):
+        name = names[number % len(names)]
+        count = chance.randint(2, 4) if name.startswith("apply.") else 1
+        stack.start({"HTAPKIT_FAILPOINT": f"{name}:{count}"})
+        before, stored = stored, _stored(stack, stored)
+        assert stored >= before, f"the position went back: {before} to {stored}"
+        without_progress = 0 if stored > before else without_progress + 1
+        assert without_progress < 4, f"no progress over {without_progress} kills at {stored}"
+        if name.startswith("copy."):
+            _ask_for_copy(stack, chance.choice(TABLES))
+        if chance.random() < 0.2:
+            stack.wait_ended(chance.random(), kill=True)
+            died["anywhere"] += 1
+        else:
+            code = stack.wait_ended(60)
+            assert code == -signal.SIGKILL, f"{name}: ended with {code}: {stack.log_end()}"
+            died[name] += 1
+    return died
+
+
+def _stored(stack: Stack, default: str) -> str:
+    """The position right after a start, which is what the file says.
+
+    The server may be dead already.
+    """
+    return _position(stack, default) or default
+
+
+def _position(stack: Stack, default: str | None = None) -> str:
+    try:
+        with stack.client() as client:
+            return str(client.status()["sources"][0]["position"])
+    except Exception:
+        if default is None:
+            raise
+        return default
+
+
+def _ask_for_copy(stack: Stack, table: str) -> None:
+    """Have a table copied again; the server may die of it at once."""
+    try:
+        wait_until(lambda: not stack.running or _position(stack, "") != "", 30, stack.log_end)
+        with stack.client() as client:
+            client.table_action("resync", f"shop.public.{table}")
+    except Exception as error:  # noqa: BLE001 - it died meanwhile, which is what is wanted
+        print(f"resync: {type(error).__name__}")
+
+
+def _equal(database: Database, stack: Stack) -> None:
+    with (
+        psycopg.connect(database.dsn, autocommit=True) as source,
+        stack.connect() as port,
+    ):
+        port.execute("SET htapkit.freshness = 'strong'")
+        port.execute("SET htapkit.route = 'hot'")
+        for table in TABLES:
+            sql = f"SELECT * FROM {table} ORDER BY id"
+            assert port.execute(sql).fetchall() == source.execute(sql).fetchall(), table
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(300)
+def test_a_few_kills(database: Database, tmp_path: Path) -> None:
+    """Each named place once or so."""
+    kill_loop(database, tmp_path, kills=10, seed=random.randrange(2**32))
+
+
+@pytest.mark.integration
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+def test_many_kills(database: Database, tmp_path: Path) -> None:
+    """At least 200 on each server, each named place at least ten times."""
+    died = kill_loop(database, tmp_path, kills=210, seed=random.randrange(2**32))
+    named = {n: c for n, c in died.items() if n != "anywhere"}
+    assert sum(died.values()) >= 200
+    assert min(named.values()) >= 10, named

@@ -1,0 +1,139 @@
+"""The preflight against real servers: what is missing is found, and the SQL it names mends it."""
+
+from __future__ import annotations
+
+import pytest
+
+from htapkit.model import Finding, Severity
+from htapkit.testing.postgres import Database
+from htapkit_postgres import PostgresSource
+from tests.followed import options
+
+pytestmark = pytest.mark.integration
+
+
+def errors(findings: list[Finding]) -> dict[str, Finding]:
+    return {f.subject: f for f in findings if f.severity is Severity.ERROR}
+
+
+def check(database: Database, role: str = "postgres", **settings: object) -> list[Finding]:
+    source = PostgresSource(options(database, dsn=database.dsn_as(role), **settings))
+    return list(source.check())
+
+
+@pytest.fixture
+def role(database: Database) -> str:
+    name = f"role_{database.name}"
+    database.execute(f"create role {name} login")
+    return name
+
+
+def test_a_superuser_finds_nothing_wrong(database: Database) -> None:
+    database.execute("create table a (id int primary key)")
+    findings = check(database)
+    assert errors(findings) == {}
+    assert {"wal_level", "table shop.public.a"} <= {f.subject for f in findings}
+    limit = next(f for f in findings if f.subject == "max_slot_wal_keep_size")
+    assert limit.severity is Severity.WARNING
+    assert "ALTER SYSTEM" in limit.remedy
+
+
+def test_nothing_is_changed(database: Database) -> None:
+    database.execute("create table a (id int primary key)")
+    state = (
+        "select (select count(*) from pg_publication), "
+        "(select count(*) from pg_replication_slots), "
+        "(select max(xmin::text::bigint) from pg_class), pg_current_xact_id_if_assigned() is null"
+    )
+    before = database.execute(state)
+    check(database)
+    assert database.execute(state) == before
+
+
+def test_an_ordinary_role_is_led_to_all_it_needs(database: Database, role: str) -> None:
+    """Run what each error tells, as a superuser, until none is left: then following works."""
+    database.execute("create role owner_" + database.name)
+    database.execute(
+        f"create schema app; grant create, usage on schema app to owner_{database.name}; "
+        f"set role owner_{database.name}; create table app.a (id int primary key); "
+        "alter table app.a enable row level security"
+    )
+    told = []
+    for _ in range(8):
+        findings = check(database, role, tables=["app.*"])
+        wrong = [f for f in findings if f.severity is Severity.ERROR or f.subject == "role"]
+        wrong = [f for f in wrong if f.severity is not Severity.OK]
+        if not wrong:
+            break
+        for finding in wrong:
+            sql = finding.remedy.split("  --")[0].replace("CURRENT_USER", role)
+            assert sql, finding
+            told.append(finding.message)
+            database.execute(sql)
+    text = "\n".join(told)
+    for words in ("may not replicate", "right to use schema", "only its owner", "create a publi"):
+        assert words in text
+    source = PostgresSource(options(database, dsn=database.dsn_as(role), tables=["app.*"]))
+    source.follow(None, [d.schema for d in source.discover()]).close()
+
+
+def test_row_level_security(database: Database, role: str) -> None:
+    database.execute(
+        "create table a (id int primary key); alter table a enable row level security; "
+        f"grant select on a to {role}"
+    )
+    findings = [f for f in check(database, role) if "row-level" in f.message]
+    assert [f.severity for f in findings] == [Severity.ERROR]
+    database.execute(findings[0].remedy.replace("CURRENT_USER", role))
+    assert not [f for f in check(database, role) if "row-level" in f.message]
+
+
+def test_tables_without_identity(database: Database) -> None:
+    database.execute("create table a (v text); create table b (v text)")
+    found = errors(check(database, append_only=["public.b"]))
+    assert set(found) == {"table shop.public.a"}
+    remedy = found["table shop.public.a"].remedy
+    assert "REPLICA IDENTITY FULL" in remedy
+    assert "append_only" in remedy
+    database.execute('ALTER TABLE "public"."a" REPLICA IDENTITY FULL')
+    assert not errors(check(database, append_only=["public.b"]))
+
+
+def test_no_table_matches(database: Database) -> None:
+    assert set(errors(check(database))) == {"tables"}
+
+
+def test_publications(database: Database) -> None:
+    database.execute("create table a (id int primary key)")
+    found = errors(check(database, create_publication=False))
+    assert "does not exist" in found["publication htapkit_shop"].message
+    database.execute("create publication htapkit_shop for table a (id) where (id > 5)")
+    found = errors(check(database, create_publication=False))
+    database.execute(found["publication htapkit_shop"].remedy)
+    assert "leaves out rows" in found["table shop.public.a"].message
+    database.execute(found["table shop.public.a"].remedy)
+    assert not errors(check(database, create_publication=False))
+    source = PostgresSource(options(database, create_publication=False))
+    source.follow(None, [d.schema for d in source.discover()]).close()
+
+
+def test_transactions_that_a_snapshot_waits_for(database: Database) -> None:
+    database.execute("create table a (id int primary key)")
+    database.execute("begin; insert into a values (1); prepare transaction 'waiting'")
+    findings = [f for f in check(database) if f.subject == "transactions"]
+    assert ["'waiting'" in f.message for f in findings] == [True]
+    database.execute(findings[0].remedy.split("  --")[0])
+    assert not [f for f in check(database) if f.subject == "transactions"]
+
+
+def test_our_slot(database: Database) -> None:
+    database.execute("create table a (id int primary key)")
+    source = PostgresSource(options(database))
+    source.follow(None, [d.schema for d in source.discover()]).close()
+    slot = next(f for f in source.check() if f.subject.startswith("slot "))
+    assert slot.severity is Severity.OK
+    assert "confirmed to" in slot.message
+    other = PostgresSource(options(database, dsn=database.server.dsn(), tables=["pg_temp.x"]))
+    slot = next(f for f in other.check() if f.subject.startswith("slot "))
+    assert slot.severity is Severity.ERROR
+    assert database.name in slot.message

@@ -1,0 +1,82 @@
+"""Random histories against the hot store: it shows the model at the position it names."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from htapkit.model import TableState
+from tests.property.hot_model import TABLES, Follower, Origin
+
+
+def run_history(seed: int, steps: int, path: Path) -> Follower:
+    """Put a store through `steps` random actions, checking all the time."""
+    rng = random.Random(seed)
+    origin = Origin(rng)
+    follower = Follower(path / "hot.duckdb", origin)
+    try:
+        for schema in TABLES:
+            follower.copy(schema.table, rng)
+        for _ in range(steps):
+            _act(follower, origin, rng)
+            follower.check()
+        while follower.at < origin.head:
+            follower.step(rng)
+        follower.check()
+        follower.reopen()
+        follower.check()
+    finally:
+        follower.store.close()
+    return follower
+
+
+def _act(follower: Follower, origin: Origin, rng: random.Random) -> None:
+    table = rng.choice(TABLES).table
+    status = follower.store.catalog.tables.get(table)
+    match rng.choice(("step",) * 14 + ("copy", "reopen", "restart", "redeliver", "pause", "again")):
+        case "step":
+            for _ in range(rng.choice((1, 2, 4))):
+                origin.commit()
+            follower.step(rng)
+        case "copy":
+            follower.copy(table, rng)
+        case "reopen":
+            follower.reopen()
+        case "restart":
+            follower.restart()
+        case "redeliver":
+            follower.redeliver()
+        case "pause" if status is not None:
+            if status.state is TableState.PAUSED:
+                if status.copy_position is None:
+                    follower.store.set_state(table, TableState.FOLLOWING, "")
+            elif status.state is TableState.FOLLOWING:
+                follower.store.set_state(table, TableState.PAUSED, "a test")
+        case "again" if status is not None:
+            follower.store.copy_again(table, "a test")
+            follower.copy(table, rng)
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(seed=st.integers(0, 2**32))
+def test_what_can_be_read_is_the_model_at_its_position(seed: int) -> None:
+    note(f"seed {seed}")
+    with tempfile.TemporaryDirectory() as folder:
+        follower = run_history(seed, 40, Path(folder))
+    assert follower.reads > 20
+
+
+def test_long_histories_reach_every_kind_of_table() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        follower = run_history(1, 150, Path(folder))
+        states = {s.schema.table: s for s in follower.store.catalog.tables.values()}
+    assert set(states) == {s.table for s in TABLES}

@@ -1,0 +1,64 @@
+"""Small catalogs for the planner's tests, built from column lists."""
+
+from __future__ import annotations
+
+from htapkit.model import (
+    Catalog,
+    Column,
+    SqlType,
+    Storage,
+    TableId,
+    TableSchema,
+    TableState,
+    TableStatus,
+    native_arrow,
+)
+from htapkit.plan.types import OIDS, numeric_typmod
+
+_LENGTHS = {"varchar", "bpchar"}
+
+
+def sql_type(text: str) -> SqlType:
+    """A type from `numeric(15,2)`, `bpchar(10)` or `int4`."""
+    name, _, rest = text.partition("(")
+    if not rest:
+        return SqlType(name, OIDS.get(name, 20_000))
+    numbers = [int(number) for number in rest.rstrip(")").split(",")]
+    typmod = numbers[0] + 4 if name in _LENGTHS else numeric_typmod(numbers[0], numbers[1])
+    return SqlType(name, OIDS[name], typmod)
+
+
+def status(
+    name: str,
+    columns: str,
+    key: str = "id",
+    *,
+    source: str = "shop",
+    state: TableState = TableState.FOLLOWING,
+    binary_order: bool = True,
+) -> TableStatus:
+    """A table from `id int4, t text`."""
+    parts = [part.split() for part in columns.split(", ")]
+    made = []
+    for at, (column, type_) in enumerate(parts, 1):
+        known = sql_type(type_)
+        storage = Storage.NATIVE if native_arrow(known) is not None else Storage.TEXT
+        made.append(Column(column, known, at, True, storage, binary_order))
+    schema = TableSchema(TableId(source, "public", name), tuple(made), tuple(key.split()))
+    return TableStatus(schema, state, 1000)
+
+
+def catalog(*tables: TableStatus) -> Catalog:
+    """A catalog of these tables."""
+    return Catalog(1, {table.schema.table: table for table in tables})
+
+
+ORDERS = status(
+    "orders",
+    "id int8, customer int4, total numeric(15,2), placed date, note text, f float8, j jsonb, "
+    "c bpchar(5)",
+)
+LINES = status("lines", "id int8, line int4, price numeric(15,2), seen timestamp", "id line")
+EVENTS = status("events", "id int8, name text", source="other")
+COPYING = status("busy", "id int8", state=TableState.COPYING)
+SHOP = catalog(ORDERS, LINES, EVENTS, COPYING)

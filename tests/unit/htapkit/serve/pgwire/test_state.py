@@ -1,0 +1,42 @@
+"""What a session remembers between statements."""
+
+from __future__ import annotations
+
+import time
+
+from htapkit.plan.plan import Effect
+from htapkit.serve.pgwire.settings import Options
+from htapkit.serve.pgwire.state import SessionState
+
+
+def test_a_write_keeps_the_transaction_at_the_source_until_it_ends() -> None:
+    state = SessionState("shop", Options())
+    state.done(Effect.OTHER)
+    assert not state.pure
+    state.ready("T", rolled_back=False)
+    assert not state.pure
+    state.ready("I", rolled_back=False)
+    assert state.pure
+    assert state.wanted().head, "its own commit must be seen"
+
+
+def test_changed_tables_count_from_the_end_of_their_transaction() -> None:
+    state = SessionState("shop", Options())
+    state.redefining = True
+    state.ready("T", rolled_back=False)
+    assert state.redefined_at < 0
+    begun = time.monotonic()
+    state.ready("I", rolled_back=False)
+    assert begun <= state.redefined_at <= time.monotonic()
+    assert not state.redefining
+
+
+def test_options_set_in_a_transaction_go_back_with_it() -> None:
+    state = SessionState("shop", Options())
+    state.set_option("route", "source", in_block=True, local=False)
+    assert state.options.route == "source"
+    state.ready("I", rolled_back=True)
+    assert state.options.route == "auto"
+    state.set_option("route", "source", in_block=True, local=True)
+    state.ready("I", rolled_back=False)
+    assert state.options.route == "auto"

@@ -97,7 +97,11 @@ def read_slot(connection: Connection, name: str) -> Slot | None:
 def ensure_published(
     connection: Connection, settings: Settings, tables: Sequence[TableSchema]
 ) -> None:
-    """Create our publications where they are missing and add tables to them."""
+    """Create our publications where they are missing and add tables to them.
+
+    Both are made before the slot, though the second may stay empty: a server looks publications up
+    as they were when a change was made, and ends a stream that names a younger one.
+    """
     main, appending = settings.publications
     keyed = [schema.table for schema in tables if not schema.append_only]
     inserted = [schema.table for schema in tables if schema.append_only]
@@ -105,7 +109,7 @@ def ensure_published(
         shelf = read_relations(connection, settings)
         relations = {(r.schema, r.name): r for r in shelf.relations.values()}
         for name, members in ((main, keyed), (appending, inserted)):
-            if name == appending and not members:
+            if name == appending and not members and not settings.create_publication:
                 continue
             present = [
                 relations[t.schema, t.name] for t in members if (t.schema, t.name) in relations

@@ -142,6 +142,7 @@ class Copier:
             failpoints.reach("copy.loaded")
             self._reach(snapshot.position)
             self._store.finish_copy(table, self._source.positions.covers)
+            self._tries.pop(table, None)
             failpoints.reach("copy.swapped")
             _log.info("table follows", table=str(table), rows=self._progress[table][0])
         except UnfaithfulValue as error:

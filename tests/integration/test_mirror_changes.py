@@ -218,6 +218,7 @@ def test_append_only(mirror: Mirrored) -> None:
     mirror.run("update appended set v = 'changed'")  # is not refused, and not seen
     with mirror.port() as port:
         assert printed(port, "select v from appended")[1] == [(b"after",)]
+    assert mirror.copies("appended") == 1
 
 
 def test_a_table_that_loses_its_key(mirror: Mirrored) -> None:

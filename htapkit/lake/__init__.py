@@ -1,0 +1,1 @@
+"""History in Iceberg: see README.md."""

@@ -1,0 +1,99 @@
+"""What comes from a source's stream: row changes in whole transactions, and what breaks a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+
+import pyarrow as pa
+
+from htapkit.model.tables import Position, TableId, TableSchema
+
+
+class Op(IntEnum):
+    """What happened to a row."""
+
+    INSERT = 0
+    UPDATE = 1
+    DELETE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RowChanges:
+    """Consecutive changes of one table, one row each, in commit order.
+
+    `rows` has the table's Arrow schema: the row after an insert or update; for a delete, what the
+    source sent of the old row (at least the key; with `whole_rows`, everything). `before` (None
+    when no row needs it) has the same length: the old key columns (with `whole_rows`, all columns)
+    of updates that changed the key, valid where `moved` is true. `unchanged` maps a column to a
+    mask of rows whose value the source did not resend (unchanged TOAST). `commit` gives each row's
+    transaction as an index into ChangeBatch.commits.
+    """
+
+    table: TableId
+    ops: pa.Int8Array
+    rows: pa.RecordBatch
+    commit: pa.Int32Array
+    before: pa.RecordBatch | None = None
+    moved: pa.BooleanArray | None = None
+    unchanged: Mapping[str, pa.BooleanArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """All rows of these tables went away in one transaction (index into ChangeBatch.commits)."""
+
+    tables: tuple[TableId, ...]
+    commit: int
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """From here on, rows of the table have this schema.
+
+    `faithful` is false where the source changed or filled values without events (a default for old
+    rows, a rewrite): the table must then be copied again, for the reason in `why`; unless its copy
+    was made of the table as it is with this `fingerprint` ("" = no copy is good).
+    """
+
+    schema: TableSchema
+    faithful: bool
+    why: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The table cannot be followed from here on; the others go on."""
+
+    table: TableId
+    why: str
+    copy_again: bool = True  # a new copy helps; otherwise somebody has to do something first
+
+
+Change = RowChanges | Truncate | SchemaChange | Broken
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeBatch:
+    """Whole transactions of one source, in commit order.
+
+    The one exception is a transaction larger than the limits: it comes as several batches of which
+    all but the last have `complete` false. Their changes become visible, and `end` is stored, only
+    with the last.
+    """
+
+    source: str
+    changes: tuple[Change, ...]
+    commits: tuple[Position, ...]  # the end position of each transaction
+    end: Position
+    committed_at: datetime | None  # of the newest transaction, by the source's clock
+    complete: bool = True
+    marks: tuple[str, ...] = ()  # tokens of `Head.mark` that the stream has passed
+
+    @property
+    def row_count(self) -> int:
+        """How many row changes there are."""
+        return sum(len(c.ops) for c in self.changes if isinstance(c, RowChanges))

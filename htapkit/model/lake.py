@@ -1,0 +1,91 @@
+"""Where the hot copy of a table ends and the lake begins, and the runs that move that line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import pyarrow as pa
+
+from htapkit.model.tables import Position, TableId
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """One version of a lake table: what a reader is held to, whatever others commit later."""
+
+    metadata: str  # location of the Iceberg metadata file
+    snapshot: int  # the snapshot's id
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """The cut of one table.
+
+    The table is: every row of the hot relation, and every row of the lake version `pin` whose key
+    is not among the hot store's tombstones. Rows of the lake all have a time below `below`; hot
+    rows may lie anywhere (late rows and patches are below it).
+    """
+
+    column: int  # ordinal of the time column
+    below: int  # microseconds since 1970-01-01 (a timestamptz: UTC; a date: its midnight)
+    pin: Pin
+    position: Position  # of the source, at which the lake's rows were cut
+
+
+@dataclass(frozen=True, slots=True)
+class LakeColumn:
+    """A column as a lake version has it."""
+
+    field: int  # Iceberg field id, which is also in the Parquet files
+    type: str  # Iceberg's name: int, long, decimal(12, 2), timestamptz, …
+
+
+@dataclass(frozen=True, slots=True)
+class LakeFiles:
+    """What to read of a lake version for one statement, after pruning.
+
+    `columns` is keyed by the source's stable column number (Column.ordinal); a column that is not
+    there is NULL in every row. `paths` are Parquet files whose rows all count. `rest` gives the
+    rows of files that have deletes written by other engines, already applied; its columns are named
+    by ordinal (`"7"`); None where there are no such files.
+    """
+
+    pin: Pin
+    columns: Mapping[int, LakeColumn]
+    paths: tuple[str, ...]
+    rows: int  # of `paths`
+    rest: Callable[[], Iterator[pa.RecordBatch]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a table lies in the lake."""
+
+    time_column: str
+    partition: str = "day"  # hour, day or month of the time column
+    sort: tuple[str, ...] = ()  # within a file; () means key, then time
+
+
+class RunState(StrEnum):
+    """How far a tiering run is."""
+
+    EXPORTING = "exporting"  # begun in hot; the lake may or may not have its commit
+    VOID = "void"  # something happened to one of its tables that it cannot cope with
+
+
+@dataclass(frozen=True, slots=True)
+class TieringRun:
+    """One move of the line for some tables of a source, all cut at one position.
+
+    From its beginning on, the hot store logs which keys of its tables change.
+    """
+
+    id: str
+    source: str
+    position: Position
+    below: Mapping[TableId, int]  # the new boundary of each table, microseconds
+    state: RunState
+    why: str = field(default="")

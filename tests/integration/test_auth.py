@@ -176,6 +176,8 @@ def test_a_column_grant_is_enough(place: Place) -> None:
 
 def test_cancel_works_over_tls(place: Place) -> None:
     with place.connect("app", "good-pässword", sslmode="require") as c:
-        threading.Timer(0.5, c.cancel_safe).start()
+        cancel = threading.Timer(0.5, c.cancel_safe)
+        cancel.start()
         with pytest.raises(psycopg.errors.QueryCanceled):
             c.execute("select pg_sleep(20)")
+        cancel.join()  # the port may close only after the goodbye to it

@@ -212,11 +212,13 @@ def test_stale_copies(port: Port) -> None:
 @pytest.mark.parametrize("mark", ["", "/*hot*/"])
 def test_cancel(port: Port, mark: str) -> None:
     with connect(port) as c:
-        threading.Timer(0.5, c.cancel_safe).start()
+        cancel = threading.Timer(0.5, c.cancel_safe)
+        cancel.start()
         began = time.monotonic()
         with pytest.raises(psycopg.errors.QueryCanceled):
             c.execute(f"{mark} select count(*) from generate_series(1, 500000000) g")
         assert time.monotonic() - began < 10
+        cancel.join()
         assert c.execute("/*hot*/ select 1").fetchone() == (1,)
 
 

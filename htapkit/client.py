@@ -5,7 +5,8 @@ Knows nothing of stores and sources; raises ServerUnreachable or ServerRefused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -14,6 +15,8 @@ from htapkit.errors import HtapkitError
 
 CALL_SECONDS = 90.0
 """A verb on a table waits for the follower, which may be in the middle of a large transaction."""
+
+_JOB_POLL_SECONDS = 0.2
 
 
 class ServerUnreachable(HtapkitError):
@@ -70,6 +73,44 @@ class Client:
     def verify(self, tables: Sequence[str]) -> Mapping[str, Any]:
         """Compare source and copy at one position; takes as long as reading both."""
         return self._call("POST", "/api/v1/verify", {"tables": list(tables)}, timeout_seconds=None)
+
+    def tier(self, tables: Sequence[str], older_than: str | None = None) -> Mapping[str, Any]:
+        """Move closed ranges of these tables (none: all that have `hot`) to the lake; the job."""
+        body = {"tables": list(tables), "older_than": older_than}
+        return self._call("POST", "/api/v1/tier", body)
+
+    def job(self, job_id: str) -> Mapping[str, Any]:
+        """A job as it is now."""
+        return self._call("GET", f"/api/v1/jobs/{job_id}")
+
+    def jobs(self) -> Sequence[Mapping[str, Any]]:
+        """All jobs that the server still knows, oldest first."""
+        found: Sequence[Mapping[str, Any]] = self._call("GET", "/api/v1/jobs")["jobs"]
+        return found
+
+    def wait(
+        self,
+        job_id: str,
+        *,
+        timeout_seconds: float | None = None,
+        told: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    ) -> Mapping[str, Any]:
+        """Wait for a job's end and give its result; `told` hears of it as it goes on.
+
+        Raises ServerRefused with the job's own reason where it failed, or at the timeout.
+        """
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while True:
+            job = self.job(job_id)
+            told(job)
+            if job["state"] == "done":
+                result: Mapping[str, Any] = job["result"]
+                return result
+            if job["state"] == "failed":
+                raise ServerRefused(str(job["why"]))
+            if deadline is not None and time.monotonic() > deadline:
+                raise ServerRefused(f"job {job_id} has not ended yet; it goes on")
+            time.sleep(_JOB_POLL_SECONDS)
 
     def _call(
         self,

@@ -129,6 +129,7 @@ class LimitsConfig(_Section):
     queue_batches: Annotated[int, Field(ge=1, le=64)] = 2
     snapshot_readers: Annotated[int, Field(ge=1, le=64)] = 2
     snapshot_rows_per_second: Annotated[int, Field(ge=1000)] | None = None
+    tier_rows: Annotated[int, Field(ge=1000)] = 2_000_000
     threads: Annotated[int, Field(ge=1)] | None = None
 
 
@@ -137,6 +138,18 @@ class TableConfig(_Section):
 
     append_only: bool = False
     sort: tuple[str, ...] = ()
+    time_column: str | None = None
+    hot: Annotated[Seconds, Field(gt=0)] | None = None
+    partition: Literal["hour", "day", "month"] = "day"
+
+
+class LakeConfig(_Section):
+    """Where history lies, and how often the line between hot and lake is moved."""
+
+    catalog: dict[str, str] = {}
+    warehouse: str | None = None
+    interval: Annotated[Seconds, Field(gt=0)] = 300.0
+    keep: Seconds = 7 * 86_400.0
 
 
 class Config(_Section):
@@ -146,6 +159,7 @@ class Config(_Section):
     sources: Annotated[dict[str, SourceConfig], Field(min_length=1)]
     servers: ServersConfig = ServersConfig()
     tables: dict[str, TableConfig] = {}
+    lake: LakeConfig = LakeConfig()
     limits: LimitsConfig = LimitsConfig()
     watch_interval: Seconds = 5.0
 

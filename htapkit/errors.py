@@ -11,6 +11,8 @@ HtapkitError
 ├── StoreError             the hot store's file, disk or lock
 │   ├── StoreLocked        another process owns it
 │   └── StoreFailed        DuckDB gave up on the file (disk full); it is reopened
+├── LakeFailed             the lake's catalog or storage did not do it now (retried)
+│   └── LakeRefused        the lake cannot do this as it is; somebody has to change something
 ├── LimitReached           one of the configured limits, named
 ├── NotRoutable            a forced route cannot run this statement
 ├── Stale                  the answer cannot be as fresh as was asked in the time allowed
@@ -124,6 +126,20 @@ class StoreFailed(StoreError):
 
     sqlstate = "53100"
     retry = True
+
+
+class LakeFailed(HtapkitError):
+    """The lake's catalog or storage did not do it now: nothing of the step has happened."""
+
+    sqlstate = "58030"
+    retry = True
+
+
+class LakeRefused(LakeFailed):
+    """The lake cannot do this as it is; the message says what to change."""
+
+    sqlstate = "0A000"
+    retry = False
 
 
 class LimitReached(HtapkitError):

@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Callable
 
-NAMES = (
+MIRROR = (
     "follow.opened",  # a stream is open, nothing applied yet
     "apply.before",  # a batch is here, no transaction begun
     "apply.written",  # rows and position are written, not committed
@@ -23,6 +23,20 @@ NAMES = (
     "copy.replayed",  # staged changes are replayed, not committed
     "copy.swapped",  # the copy is the table now, committed
 )
+
+TIER = (
+    "tier.begun",  # a run is noted and its export open, nothing written to the lake
+    "tier.exported",  # rows and tombstones are being read, the lake has no commit yet
+    "tier.committed",  # the lake has the commit of one table, nothing compared
+    "tier.verified",  # all tables are written and compared, the boundary is the old one
+    "tier.flipped",  # rows have left, the boundary is the new one, committed
+)
+
+RANGES = (
+    "copy.range",  # a range of a very large table is in the shadow table, committed
+)
+
+NAMES = MIRROR + RANGES + TIER
 
 Callback = Callable[[str], None]
 _callback: Callback | None = None

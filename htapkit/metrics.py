@@ -15,7 +15,11 @@ class Metrics:
 
     def __init__(self) -> None:
         """Make all metrics, at zero."""
-        r = self.registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
+        self._make_following(self.registry)
+        self._make_serving(self.registry)
+
+    def _make_following(self, r: CollectorRegistry) -> None:
         self.rows_applied = Counter(
             "htapkit_rows_applied", "Row changes applied to the hot store", ["source"], registry=r
         )
@@ -53,12 +57,20 @@ class Metrics:
         self.copied_rows = Counter(
             "htapkit_copied_rows", "Rows read by snapshots", ["source"], registry=r
         )
+        self.tiered_rows = Counter(
+            "htapkit_tiered_rows",
+            "Rows moved from the hot store to the lake",
+            ["source"],
+            registry=r,
+        )
         self.store_bytes = Gauge(
             "htapkit_store_bytes",
             "Hot store by part: file, wal, staged, memory",
             ["part"],
             registry=r,
         )
+
+    def _make_serving(self, r: CollectorRegistry) -> None:
         self.statements = Counter(
             "htapkit_statements", "Client statements by route", ["route"], registry=r
         )

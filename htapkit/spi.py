@@ -227,6 +227,32 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Ranged(Protocol):
+    """What a Source may be, too: one whose very large tables can be read range by range.
+
+    Each range is read under a snapshot of its own, so that none is held for long. A snapshot that
+    is opened after a batch was delivered covers that batch.
+    """
+
+    def ranges(self, tables: Sequence[TableId], rows: int) -> Mapping[TableId, Sequence[Split]]:
+        """Cut the tables that have more than about `rows` rows into ranges of about as many.
+
+        In a table's order: every key that there can ever be is in exactly one range. A range is
+        for `read` of any later snapshot of the table, also after a restart. What is smaller or
+        cannot be cut is left out. Raises SourceError.
+        """
+        ...
+
+    def place(self, ranges: Sequence[Split], keys: pa.RecordBatch) -> pa.Array:
+        """The index in `ranges` (all of a table's, in order) of the range that each key is in.
+
+        `keys` has the columns of the table's key, in the key's order. Pure. A row's range changes
+        only with its key.
+        """
+        ...
+
+
 class Credential(Protocol):
     """How a client proved who it is, in the form that lets us log in to the source as that user."""
 

@@ -1,6 +1,7 @@
 """Random statements of the kind that analysts and BI tools write, over tests/sql_fuzz_tables.sql.
 
-A statement says whether its order is total, so that whoever compares results knows what may differ.
+A statement says which of its columns hold float sums and whether its order is total, so that
+whoever compares results knows what may differ.
 It knows nothing of the planner: what it draws is what people write, not what is supported.
 """
 
@@ -9,17 +10,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from tests.sql_fuzz_values import LITERALS, OIDS, Values
-from tests.sql_fuzz_words import (
-    COMPARED,
-    FRAMES,
-    NUMBERS,
-    SHOWN,
-    TABLES,
-    WEIGHTS,
-    Column,
-    Query,
-)
+from tests.sql_fuzz_calls import aggregate, over_groups, window_call
+from tests.sql_fuzz_values import LITERALS, OIDS, RUNS, Values
+from tests.sql_fuzz_words import COMPARED, FRAMES, SHOWN, TABLES, WEIGHTS, Column, Query
 
 
 class Grammar:
@@ -31,11 +24,11 @@ class Grammar:
         self.values = Values()
         self._aliases = 0
         self._parameters = False
-        self._outer: list[Column] = []
+        self._loose = False
 
     def statement(self, *, parameters: bool = False) -> Query:
         """The next one."""
-        self.values, self._aliases, self._parameters, self._outer = Values(), 0, parameters, []
+        self.values, self._aliases, self._parameters = Values(), 0, parameters
         query = self.query(3)
         query.values = self.values
         return query
@@ -76,8 +69,8 @@ class Grammar:
         alias = self.alias()
         if depth > 1 and self.chance(0.15):
             inner = self.query(depth - 2)
-            names = [f"q{i}" for i in range(len(inner.types))]
-            columns = [Column(f"{alias}.{n}", t) for n, t in zip(names, inner.types, strict=True)]
+            names = [f"q{i}" for i in range(len(inner.columns))]
+            columns = inner.seen_as(alias, names)
             return f"({inner.sql}) AS {alias} ({', '.join(names)})", columns
         name = self.random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
         columns = []
@@ -142,177 +135,132 @@ class Grammar:
             return f"{compared} {quantifier} (SELECT {match.sql} FROM {sql}{where})"
         return f"{outer.sql} {self.pick('', 'NOT ')}IN (SELECT {match.sql} FROM {sql}{where})"
 
-    def outputs(self, columns: list[Column], count: int, depth: int) -> tuple[list[str], list[str]]:
-        """Expressions of SELECT and their types."""
-        shown, types = [], []
+    def outputs(self, columns: list[Column], count: int, depth: int) -> list[Column]:
+        """Expressions of SELECT."""
+        shown = []
         for _ in range(count):
             if self.chance(0.55):
-                column = self.random.choice(columns)
-                shown.append(column.sql)
-                types.append(column.type)
+                shown.append(self.random.choice(columns))
             else:
-                types.append(self.pick(*SHOWN))
-                shown.append(self.expression(types[-1], columns, depth))
-        return shown, types
+                shown.append(self.computed(self.pick(*SHOWN), columns, depth))
+        return shown
 
-    def named(self, shown: Sequence[str]) -> str:
+    def computed(self, type_: str, columns: list[Column], depth: int) -> Column:
+        """An expression, which knows whether a float sum is in it."""
+        before, self._loose = self._loose, False
+        sql = self.expression(type_, columns, depth)
+        found = Column(sql, type_, self._loose)
+        self._loose = before or found.loose
+        return found
+
+    def named(self, shown: Sequence[Column]) -> str:
         """The select list, some with aliases, now and then the same twice."""
         parts = []
         for each in shown:
             name = f" AS {self.alias('c')}" if self.chance(0.3) else ""
-            parts.append(each + (name or (' AS "same"' if self.chance(0.04) else "")))
+            parts.append(each.sql + (name or (' AS "same"' if self.chance(0.04) else "")))
         return ", ".join(parts)
 
-    def tail(self, types: list[str], *, limit: bool = True) -> tuple[str, bool]:
-        """ORDER BY all columns and LIMIT, or neither."""
-        orderable = all(t in (*SHOWN, "time", "interval", "mood", "float4") for t in types)
+    def ended(self, text: str, shown: list[Column]) -> Query:
+        """With ORDER BY all columns and LIMIT, or with neither."""
+        orderable = all(c.type in (*SHOWN, "time", "interval", "mood", "float4") for c in shown)
         if not orderable or self.chance(0.4):
-            return "", False
-        positions = list(range(1, len(types) + 1))
-        self.random.shuffle(positions)
+            return Query(text, shown)
+        order = list(range(len(shown)))
+        self.random.shuffle(order)
         parts = [
-            f"{p}{self.pick('', ' ASC', ' DESC')}{self.pick('', '', ' NULLS FIRST', ' NULLS LAST')}"
-            for p in positions
+            f"{at + 1}{self.pick('', ' ASC', ' DESC')}"
+            f"{self.pick('', '', ' NULLS FIRST', ' NULLS LAST')}"
+            for at in order
         ]
-        sql = " ORDER BY " + ", ".join(parts)
-        if limit and self.chance(0.5):
-            sql += f" LIMIT {self.random.choice((0, 1, 5, 20, 100))}"
+        text += " ORDER BY " + ", ".join(parts)
+        # Which rows are the first by a float sum is as open as its last digits are.
+        if self.chance(0.5) and not any(c.loose for c in shown):
+            text += f" LIMIT {self.random.choice((0, 1, 5, 20, 100))}"
             if self.chance(0.3):
-                sql += f" OFFSET {self.random.choice((0, 1, 7, 1000))}"
-        return sql, True
+                text += f" OFFSET {self.random.choice((0, 1, 7, 1000))}"
+        return Query(text, shown, tuple(order))
 
     def plain(self, depth: int) -> Query:
         """SELECT … FROM … WHERE … ORDER BY … LIMIT."""
         sql, columns = self.source(depth)
-        shown, types = self.outputs(columns, self.random.randint(1, 5), 2)
+        shown = self.outputs(columns, self.random.randint(1, 5), 2)
         if depth > 2 and self.chance(0.08):
             inner, more = self.table(0)
             pair = [(x, y) for x in columns for y in more if x.type == y.type == "int4"]
             if pair:
                 x, y = self.random.choice(pair)
-                aggregate, type_ = self.aggregate(more)
-                shown.append(f"(SELECT {aggregate} FROM {inner} WHERE {y.sql} = {x.sql})")
-                types.append(type_)
-        tail, total = self.tail(types)
-        text = f"SELECT {self.named(shown)} FROM {sql}{self.where(columns, depth)}{tail}"
-        return Query(text, types, total)
+                call = aggregate(self, more)
+                text = f"(SELECT {call.sql} FROM {inner} WHERE {y.sql} = {x.sql})"
+                shown.append(Column(text, call.type, call.loose))
+        return self.ended(
+            f"SELECT {self.named(shown)} FROM {sql}{self.where(columns, depth)}", shown
+        )
 
     def distinct(self, depth: int) -> Query:
         """DISTINCT and DISTINCT ON."""
         sql, columns = self.source(depth)
         columns = [c for c in columns if c.type in SHOWN] or [Column("1", "int4")]
-        shown, types = self.outputs(columns, self.random.randint(1, 3), 1)
+        shown = self.outputs(columns, self.random.randint(1, 3), 1)
         where = self.where(columns, depth)
         if self.chance(0.4):
             on = self.random.choice(columns)
-            order = ", ".join([on.sql, *shown])
-            text = f"SELECT DISTINCT ON ({on.sql}) {', '.join(shown)} FROM {sql}{where}"
-            return Query(f"{text} ORDER BY {order}", types, total=False)
-        if "bpchar" in types:
+            listed = [each.sql for each in shown]
+            order = ", ".join([on.sql, *listed])
+            text = f"SELECT DISTINCT ON ({on.sql}) {', '.join(listed)} FROM {sql}{where}"
+            return Query(f"{text} ORDER BY {order}", shown)
+        text = f"SELECT DISTINCT {self.named(shown)} FROM {sql}{where}"
+        if any(each.type == "bpchar" for each in shown):
             # 'a' and 'a  ' are equal: PostgreSQL itself leaves open which of them is shown.
-            return Query(f"SELECT {self.named(shown)} FROM {sql}{where}", types, total=False)
-        tail, total = self.tail(types)
-        return Query(f"SELECT DISTINCT {self.named(shown)} FROM {sql}{where}{tail}", types, total)
-
-    def aggregate(self, columns: list[Column]) -> tuple[str, str]:
-        """An aggregate call and its type."""
-        column = self.random.choice([c for c in columns if c.type in SHOWN] or columns)
-        argument, type_ = column.sql, column.type
-        if self.chance(0.35):
-            type_ = self.pick("int4", "numeric", "numeric", "float8", "text", "date")
-            argument = self.expression(type_, columns, 1)
-        filtered = f" FILTER (WHERE {self.boolean(columns, 1)})" if self.chance(0.15) else ""
-        once = "DISTINCT " if self.chance(0.15) else ""
-        if type_ in NUMBERS and self.chance(0.65):
-            name = self.pick("sum", "sum", "avg", "avg", "stddev", "var_pop")
-            result = "float8" if type_ == "float8" else "numeric"
-            if name == "sum" and type_ in ("int2", "int4"):
-                result = "int8"
-            return f"{name}({once}{argument}){filtered}", result
-        if type_ == "bool":
-            return f"{self.pick('bool_and', 'bool_or', 'every')}({argument}){filtered}", "bool"
-        if type_ in SHOWN and type_ != "uuid" and self.chance(0.5):
-            shown = "text" if type_ == "varchar" else type_
-            return f"{self.pick('min', 'max')}({argument}){filtered}", shown
-        if type_ == "text" and self.chance(0.3):
-            return f"string_agg({argument}, ',' ORDER BY {argument}){filtered}", "text"
-        if self.chance(0.4):
-            return f"count(*){filtered}", "int8"
-        return f"count({once if type_ in SHOWN else ''}{argument}){filtered}", "int8"
+            return Query(text.replace("DISTINCT ", "", 1), shown)
+        return self.ended(text, shown)
 
     def grouped(self, depth: int) -> Query:
         """GROUP BY, its sets, HAVING."""
         sql, columns = self.source(depth)
         usable = [c for c in columns if c.type in SHOWN] or [Column("1::int4", "int4")]
-        keys, types = self.outputs(usable, self.random.randint(0, 3), 1)
-        aggregates = [self.aggregate(usable) for _ in range(self.random.randint(1, 4))]
-        shown = [*keys, *(a for a, _ in aggregates)]
-        types += [t for _, t in aggregates]
-        group = ""
-        if keys:
-            form = self.pick(*["plain"] * 6, "position", "rollup", "cube", "sets")
-            listed = ", ".join(keys)
-            positions = ", ".join(str(i + 1) for i in range(len(keys)))
-            sets = ", ".join(f"({key})" for key in keys) + ", ()"
-            group = (
-                " GROUP BY "
-                + {
-                    "plain": listed,
-                    "position": positions,
-                    "rollup": f"ROLLUP ({listed})",
-                    "cube": f"CUBE ({listed})",
-                    "sets": f"GROUPING SETS ({sets})",
-                }[form]
-            )
+        keys = self.outputs(usable, self.random.randint(0, 3), 1)
+        calls = [aggregate(self, usable) for _ in range(self.random.randint(1, 4))]
+        group = f" GROUP BY {self.grouping(keys)}" if keys else ""
         having = ""
         if self.chance(0.25):
-            call, type_ = self.aggregate(usable)
-            if type_ in LITERALS:
-                having = f" HAVING {call} {self.pick(*COMPARED)} {self.literal(type_)}"
-        tail, total = self.tail(types)
+            call = aggregate(self, usable)
+            if call.type in LITERALS:
+                having = f" HAVING {call.sql} {self.pick(*COMPARED)} {self.literal(call.type)}"
+        shown = [*keys, *calls]
+        if self.chance(0.1):
+            shown.append(over_groups(self, keys, calls))
         where = self.where(columns, depth)
-        return Query(
-            f"SELECT {self.named(shown)} FROM {sql}{where}{group}{having}{tail}", types, total
-        )
+        return self.ended(f"SELECT {self.named(shown)} FROM {sql}{where}{group}{having}", shown)
+
+    def grouping(self, keys: Sequence[Column]) -> str:
+        """What stands behind GROUP BY."""
+        listed = ", ".join(key.sql for key in keys)
+        sets = ", ".join(f"({key.sql})" for key in keys) + ", ()"
+        return {
+            "plain": listed,
+            "position": ", ".join(str(i + 1) for i in range(len(keys))),
+            "rollup": f"ROLLUP ({listed})",
+            "cube": f"CUBE ({listed})",
+            "sets": f"GROUPING SETS ({sets})",
+        }[self.pick(*["plain"] * 6, "position", "rollup", "cube", "sets")]
 
     def windowed(self, depth: int) -> Query:
         """Window functions."""
         sql, columns = self.source(min(depth, 1))
         usable = [c for c in columns if c.type in SHOWN]
-        shown, types = self.outputs(usable, 2, 1)
+        shown = self.outputs(usable, 2, 1)
         # Ordered by all that may be shown: peers are then rows that look the same.
         keys = [c.sql for c in usable if c.type in ("int4", "int8")]
         for _ in range(self.random.randint(1, 2)):
-            call, type_ = self.window_call(usable)
+            call = window_call(self, usable)
             partition = ""
             if self.chance(0.6):
                 partition = f"PARTITION BY {self.random.choice(usable).sql} "
             order = "ORDER BY " + ", ".join(f"{k}{self.pick('', ' DESC')}" for k in keys)
-            frame = self.pick(*FRAMES)
-            shown.append(f"{call} OVER ({partition}{order}{frame})")
-            types.append(type_)
-        tail, total = self.tail(types)
-        text = f"SELECT {self.named(shown)} FROM {sql}{self.where(columns, 0)}{tail}"
-        return Query(text, types, total)
-
-    def window_call(self, usable: list[Column]) -> tuple[str, str]:
-        """A function with OVER."""
-        column = self.random.choice(usable)
-        kind = self.random.randint(0, 5)
-        if kind == 0:
-            return f"{self.pick('row_number', 'rank', 'dense_rank')}()", "int8"
-        if kind == 1:
-            offset = self.pick("", ", 2", ", 0")
-            return f"{self.pick('lag', 'lead')}({column.sql}{offset})", column.type
-        if kind == 2:
-            return f"{self.pick('first_value', 'last_value')}({column.sql})", column.type
-        if kind == 3:
-            return f"{self.pick('ntile(3)', 'count(*)')}", "int8"
-        numbers = [c for c in usable if c.type in NUMBERS] or [Column("1::int4", "int4")]
-        column = self.random.choice(numbers)
-        small = column.type in ("int2", "int4")
-        result = "float8" if column.type == "float8" else "int8" if small else "numeric"
-        return f"sum({column.sql})", result
+            text = f"{call.sql} OVER ({partition}{order}{self.pick(*FRAMES)})"
+            shown.append(Column(text, call.type, call.loose))
+        return self.ended(f"SELECT {self.named(shown)} FROM {sql}{self.where(columns, 0)}", shown)
 
     def compound(self, _depth: int) -> Query:
         """Set operations."""
@@ -320,31 +268,29 @@ class Grammar:
         arms = []
         for _ in range(self.random.choice((2, 2, 3))):
             sql, columns = self.table(0)
-            shown = [self.expression(t, columns, 1) for t in types]
-            arms.append(f"SELECT {', '.join(shown)} FROM {sql}{self.where(columns, 0)}")
+            arm = ", ".join(self.expression(t, columns, 1) for t in types)
+            arms.append(f"SELECT {arm} FROM {sql}{self.where(columns, 0)}")
         text = arms[0]
         for arm in arms[1:]:
             operator = self.pick("UNION", "UNION ALL", "INTERSECT", "EXCEPT", "EXCEPT ALL")
             text = f"({text}) {operator} ({arm})"
-        tail, total = self.tail(types)
-        return Query(text + tail, types, total)
+        return self.ended(text, [Column("", type_) for type_ in types])
 
     def with_ctes(self, depth: int) -> Query:
         """WITH, read once or twice."""
         inner = self.query(depth - 2)
         name = self.alias("w")
-        names = [f"q{i}" for i in range(len(inner.types))]
-        columns = [Column(f"x.{n}", t) for n, t in zip(names, inner.types, strict=True)]
+        names = [f"q{i}" for i in range(len(inner.columns))]
+        columns = inner.seen_as("x", names)
         head = f"WITH {name} ({', '.join(names)}) AS {self.pick('', '', 'MATERIALIZED ')}"
         usable = [c for c in columns if c.type in SHOWN]
         if usable and self.chance(0.5):
-            call, type_ = self.aggregate(usable)
-            return Query(f"{head}({inner.sql}) SELECT {call} FROM {name} x", [type_], total=False)
-        shown, types = self.outputs(columns, 2, 1)
-        tail, total = self.tail(types)
+            call = aggregate(self, usable)
+            return Query(f"{head}({inner.sql}) SELECT {call.sql} FROM {name} x", [call])
+        shown = self.outputs(columns, 2, 1)
         where = self.where(columns, 0)
-        text = f"{head}({inner.sql}) SELECT {', '.join(shown)} FROM {name} AS x{where}{tail}"
-        return Query(text, types, total)
+        listed = ", ".join(each.sql for each in shown)
+        return self.ended(f"{head}({inner.sql}) SELECT {listed} FROM {name} AS x{where}", shown)
 
     # -- expressions ----------------------------------------------------------------------------
 
@@ -352,7 +298,9 @@ class Grammar:
         """A constant, or a parameter."""
         text = self.random.choice(LITERALS[type_])
         if self._parameters and type_ in OIDS and self.chance(0.6):
-            return self.values.add(type_, text, binary=self.chance(0.5))
+            others = [self.random.choice(LITERALS[type_]) for _ in range(RUNS - 1)]
+            texts = [None if self.chance(0.05) else each for each in (text, *others)]
+            return self.values.add(type_, texts, self.pick("text", "binary", "untyped"))
         if type_ in ("int4", "numeric") and text[0] not in "-NI" and self.chance(0.8):
             return text
         quoted = "'" + text.replace("'", "''") + "'"
@@ -362,9 +310,11 @@ class Grammar:
 
     def leaf(self, type_: str, columns: list[Column]) -> str:
         """A column of this type, else a constant."""
-        fitting = [c.sql for c in columns if c.type == type_]
+        fitting = [c for c in columns if c.type == type_]
         if fitting and self.chance(0.75):
-            return self.random.choice(fitting)
+            chosen = self.random.choice(fitting)
+            self._loose = self._loose or chosen.loose
+            return chosen.sql
         return self.literal(type_)
 
     def boolean(self, columns: list[Column], depth: int) -> str:

@@ -13,11 +13,13 @@ _PARTS = ("year", "month", "day", "dow", "isodow", "doy", "week", "quarter", "is
 _SPANS = ("1 day", "3 months", "1 year", "2 weeks", "36 hours", "1 month 1 day")
 _PATTERNS = ("a%", "%e%", "_o%", "%", "note _", "Customer 0%", "%o\\_%", "")
 _COMPARED = ("=", "<>", "<", "<=", ">", ">=", "=", "!=")
+_NUMBERS = ("int2", "int4", "int8", "numeric", "float4", "float8")
 _COMPARABLE = (
     "int2",
     "int4",
     "int8",
     "numeric",
+    "float4",
     "float8",
     "text",
     "varchar",
@@ -55,8 +57,8 @@ def condition(g: Grammar, columns: list[Column], depth: int) -> str:
     if kind == 5:
         flag = g.leaf("bool", columns)
         return g.pick(flag, f"NOT {flag}", f"{flag} IS NOT TRUE", f"{flag} IS UNKNOWN")
-    if kind == 6 and type_ in ("int2", "int4", "int8", "numeric", "float8"):
-        other = g.pick("int2", "int4", "int8", "numeric", "float8")
+    if kind == 6 and type_ in _NUMBERS:
+        other = g.pick(*_NUMBERS)
         return f"{value} {g.pick(*_COMPARED)} {g.leaf(other, columns)}"
     if kind == 7 and type_ in ("date", "timestamp", "timestamptz"):
         other = g.pick("date", "timestamp", "timestamptz")
@@ -72,6 +74,8 @@ def expression(g: Grammar, type_: str, columns: list[Column], depth: int) -> str
         return _any_type(g, type_, columns, depth - 1)
     if type_ in ("int2", "int4", "int8"):
         return _integer(g, type_, columns, depth - 1)
+    if type_ == "float4":
+        return _real(g, columns, depth - 1)
     if type_ in ("numeric", "float8"):
         return _number(g, type_, columns, depth - 1)
     if type_ in ("text", "varchar", "bpchar"):
@@ -168,15 +172,30 @@ def _number(g: Grammar, type_: str, columns: list[Column], depth: int) -> str:
             f"power({one}, 2)",
             f"exp({g.leaf('float8', columns)})",
             f"ln({one})",
-            f"({g.leaf('numeric', columns)})::float8",
+            f"({g.leaf(g.pick('numeric', 'float4'), columns)})::float8",
             f"date_part('{g.pick(*_PARTS)}', {g.leaf('date', columns)})",
         ]
     return g.random.choice(choices)
 
 
+def _real(g: Grammar, columns: list[Column], depth: int) -> str:
+    one, two = expression(g, "float4", columns, depth), g.leaf("float4", columns)
+    return g.pick(
+        f"({one} + {two})",
+        f"({one} - {two})",
+        f"({one} * {two})",
+        f"({one} / {two})",
+        f"abs({one})",
+        f"(- {one})",
+        f"{g.leaf(g.pick('int4', 'int8', 'numeric', 'float8'), columns)}::float4",
+    )
+
+
 def _text(g: Grammar, columns: list[Column], depth: int) -> str:
     one = expression(g, "text", columns, depth) if depth > 0 else _leaf_text(g, columns)
-    any_type = g.pick("int4", "numeric", "date", "float8", "bool", "timestamp", "int8", "bpchar")
+    any_type = g.pick(
+        "int4", "numeric", "date", "float4", "float8", "bool", "timestamp", "int8", "bpchar"
+    )
     other = g.leaf(any_type, columns)
     return g.pick(
         f"{g.pick('lower', 'upper', 'initcap', 'reverse')}({one})",

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
 from psycopg import pq
 
+from tests.sql_fuzz_cells import FLOATS, agree, sort_value
 from tests.sql_fuzz_words import Query
 
-_OPEN = ("sum(", "avg(", "stddev(", "var_pop(", "distinct", "group by", "min(", "max(", "union")
-_FLOATS = frozenset({700, 701})
 _OF_VALUES = frozenset({"22003", "22008", "22012"})  # out of range, division by zero
-_SPARING = ("(SELECT", "LIMIT", "LEFT JOIN", "RIGHT JOIN")
-"""PostgreSQL leaves open whether what decides about no row is computed: it may fail there."""
+_SPARING = ("(SELECT", "LIMIT")
+"""PostgreSQL computes constants when it plans, so it may fail for a condition beside a true EXISTS,
+for a subquery that nobody reads, or behind LIMIT, where no row needs the value."""
 _NOT_HOT = "0A000"
+_numbers = itertools.count()
 Row = tuple[bytes | None, ...]
 
 
@@ -31,37 +32,62 @@ class Outcome:
     rows: tuple[Row, ...]
 
 
-def run(
-    connection: psycopg.Connection, query: Query, *, simple: bool, binary: bool = False
-) -> Outcome:
-    """Execute it by the simple or the extended protocol."""
-    raw = connection.pgconn
-    text, values = query.sql.encode(), query.values
-    if simple:
-        result = raw.exec_(text)
-    else:
-        result = raw.exec_params(
-            text, values.values, values.oids, values.formats, pq.Format(int(binary))
-        )
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a statement is sent: by the simple protocol, or by the extended one, prepared or not."""
+
+    simple: bool = False
+    prepared: bool = False
+    binary: bool = False
+
+
+def run(connection: psycopg.Connection, query: Query, manner: Manner) -> list[Outcome]:
+    """Execute it; a prepared statement with each of its sets of values."""
+    raw, text, values = connection.pgconn, query.sql.encode(), query.values
+    form = pq.Format(int(manner.binary))
+    if manner.simple:
+        return [_outcome(raw.exec_(text))]
+    if not manner.prepared:
+        sent = raw.exec_params(text, values.runs[0], values.oids, values.formats, form)
+        return [_outcome(sent)]
+    name = f"fuzzed_{next(_numbers)}".encode()
+    made = raw.prepare(name, text, values.oids)
+    if made.status != pq.ExecStatus.COMMAND_OK:
+        return [_outcome(made)]
+    found = []
+    for each in values.runs:
+        sent = raw.exec_prepared(name, each, values.formats, form)  # type: ignore[arg-type]  # NULLs
+        found.append(_outcome(sent))
+    raw.exec_(b"DEALLOCATE " + name)
+    return found
+
+
+def _outcome(result: pq.abc.PGresult) -> Outcome:
     if result.status == pq.ExecStatus.TUPLES_OK:
-        columns = tuple(
-            (result.fname(i) or b"", result.ftype(i), result.fmod(i)) for i in range(result.nfields)
-        )
-        rows = tuple(
-            tuple(result.get_value(r, c) for c in range(result.nfields))
-            for r in range(result.ntuples)
-        )
+        width = range(result.nfields)
+        columns = tuple((result.fname(i) or b"", result.ftype(i), result.fmod(i)) for i in width)
+        rows = tuple(tuple(result.get_value(r, c) for c in width) for r in range(result.ntuples))
         return Outcome("", "", columns, rows)
     state = result.error_field(pq.DiagnosticField.SQLSTATE) or b"?"
     return Outcome(state.decode(), result.error_message.decode(errors="replace").strip(), (), ())
 
 
-def refused(outcome: Outcome) -> bool:
+def refused(outcomes: Sequence[Outcome]) -> bool:
     """Whether `htapkit.route = 'hot'` could not answer."""
-    return outcome.sqlstate == _NOT_HOT
+    return any(outcome.sqlstate == _NOT_HOT for outcome in outcomes)
 
 
-def difference(query: Query, theirs: Outcome, ours: Outcome) -> str:
+def differences(
+    query: Query, theirs: Sequence[Outcome], ours: Sequence[Outcome], *, binary: bool = False
+) -> str:
+    """What `ours` have not as `theirs`, each after each; "" = nothing."""
+    if len(theirs) != len(ours):
+        return f"{len(theirs)} answers, ours {len(ours)}: {ours[0].message}"
+    pairs = zip(theirs, ours, strict=True)
+    return "; ".join(filter(None, (difference(query, x, y, binary=binary) for x, y in pairs)))
+
+
+def difference(query: Query, theirs: Outcome, ours: Outcome, *, binary: bool = False) -> str:
     """What `ours` has not as `theirs`; "" = nothing."""
     if theirs.sqlstate != ours.sqlstate:
         spared = any(word in query.sql for word in _SPARING)
@@ -74,18 +100,7 @@ def difference(query: Query, theirs: Outcome, ours: Outcome) -> str:
         return f"columns {theirs.columns}, ours {ours.columns}"
     if theirs.rows == ours.rows:
         return ""
-    if Counter(theirs.rows) != Counter(ours.rows):
-        if _close(query, theirs, ours):
-            return ""
-        missing = list((Counter(theirs.rows) - Counter(ours.rows)).elements())[:3]
-        more = list((Counter(ours.rows) - Counter(theirs.rows)).elements())[:3]
-        count = f"{len(theirs.rows)} rows, ours {len(ours.rows)}"
-        return f"{count}\n  only theirs {missing}\n  only ours   {more}"
-    if query.total and not _sorted_alike(theirs, ours):
-        pairs = enumerate(zip(theirs.rows, ours.rows, strict=True))
-        at = next(i for i, (x, y) in pairs if _key(x) != _key(y))
-        return f"order\n  theirs {theirs.rows[at : at + 3]}\n  ours   {ours.rows[at : at + 3]}"
-    return ""
+    return _Rows(query, theirs, ours, binary=binary).difference()
 
 
 def _same_columns(theirs: Outcome, ours: Outcome) -> bool:
@@ -95,41 +110,80 @@ def _same_columns(theirs: Outcome, ours: Outcome) -> bool:
     )
 
 
-def _close(query: Query, theirs: Outcome, ours: Outcome) -> bool:
-    """Equal but for what PostgreSQL leaves open: last digits of float sums, which zero is kept."""
-    text = query.sql.lower()
-    if not any(word in text for word in _OPEN):
-        return False
-    floats = [oid in _FLOATS for _, oid, _ in theirs.columns]
-    if not any(floats):
-        return False
-    return Counter(_rounded(theirs.rows, floats)) == Counter(_rounded(ours.rows, floats))
+class _Rows:
+    """Rows of the same columns, which are not equal as they came."""
 
+    def __init__(self, query: Query, theirs: Outcome, ours: Outcome, *, binary: bool) -> None:
+        """Note which columns hold sums of floats: the only ones that may differ, by last digits."""
+        self._order, self._binary = query.order, binary
+        self._limited = bool(query.order) and "LIMIT" in query.sql.rpartition("ORDER BY")[2]
+        self._theirs, self._ours = theirs.rows, ours.rows
+        self._oids = [oid for _, oid, _ in theirs.columns]
+        self._loose = [
+            column.loose and oid in FLOATS
+            for column, oid in zip(query.columns, self._oids, strict=True)
+        ]
+        self._loose_oids = [o for o, loose in zip(self._oids, self._loose, strict=True) if loose]
 
-def _rounded(rows: Sequence[Row], floats: Sequence[bool]) -> list[Row]:
-    return [
-        tuple(
-            f"{float(v) + 0.0:.9g}".encode() if is_float and v is not None else v
-            for v, is_float in zip(row, floats, strict=True)
+    def difference(self) -> str:
+        """In words; "" = only what PostgreSQL leaves open."""
+        if not self._same_multiset() and not self._same_limited():
+            missing = list((Counter(self._theirs) - Counter(self._ours)).elements())[:3]
+            more = list((Counter(self._ours) - Counter(self._theirs)).elements())[:3]
+            count = f"{len(self._theirs)} rows, ours {len(self._ours)}"
+            return f"{count}\n  only theirs {missing}\n  only ours   {more}"
+        for at, (left, right) in enumerate(zip(self._theirs, self._ours, strict=True)):
+            if self._order and not self._same_place(left, right):
+                theirs, ours = self._theirs[at : at + 3], self._ours[at : at + 3]
+                return f"order at {at}\n  theirs {theirs}\n  ours   {ours}"
+        return ""
+
+    def _same_multiset(self) -> bool:
+        left, right = self._sums(self._theirs), self._sums(self._ours)
+        return left.keys() == right.keys() and all(
+            len(sums) == len(right[rest])
+            and all(self._agree(x, y) for x, y in zip(sums, right[rest], strict=True))
+            for rest, sums in left.items()
         )
-        for row in rows
-    ]
 
+    def _same_limited(self) -> bool:
+        """Which of 0 and -0, or of 'a' and 'a ', is the last before LIMIT ends is open."""
+        return (
+            self._limited
+            and len(self._theirs) == len(self._ours)
+            and all(map(self._same_place, self._theirs, self._ours))
+        )
 
-def _sorted_alike(theirs: Outcome, ours: Outcome) -> bool:
-    """Equal but for rows that ORDER BY holds equal though their text differs, as 0 and -0."""
-    return [_key(row) for row in theirs.rows] == [_key(row) for row in ours.rows]
+    def _sums(self, rows: Sequence[Row]) -> dict[Row, list[Row]]:
+        """The float sums of the rows that are otherwise equal, in order."""
+        found: dict[Row, list[Row]] = defaultdict(list)
+        for row in rows:
+            rest = tuple(
+                None if loose else value for value, loose in zip(row, self._loose, strict=True)
+            )
+            found[rest].append(
+                tuple(value for value, loose in zip(row, self._loose, strict=True) if loose)
+            )
+        for sums in found.values():
+            sums.sort(key=self._in_order)
+        return found
 
+    def _in_order(self, sums: Row) -> list[object]:
+        pairs = zip(sums, self._loose_oids, strict=True)
+        return [sort_value(value, oid, binary=self._binary) for value, oid in pairs]
 
-def _key(row: Row) -> tuple[object, ...]:
-    return tuple(_value(v) for v in row)
+    def _agree(self, left: Row, right: Row) -> bool:
+        return all(
+            agree(x, y, oid, binary=self._binary)
+            for x, y, oid in zip(left, right, self._loose_oids, strict=True)
+        )
 
-
-def _value(value: bytes | None) -> object:
-    if value is None:
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        return value.rstrip(b" ")
-    return "NaN" if math.isnan(number) else number  # NaN is not equal to itself
+    def _same_place(self, left: Row, right: Row) -> bool:
+        """Equal to ORDER BY, as 0 and -0 are; behind a float sum, its last digits have decided."""
+        for at in self._order:
+            oid, x, y = self._oids[at], left[at], right[at]
+            if self._loose[at]:
+                return agree(x, y, oid, binary=self._binary)
+            if sort_value(x, oid, binary=self._binary) != sort_value(y, oid, binary=self._binary):
+                return False
+        return True

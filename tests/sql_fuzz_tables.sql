@@ -25,7 +25,8 @@ CREATE TABLE facts (
     e mood,
     by bytea,
     j jsonb,
-    arr int[]
+    arr int[],
+    co text COLLATE sorted
 );
 INSERT INTO facts
 SELECT i,
@@ -52,7 +53,8 @@ SELECT i,
     (ARRAY['sad', 'ok', 'happy', NULL])[1 + i % 4]::mood,
     CASE WHEN i % 5 > 0 THEN decode(lpad(to_hex(i % 16), 2, '0'), 'hex') END,
     jsonb_build_object('a', i % 4, 'b', ARRAY[i % 3]),
-    CASE WHEN i % 4 > 0 THEN ARRAY[i % 3, NULL, i % 5] END
+    CASE WHEN i % 4 > 0 THEN ARRAY[i % 3, NULL, i % 5] END,
+    (ARRAY['apple', 'Apple', 'Ápple', 'zebra', '', NULL, '-a', 'co-op', 'coop', 'Zebra', '_b', 'a b', 'ab'])[1 + i % 13]
 FROM generate_series(1, 180) i;
 
 -- Calm values, so that sums, products and dates in range have rows to show.
@@ -64,6 +66,8 @@ CREATE TABLE sales (
     price numeric(10, 2) NOT NULL,
     discount numeric(4, 3),
     weight double precision,
+    rate double precision,
+    grade real NOT NULL,
     region text NOT NULL,
     note varchar(20),
     flag char(1) NOT NULL,
@@ -75,6 +79,7 @@ CREATE TABLE sales (
 INSERT INTO sales
 SELECT i, 1 + i * 7 % 23, CASE WHEN i % 6 > 0 THEN i % 12 END, 1 + i % 9, (i * 37 % 1000) / 7.0,
     CASE WHEN i % 4 > 0 THEN (i % 10) / 100.0 END, CASE WHEN i % 9 > 0 THEN i * 0.25 END,
+    CASE WHEN i % 7 > 0 THEN (i * 37 % 60) * 0.1 END, (i % 13) * 0.3,
     (ARRAY['north', 'south', 'East', 'west', ''])[1 + i % 5], CASE WHEN i % 3 > 0 THEN 'note ' || i % 11 END,
     (ARRAY['A', 'R', 'N'])[1 + i % 3], date '2023-11-15' + i, timestamp '2024-01-01' + i * interval '7 hours 13 min',
     CASE WHEN i % 8 > 0 THEN timestamptz '2024-03-01 00:00+00' + i * interval '11 hours' END, i % 3 = 1
@@ -86,11 +91,13 @@ CREATE TABLE customers (
     segment varchar(10),
     parent integer,
     credit numeric(12, 2),
-    since date
+    since date,
+    town text COLLATE sorted
 );
 INSERT INTO customers
 SELECT i, 'Customer ' || lpad(i::text, 2, '0'), (ARRAY['retail', 'corp', NULL])[1 + i % 3],
-    nullif(i / 3, 0), CASE WHEN i % 5 > 0 THEN i * 100.10 END, date '2020-01-31' + i * 31
+    nullif(i / 3, 0), CASE WHEN i % 5 > 0 THEN i * 100.10 END, date '2020-01-31' + i * 31,
+    (ARRAY['Ulm', 'ulm', 'Aachen', 'aalen', 'Zürich', 'zug', 'Øster', NULL])[1 + i % 8]
 FROM generate_series(1, 30) i;
 
 CREATE TABLE "Order Lines" (
@@ -114,5 +121,5 @@ CREATE VIEW v_sales AS SELECT id, customer, price * quantity AS total, region FR
 
 CREATE SCHEMA other;
 CREATE TABLE other.customers (id integer PRIMARY KEY, name text NOT NULL, segment varchar(10), parent integer,
-    credit numeric(12, 2), since date);
-INSERT INTO other.customers SELECT i, 'Other ' || i, NULL, NULL, i, date '2001-01-01' FROM generate_series(1, 5) i;
+    credit numeric(12, 2), since date, town text);
+INSERT INTO other.customers SELECT i, 'Other ' || i, NULL, NULL, i, date '2001-01-01', 'Elsewhere' FROM generate_series(1, 5) i;

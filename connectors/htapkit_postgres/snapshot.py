@@ -23,6 +23,7 @@ from htapkit.errors import CatalogChanged, SourceUnavailable, TableSetAside
 from htapkit.model import Position, Split, TableId, TableSchema
 from htapkit.spi import Discovered
 from htapkit.sqlfiles import sql
+from htapkit_postgres import ranges
 from htapkit_postgres.bulk import BulkReader, select
 from htapkit_postgres.connection import Connection, Settings, conninfo, translated
 from htapkit_postgres.pgoutput import lsn_position, parse_lsn
@@ -89,6 +90,12 @@ class _Leaf:
     rows: float
     pages_counted: int  # when `rows` was
     readable: bool
+
+    @property
+    def relation(self) -> str:
+        """For FROM: with all partitions below it."""
+        only = "" if self.kind == "p" else "ONLY "
+        return f"{only}{quoted(self.schema)}.{quoted(self.name)}"
 
     @property
     def rows_per_page(self) -> float:
@@ -171,9 +178,7 @@ class PostgresSnapshot:
         Raises TableSetAside, CatalogChanged, SourceError.
         """
         leaves = self._leaves(table)
-        root = next(
-            leaf for leaf in leaves if (leaf.schema, leaf.name) == (table.schema, table.name)
-        )
+        root = _root(table, leaves)
         found = [leaf for leaf in leaves if leaf.kind != "p"]
         if root.kind == "p" and not all(leaf.readable for leaf in found):
             # Rights on the root only: PostgreSQL lets us read through it, but not by page ranges.
@@ -184,22 +189,32 @@ class PostgresSnapshot:
     def read(self, split: Split) -> Iterator[pa.RecordBatch]:
         """The rows of one part. Raises UnfaithfulValue, SourceUnavailable, CatalogChanged."""
         schema = self._tables[split.table].schema
-        projections = [projection(column) for column in schema.columns]
         reader = self._open_reader()
         try:
+            condition = ranges.condition(schema, split.token)
+            if condition is not None:
+                root = _root(split.table, self._leaves(split.table))
+                yield from self._rows(reader, schema, root.relation, condition)
+                # The locks of the read are still held: what is true now was true during it.
+                self._leaves(split.table)
+                return
             for fields in json.loads(split.token):
                 part = _Part(*fields)
-                query = select(schema, projections, part.relation, part.condition)
-                for batch in reader.read(query, schema):
-                    yield batch
-                    self._throttle.spend(batch.num_rows)
-                    self._check_open()
-                # The lock of the read is still held: what is true now was true during it.
+                yield from self._rows(reader, schema, part.relation, part.condition)
                 _check_file(reader, part, schema)
         finally:
             with self._lock:
                 self._readers.discard(reader)
             reader.close()
+
+    def _rows(
+        self, reader: BulkReader, schema: TableSchema, relation: str, condition: str
+    ) -> Iterator[pa.RecordBatch]:
+        projections = [projection(column) for column in schema.columns]
+        for batch in reader.read(select(schema, projections, relation, condition), schema):
+            yield batch
+            self._throttle.spend(batch.num_rows)
+            self._check_open()
 
     def close(self) -> None:
         """End the snapshot at the source. Safe to call twice."""
@@ -284,6 +299,10 @@ def _take(settings: Settings) -> tuple[Position, Connection, str]:
         # The slot goes with its connection, here: from now on nothing holds back the log.
     assert exported is not None, "a function gives one row"
     return lsn_position(parse_lsn(str(created[1]))), keeper, str(exported[0])
+
+
+def _root(table: TableId, leaves: Sequence[_Leaf]) -> _Leaf:
+    return next(leaf for leaf in leaves if (leaf.schema, leaf.name) == (table.schema, table.name))
 
 
 def _check_leaf(table: TableId, leaf: _Leaf) -> None:

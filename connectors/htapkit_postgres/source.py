@@ -12,11 +12,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+import pyarrow as pa
+
 from htapkit.errors import SourceRefused
-from htapkit.model import Broken, Finding, Position, SchemaChange, Storage, TableId, TableSchema
+from htapkit.model import (
+    Broken,
+    Finding,
+    Position,
+    SchemaChange,
+    Split,
+    Storage,
+    TableId,
+    TableSchema,
+)
 from htapkit.spi import Discovered, Origin, SourceOptions
 from htapkit_postgres import fingerprint as fingerprints
-from htapkit_postgres import preflight, slot
+from htapkit_postgres import preflight, ranges, slot
 from htapkit_postgres.catalog import describe, without_rights
 from htapkit_postgres.chunk import Limits
 from htapkit_postgres.connection import (
@@ -156,6 +167,19 @@ class PostgresSource:
             described,
             rows_per_second_max=self._options.snapshot_rows_per_second_max,
         )
+
+    def ranges(self, tables: Sequence[TableId], rows: int) -> Mapping[TableId, Sequence[Split]]:
+        """Cut very large tables by their keys, as spi.Ranged."""
+        with self._connect() as connection, translated(self._settings, "look for large tables"):
+            sizes = ranges.large(connection, tables, rows)
+            found = describe(connection, self._settings, list(sizes)) if sizes else []
+            schemas = {d.schema.table: d.schema for d in found if not d.problem}
+            cut = {t: ranges.cut(connection, s, *sizes[t], rows) for t, s in schemas.items()}
+        return {table: splits for table, splits in cut.items() if splits}
+
+    def place(self, splits: Sequence[Split], keys: pa.RecordBatch) -> pa.Array:
+        """The index of the range that each key is in. Pure."""
+        return ranges.place(splits, keys)
 
     def detach(self) -> None:
         """Remove what attaching created. Safe to call when it is already gone."""

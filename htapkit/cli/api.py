@@ -1,6 +1,6 @@
 """What the HTTP port may ask of the running parts.
 
-Status, verbs on tables and sources, verification.
+Status, verbs on tables and sources, verification, jobs.
 """
 
 from __future__ import annotations
@@ -8,13 +8,18 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from htapkit.cli.history import History
+from htapkit.config import parse_seconds
 from htapkit.errors import ConfigError
 from htapkit.hot import HotStore
 from htapkit.ingest import Mirror, verify
+from htapkit.jobs import Job
 from htapkit.metrics import Metrics
 from htapkit.model import TableId
+from htapkit.query import read_whole
 from htapkit.serve.pgwire import PgwireServer
 
 
@@ -27,8 +32,12 @@ class Api:
         store: HotStore,
         metrics: Metrics,
         pgwire: PgwireServer,
+        history: History,
     ) -> None:
         """The parts must outlive the API."""
+        self._tiering = history.tiering
+        self._jobs = history.jobs
+        self._whole = partial(read_whole, store, history.lake.files)
         self._mirrors = mirrors
         self._store = store
         self._metrics = metrics
@@ -77,13 +86,30 @@ class Api:
             chosen = [table for owner, table in wanted if owner is mirror]
             if wanted and not chosen:
                 continue
-            found.append(verify(mirror, self._store, chosen))
+            found.append(verify(mirror, self._store, self._whole, chosen))
         return {
             "equal": bool(found) and all(f.equal for f in found),
             "position": ", ".join(f.position for f in found),
             "seconds": round(sum(f.seconds for f in found), 2),
             "tables": [dataclasses.asdict(table) for f in found for table in f.tables],
         }
+
+    def tier(self, tables: list[str], older_than: str | None) -> Mapping[str, Any]:
+        """Queue a tiering job."""
+        chosen = [self._table(table)[1] for table in tables]
+        try:
+            seconds = None if older_than is None else parse_seconds(older_than)
+        except ValueError as error:
+            raise ConfigError(f"older_than: {error}, found {older_than!r}") from None
+        return _shown(self._tiering.tier(chosen, seconds))
+
+    def job(self, job_id: str) -> Mapping[str, Any]:
+        """One job."""
+        return _shown(self._jobs.get(job_id))
+
+    def jobs(self) -> Mapping[str, Any]:
+        """All jobs."""
+        return {"jobs": [_shown(job) for job in self._jobs.all()]}
 
     def _mirror(self, source: str) -> Mirror:
         if source not in self._mirrors:
@@ -100,3 +126,10 @@ class Api:
         if found not in self._store.catalog.tables:
             raise ConfigError(f"'{table}' is not mirrored; see htapkit status")
         return mirror, found
+
+
+def _shown(job: Job) -> Mapping[str, Any]:
+    found = dataclasses.asdict(job)
+    for name in ("queued_at", "ended_at"):
+        found[name] = found[name].isoformat() if found[name] else None
+    return found

@@ -15,23 +15,15 @@ from typing import Any
 import click
 from rich.console import Console
 
+from htapkit.cli.lake_commands import tier
 from htapkit.cli.logs import set_up_logging
+from htapkit.cli.options import CONFIG, JSON, client_of, full_name
 from htapkit.cli.output import print_findings, print_status, print_verification
-from htapkit.client import Client, ServerRefused, ServerUnreachable
-from htapkit.config import Config, load_config
+from htapkit.client import ServerRefused, ServerUnreachable
+from htapkit.config import load_config
 from htapkit.errors import ConfigError, HtapkitError, SourceUnavailable
 from htapkit.model import Severity
 from htapkit.spi import COMMANDS, load_source
-
-_CONFIG = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("htapkit.yaml"),
-    show_default=True,
-    help="The configuration file.",
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -44,7 +36,7 @@ def cli() -> None:
 @click.argument("dsn")
 @click.option("--name", help="The source's name, and the database that clients connect to.")
 @click.option("--connector", default="postgres", show_default=True)
-@_CONFIG
+@CONFIG
 def init(dsn: str, name: str | None, connector: str, config_path: Path) -> None:
     """Write a configuration for the database at DSN, and look at what it needs."""
     if config_path.exists():
@@ -72,8 +64,8 @@ def init(dsn: str, name: str | None, connector: str, config_path: Path) -> None:
 
 
 @cli.command()
-@_CONFIG
-@_JSON
+@CONFIG
+@JSON
 def check(config_path: Path, as_json: bool) -> None:
     """Look at every source: what is missing, and the SQL that mends it. Changes nothing."""
     config = load_config(config_path)
@@ -98,7 +90,7 @@ def check(config_path: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@_CONFIG
+@CONFIG
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"
 )
@@ -112,11 +104,11 @@ def serve(config_path: Path, log_level: str, log_json: bool) -> None:
 
 
 @cli.command()
-@_CONFIG
-@_JSON
+@CONFIG
+@JSON
 def status(config_path: Path, as_json: bool) -> None:
     """Show each source and table of the running server: state, rows, lag, last error."""
-    with _client(load_config(config_path)) as client:
+    with client_of(load_config(config_path)) as client:
         found = client.status()
     if as_json:
         click.echo(json.dumps(found))
@@ -127,11 +119,11 @@ def status(config_path: Path, as_json: bool) -> None:
 def _table_command(verb: str, text: str) -> None:
     @cli.command(verb, help=text)
     @click.argument("table")
-    @_CONFIG
+    @CONFIG
     def act(table: str, config_path: Path) -> None:
         config = load_config(config_path)
-        with _client(config) as client:
-            client.table_action(verb, _full_name(config, table))
+        with client_of(config) as client:
+            client.table_action(verb, full_name(config, table))
         click.echo(f"{table}: {verb} done")
 
 
@@ -142,7 +134,7 @@ _table_command("resync", "Copy TABLE again from the source.")
 
 @cli.command()
 @click.argument("source")
-@_CONFIG
+@CONFIG
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def detach(source: str, config_path: Path, yes: bool) -> None:
     """Remove slot and publication of SOURCE, and forget its copy."""
@@ -150,7 +142,7 @@ def detach(source: str, config_path: Path, yes: bool) -> None:
     if not yes:
         click.confirm(f"drop what htapkit made at '{source}' and its copy here?", abort=True)
     try:
-        with _client(config) as client:
+        with client_of(config) as client:
             client.detach(source)
     except ServerUnreachable:
         if source not in config.sources:
@@ -164,13 +156,13 @@ def detach(source: str, config_path: Path, yes: bool) -> None:
 
 @cli.command()
 @click.argument("tables", nargs=-1)
-@_CONFIG
-@_JSON
+@CONFIG
+@JSON
 def verify(tables: tuple[str, ...], config_path: Path, as_json: bool) -> None:
     """Compare every row of source and copy at one position; exit 1 where they differ."""
     config = load_config(config_path)
-    with _client(config) as client:
-        result = client.verify([_full_name(config, table) for table in tables])
+    with client_of(config) as client:
+        result = client.verify([full_name(config, table) for table in tables])
     if as_json:
         click.echo(json.dumps(result))
     else:
@@ -180,8 +172,8 @@ def verify(tables: tuple[str, ...], config_path: Path, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("statement")
-@_CONFIG
-@_JSON
+@CONFIG
+@JSON
 @click.option("--source", help="The database to connect to; default: the first source.")
 @click.option("--user", help="The user to connect as; default: PGUSER or yourself.")
 def sql(
@@ -199,8 +191,8 @@ def sql(
 
 @cli.command()
 @click.argument("statement")
-@_CONFIG
-@_JSON
+@CONFIG
+@JSON
 @click.option("--source", help="The database to connect to; default: the first source.")
 @click.option("--user", help="The user to connect as; default: PGUSER or yourself.")
 def explain(
@@ -217,18 +209,7 @@ def explain(
     run_statement(load_config(config_path), text, source, user, as_json=as_json)
 
 
-def _client(config: Config) -> Client:
-    host, _, port = config.servers.http.listen.rpartition(":")
-    reachable = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
-    return Client(f"http://{reachable}:{port}", config.servers.http.token)
-
-
-def _full_name(config: Config, table: str) -> str:
-    """`orders`, `public.orders` or `shop.public.orders` as the last."""
-    parts = table.split(".")
-    first = next(iter(config.sources))
-    given = {1: [first, "public", *parts], 2: [first, *parts]}.get(len(parts), parts)
-    return ".".join(given)
+cli.add_command(tier)
 
 
 def _add_connector_commands() -> None:

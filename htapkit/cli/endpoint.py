@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from htapkit.errors import ConfigError, SourceUnavailable, Stale
 from htapkit.hot import HotStore, Read
 from htapkit.ingest import Freshness, Mirror
+from htapkit.lake import Lake
 from htapkit.metrics import Metrics
 from htapkit.model import Access
 from htapkit.plan import LocalQuery, Plan, PlanCache, SessionView
@@ -93,19 +94,20 @@ class HotPlanner:
 class HotReader:
     """Opens reads of local plans."""
 
-    def __init__(self, store: HotStore, metrics: Metrics) -> None:
-        """Of this store."""
+    def __init__(self, store: HotStore, lake: Lake, metrics: Metrics) -> None:
+        """Of this store and lake."""
         self._store = store
+        self._lake = lake
         self._metrics = metrics
 
     def __call__(self, query: LocalQuery, values: Sequence[object], version: int, /) -> Read:
         """Run it on the tables that it was planned on."""
         self._metrics.statements.labels(query.route.value).inc()
-        return run(query, self._store, values, catalog_version=version)
+        return run(query, self._store, values, catalog_version=version, files=self._lake.files)
 
 
 def make_databases(
-    mirrors: Mapping[str, Mirror], store: HotStore, metrics: Metrics
+    mirrors: Mapping[str, Mirror], store: HotStore, lake: Lake, metrics: Metrics
 ) -> Mapping[str, Database]:
     """One database for each source that speaks the wire itself.
 
@@ -123,7 +125,7 @@ def make_databases(
         databases[name] = Database(
             origin=Origins(name, origins),
             planner=HotPlanner(store, cache),
-            reader=HotReader(store, metrics),
+            reader=HotReader(store, lake, metrics),
             freshness=freshness,
             catalog_version=lambda: store.catalog.version,
             lag_seconds=mirror.freshness.age_seconds,

@@ -34,16 +34,30 @@ def print_status(console: Console, status: Mapping[str, Any]) -> None:
         for line in [source["why"], *source["warnings"]]:
             if line:
                 console.print(f"  [yellow]{line}[/]", highlight=False)
-        table = Table("table", "state", "rows", "last good position", "last error", box=None)
+        table = Table(
+            "table", "state", "rows", "in the lake", "last good position", "last error", box=None
+        )
         for row in source["tables"]:
             shown = _STATE_STYLE.get(row["state"], "white")
             rows = f"{row['rows']:,}"
             if row["state"] == "copying":
                 rows += f" of ~{row['rows_estimate']:,}"
             table.add_row(
-                row["table"], f"[{shown}]{row['state']}[/]", rows, row["position"], row["why"]
+                row["table"],
+                f"[{shown}]{row['state']}[/]",
+                rows,
+                _in_the_lake(row),
+                row["position"],
+                row["why"],
             )
         console.print(table)
+
+
+def _in_the_lake(row: Mapping[str, Any]) -> str:
+    """How many rows, and before when."""
+    if not row["lake_below"]:
+        return ""
+    return f"{row['lake_rows']:,} before {row['lake_below'][:16].replace('T', ' ')}"
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:

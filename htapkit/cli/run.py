@@ -14,10 +14,12 @@ import structlog
 from htapkit import failpoints
 from htapkit.cli.api import Api
 from htapkit.cli.endpoint import make_databases
+from htapkit.cli.history import History, lake_settings
 from htapkit.config import Config
 from htapkit.errors import SourceError
 from htapkit.hot import HotLimits, HotStore
 from htapkit.ingest import Mirror, MirrorOptions
+from htapkit.lake import Lake
 from htapkit.metrics import Metrics
 from htapkit.serve.http import HttpServer
 from htapkit.serve.pgwire import PgwireOptions, PgwireServer, load_tls
@@ -43,6 +45,8 @@ class Server:
             for name, source in config.sources.items()
         }
         config.data_dir.mkdir(parents=True, exist_ok=True)
+        settings = lake_settings(config)
+        lake = Lake(settings)
         self._store = HotStore(
             config.data_dir / "hot.duckdb",
             HotLimits(
@@ -54,16 +58,19 @@ class Server:
                 read_seconds=limits.statement_time,
                 threads=limits.threads,
             ),
+            warehouse=settings.warehouse,
+            lake=lake,
         )
+        self._history = History(config, self._store, lake, self._metrics)
         options = MirrorOptions(config.watch_interval, limits.snapshot_readers, limits.slot_lag)
         self._mirrors = {
             name: Mirror(name, source, self._store, self._metrics, options)
             for name, source in sources.items()
         }
-        databases = make_databases(self._mirrors, self._store, self._metrics)
+        databases = make_databases(self._mirrors, self._store, lake, self._metrics)
         self._pgwire = PgwireServer(databases, _pgwire_options(config))
         host, port = _address(config.servers.http.listen)
-        api = Api(self._mirrors, self._store, self._metrics, self._pgwire)
+        api = Api(self._mirrors, self._store, self._metrics, self._pgwire, self._history)
         self._http = HttpServer(api, host, port, config.servers.http.token)
         self._housekeeping = threading.Thread(target=self._keep_house, name="house", daemon=True)
         self._stopping = threading.Event()
@@ -85,6 +92,7 @@ class Server:
         _log.info("serving", http=self.http_port, pgwire=self.pgwire_port)
         for mirror in self._mirrors.values():
             mirror.start()
+        self._history.start()
         self._housekeeping.start()
 
     def stop(self) -> None:
@@ -92,6 +100,7 @@ class Server:
         self._stopping.set()
         self._pgwire.stop()
         self._http.stop()
+        self._history.stop()
         for mirror in self._mirrors.values():
             mirror.stop()
         if self._housekeeping.is_alive():

@@ -6,10 +6,26 @@ Promises and limits: README.md in this package. DuckDB is imported nowhere else 
 from __future__ import annotations
 
 from htapkit.hot.digest import Digest
+from htapkit.hot.export import Export
+from htapkit.hot.histogram import histogram_query
+from htapkit.hot.lakerows import LakeArm, LakeReader
 from htapkit.hot.limits import HotLimits
 from htapkit.hot.names import table_query
 from htapkit.hot.progress import Applied
 from htapkit.hot.reads import Read
+from htapkit.hot.runs import Cut
 from htapkit.hot.store import HotStore
 
-__all__ = ["Applied", "Digest", "HotLimits", "HotStore", "Read", "table_query"]
+__all__ = [
+    "Applied",
+    "Cut",
+    "Digest",
+    "Export",
+    "HotLimits",
+    "HotStore",
+    "LakeArm",
+    "LakeReader",
+    "Read",
+    "histogram_query",
+    "table_query",
+]

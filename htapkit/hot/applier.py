@@ -15,6 +15,7 @@ from htapkit.hot.collapse import NotConsistent, collapse
 from htapkit.hot.database import is_fatal
 from htapkit.hot.evolve import alterations
 from htapkit.hot.names import relation
+from htapkit.hot.patches import follow_schema
 from htapkit.hot.records import Record
 from htapkit.hot.relations import Relation
 from htapkit.hot.staging import Staged, only_commits, stage, stage_schema, stage_truncate
@@ -76,6 +77,7 @@ class Applying:
         self._stop(table, TableState.SET_ASIDE, why)
 
     def _stop(self, table: TableId, state: TableState, why: str) -> None:
+        self.transaction.untier(table, f"does not follow any more: {why}")
         record = self.transaction.record(table)
         assert record is not None
         self.transaction.unstage(table)
@@ -112,6 +114,7 @@ class Applying:
             elif isinstance(change, Truncate):
                 pending = []
                 self.transaction.changed(table, rows.clear(), 0)
+                self.transaction.untier(table, "was truncated")
             else:
                 put_rows(self.transaction, rows, pending)
                 pending = []
@@ -153,13 +156,23 @@ def put_rows(transaction: Transaction, rows: Relation, changes: list[RowChanges]
                 "its rows came with other columns or types than the copy has: "
                 f"{_difference(rows.arrow, change.rows.schema)}"
             )
-    gone, came = rows.put(collapse(rows.schema, changes))
-    transaction.changed(rows.schema.table, gone, came)
+    table = rows.schema.table
+    # The copy that is made beside a table has no part in the lake.
+    patches = transaction.patches(rows.schema) if rows.name == relation(table) else None
+    gone, came = rows.put(collapse(rows.schema, changes), patches)
+    transaction.changed(table, gone, came)
 
 
 def evolve(transaction: Transaction, rows: Relation, schema: TableSchema) -> None:
     """Make a relation one of `schema`."""
+    table = schema.table
     statements = alterations(rows.name, rows.schema, schema)
+    if rows.name == relation(table):
+        transaction.void(table, "changed its columns")
+        record = transaction.record(table)
+        if record is not None and record.boundary is not None:
+            transaction.writer.forget_patches(table)
+            follow_schema(transaction.cursor, record.boundary, rows.schema, schema)
     transaction.writer.forget(rows.name)
     for text in statements:
         transaction.cursor.execute(text).fetchall()

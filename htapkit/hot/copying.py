@@ -7,7 +7,7 @@ whose changes were kept aside in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from htapkit import failpoints
 from htapkit.errors import CatalogChanged, Stale, StoreError, TableSetAside
-from htapkit.hot.applier import Applying, TableFailed, evolve, put_rows
+from htapkit.hot import ranges
+from htapkit.hot.applier import Applying, TableFailed
 from htapkit.hot.collapse import NotConsistent
 from htapkit.hot.core import Core
 from htapkit.hot.database import is_fatal
@@ -24,26 +25,23 @@ from htapkit.hot.names import (
     clash,
     column_definitions,
     quote,
-    relation,
     shadow,
     statement,
 )
+from htapkit.hot.ranges import RangedCopy
 from htapkit.hot.records import Copy, Record
 from htapkit.hot.relations import Relation
-from htapkit.hot.staging import from_row, restored
+from htapkit.hot.replay import Place, RangedReplay, replay
+from htapkit.hot.staging import Covers, from_row
 from htapkit.hot.transactions import Transaction
 from htapkit.model import (
     Position,
-    RowChanges,
-    SchemaChange,
+    Split,
     TableId,
     TableSchema,
     TableState,
-    Truncate,
     hot_relation,
 )
-
-Covers = Callable[[Position, Position], bool]
 
 _LOAD_ROWS = 122_880  # DuckDB's row group
 _ROUND_BYTES = 32 * 2**20
@@ -57,8 +55,18 @@ class Copying:
 
     core: Core
 
-    def start(self, schema: TableSchema, fingerprint: str, position: Position) -> None:
-        """Make an empty copy; rows and changes after `position` will come."""
+    def start(
+        self,
+        schema: TableSchema,
+        fingerprint: str,
+        position: Position,
+        splits: Sequence[Split] = (),
+    ) -> None:
+        """Make an empty copy; rows and changes after `position` will come.
+
+        With `splits` it is made range by range: the rows of each come at a position of their own,
+        which covers `position`.
+        """
         table = schema.table
         with self.core.operation(table.source) as transaction:
             record = self._record(transaction, table)
@@ -80,9 +88,43 @@ class Copying:
             transaction.put(
                 replace(record, generation=generation, copy=Copy(schema, fingerprint, position))
             )
+            ranges.plan(cursor, table, generation, splits)
 
-    def load(self, table: TableId, batches: Iterable[pa.RecordBatch]) -> int:
-        """Add rows to the copy, all or none of them; how many there were."""
+    def ranged(self, table: TableId) -> RangedCopy | None:
+        """The copy of the table that is made range by range; None where there is none."""
+        core = self.core
+        with core.lock:
+            core.ensure_open()
+            record = core.state.records.get(table)
+            cursor = core.database.cursor()
+        try:
+            with core.guarded():
+                found = ranges.read(cursor, record) if record is not None else ()
+        finally:
+            core.database.release(cursor)
+        if record is None or record.copy is None or not found:
+            return None
+        return RangedCopy(record.copy.schema, record.copy.fingerprint, found)
+
+    def note_fingerprint(self, table: TableId, fingerprint: str) -> None:
+        """The next ranges are read from a table that has this fingerprint."""
+        with self.core.operation(table.source) as transaction:
+            record = self._record(transaction, table)
+            if record.copy is not None and record.copy.fingerprint != fingerprint:
+                copy = replace(record.copy, fingerprint=fingerprint)
+                transaction.put(replace(record, copy=copy))
+
+    def load(
+        self,
+        table: TableId,
+        batches: Iterable[pa.RecordBatch],
+        number: int | None = None,
+        position: Position | None = None,
+    ) -> int:
+        """Add rows to the copy, all or none of them; how many there were.
+
+        With a `number` they are that range, as of `position`; both become durable together.
+        """
         core = self.core
         with core.lock:
             core.ensure_open()
@@ -95,6 +137,8 @@ class Copying:
             with core.guarded(), self._loading(record):
                 cursor.begin()
                 count = _load(rows, batches)
+                if number is not None:
+                    ranges.mark(cursor, record, number, position, count)
                 cursor.commit()
             return count
         finally:
@@ -115,60 +159,112 @@ class Copying:
             why = f"its rows cannot be loaded: {str(error).splitlines()[0]}"
             raise TableSetAside(table, why) from error
 
-    def finish(self, table: TableId, covers: Covers, timeout_seconds: float) -> None:
-        """Bring a copy, or a paused table, up to date and let it follow.
+    def fold(self, table: TableId, covers: Covers, place: Place) -> None:
+        """Bring the ranges that a copy has up to date; what is staged is gone then.
 
-        Waits until the source is applied up to the copy's own position; Stale at the timeout.
+        For a copy that is made range by range, while no range is being loaded.
+        """
+        core = self.core
+        with core.lock:
+            record = self._record(None, table)
+            last = core.state.next_seq - 1
+        with self._refused(table):
+            done: int | None = 0
+            while done is not None and done < last:
+                done = self._round(table, record, covers, place)
+
+    def finish(
+        self,
+        table: TableId,
+        covers: Covers,
+        timeout_seconds: float,
+        place: Place | None = None,
+    ) -> bool:
+        """Bring a copy, or a paused table, up to date and let it follow; whether that is done.
+
+        It is not where ranges of the copy are (again) to be read. Waits until the source is
+        applied up to the copy's own position; Stale at the timeout.
         """
         core = self.core
         with core.lock:
             record = self._record(None, table)
         if record.copy is None and not (record.state is TableState.PAUSED and record.complete):
             raise TableSetAside(table, f"it has no copy to go on with; it is {record.state.value}")
-        position = record.copy.position if record.copy is not None else None
-        if position is not None:
-            wanted = position
-            reached = core.progress.wait(
-                table.source,
-                lambda a: a.position is not None and covers(a.position, wanted),
-                timeout_seconds,
-            )
-            if not reached:
-                raise Stale(
-                    f"{table} was copied at {position}, which {table.source} has not reached "
-                    f"within {timeout_seconds:g} s; the copy is kept, try again"
-                )
-        try:
+        ranged = self.ranged(table)
+        if ranged is not None and (place is None or ranged.left):
+            self._copy_on(table, record)
+            return False
+        if ranged is not None:
+            wanted = {r.position for r in ranged.ranges if r.position is not None}
+        else:
+            wanted = {record.copy.position} if record.copy is not None else set()
+        if wanted:
+            self._reach(table, covers, wanted, timeout_seconds)
+        with self._refused(table):
             for _ in range(_ROUNDS_MAX):
                 with core.lock:
                     if core.state.staged_bytes.get(table, 0) <= _LAST_ROUND_BYTES:
                         break
-                self._round(table, record, covers)
-            self._swap(table, record, covers)
+                self._round(table, record, covers, place)
+            return self._swap(table, record, covers, place)
+
+    def _reach(
+        self, table: TableId, covers: Covers, wanted: set[Position], timeout_seconds: float
+    ) -> None:
+        reached = self.core.progress.wait(
+            table.source,
+            lambda a: a.position is not None and all(covers(a.position, w) for w in wanted),
+            timeout_seconds,
+        )
+        if not reached:
+            raise Stale(
+                f"{table} was copied at {', '.join(sorted(wanted))}, which {table.source} has not "
+                f"reached within {timeout_seconds:g} s; the copy is kept, try again"
+            )
+
+    def _copy_on(self, table: TableId, expected: Record) -> None:
+        """A copy that was paused goes on with the ranges that it does not have."""
+        with self.core.operation(table.source) as transaction:
+            record = self._unchanged(transaction, table, expected)
+            if record.state is TableState.PAUSED:
+                transaction.put(replace(record, state=TableState.COPYING, why=""))
+
+    @contextmanager
+    def _refused(self, table: TableId) -> Iterator[None]:
+        """What DuckDB refuses sets the table aside."""
+        try:
+            yield
         except TableFailed as error:
             why = f"its changes cannot be applied: {error}"
-            core.set_aside(table, why)
+            self.core.set_aside(table, why)
             raise TableSetAside(table, why) from error
 
-    def _round(self, table: TableId, expected: Record, covers: Covers) -> None:
+    def _round(
+        self, table: TableId, expected: Record, covers: Covers, place: Place | None
+    ) -> int | None:
         """Replay the oldest staged changes; the lock is held for about as long as a large batch."""
         with self.core.operation(table.source) as transaction:
             record = self._unchanged(transaction, table, expected)
-            self._replay(transaction, record, covers, _ROUND_BYTES)
+            return self._replay(transaction, record, covers, place)
 
-    def _swap(self, table: TableId, expected: Record, covers: Covers) -> None:
+    def _swap(self, table: TableId, expected: Record, covers: Covers, place: Place | None) -> bool:
         core = self.core
         with core.operation(table.source) as transaction:
             record = self._unchanged(transaction, table, expected)
-            while self._replay(transaction, record, covers, _ROUND_BYTES):
+            while self._replay(transaction, record, covers, place) is not None:
                 record = self._record(transaction, table)
             record = self._record(transaction, table)
             if record.state is TableState.COPYING and record.copy is None and not record.complete:
-                return  # the replay found it broken; the record says why
+                return False  # the replay found it broken; the record says why
+            if any(r.position is None for r in ranges.read(transaction.cursor, record)):
+                return False  # the replay found that some must be read again
+            ranges.forget(transaction.cursor, table)
             schema, fingerprint = record.schema, record.fingerprint
             if record.copy is not None:
                 schema, fingerprint = record.copy.schema, record.copy.fingerprint
                 name = shadow(table, record.generation)
+                transaction.untier(table, "was copied again")
+                record = replace(record, boundary=None)
                 transaction.writer.forget(name)
                 transaction.drop_relation(table)
                 transaction.cursor.execute(
@@ -196,21 +292,30 @@ class Copying:
             if applied.position is not None and core.opened(table.source) is None:
                 core.progress.stored_again(table.source, applied.position, core.seconds())
             core.count_rows()
+        return True
 
-    def _replay(self, transaction: Transaction, record: Record, covers: Covers, limit: int) -> bool:
-        """Replay staged changes of up to `limit` bytes; whether there were any."""
+    def _replay(
+        self, transaction: Transaction, record: Record, covers: Covers, place: Place | None
+    ) -> int | None:
+        """Replay the oldest staged changes; the number of the last one, None: there are none."""
         table = record.table
-        ids = [table.source, table.schema, table.name]
+        ids = [table.source, table.schema, table.name, _ROUND_BYTES]
         transaction.flush()
-        rows = transaction.cursor.execute(statement("read_staged"), [*ids, limit]).fetchall()
+        rows = transaction.cursor.execute(statement("read_staged"), ids).fetchall()
         if not rows:
-            return False
+            return None
         applying = Applying(transaction, self.core.progress.applied(table.source).position, 0)
         try:
-            self._replay_rows(transaction, record, rows, covers)
+            staged = [from_row(table, *row[1:]) for row in rows]
+            found = ranges.read(transaction.cursor, record)
+            if found and place is not None:
+                schema = RangedReplay(transaction, record, list(found), covers, place).run(staged)
+            else:
+                schema = replay(transaction, record, staged, covers)
+            transaction.put(_with_schema(self._record(transaction, table), schema))
         except NotConsistent as error:
             applying.copy_again(table, str(error))
-            return False
+            return None
         except (duckdb.Error, pa.ArrowException) as error:
             if is_fatal(error):
                 raise
@@ -218,40 +323,7 @@ class Copying:
         transaction.drop_staged(table, rows[-1][0])
         failpoints.reach("copy.replayed")
         transaction.replayed(table, sum(len(row[3] or b"") for row in rows))
-        return True
-
-    def _replay_rows(
-        self,
-        transaction: Transaction,
-        record: Record,
-        rows: list[tuple[int, str, str, bytes | None]],
-        covers: Covers,
-    ) -> None:
-        table = record.table
-        copy = record.copy
-        schema = copy.schema if copy is not None else record.schema
-        name = shadow(table, record.generation) if copy is not None else relation(table)
-        position = copy.position if copy is not None else None
-        pending: list[RowChanges] = []
-        for _, kind, commits, payload in rows:
-            change = restored(from_row(table, kind, commits, payload), position, covers)
-            target = transaction.writer.relation(name, schema)
-            if isinstance(change, RowChanges):
-                pending.append(change)
-            elif isinstance(change, Truncate):
-                pending = []
-                target.clear()
-            elif isinstance(change, SchemaChange):
-                put_rows(transaction, target, pending)
-                pending = []
-                if change.schema == schema:
-                    continue
-                evolve(transaction, target, change.schema)
-                schema = change.schema
-        put_rows(transaction, transaction.writer.relation(name, schema), pending)
-        if copy is not None and schema is not copy.schema:
-            record = replace(record, copy=replace(copy, schema=schema))
-        transaction.put(record if copy is not None else replace(record, schema=schema))
+        return int(rows[-1][0])
 
     def _record(self, transaction: Transaction | None, table: TableId) -> Record:
         found = transaction.record(table) if transaction else self.core.state.records.get(table)
@@ -266,6 +338,13 @@ class Copying:
         if record.generation != expected.generation:
             raise CatalogChanged(f"the copy of {table} was given up; make another one")
         return record
+
+
+def _with_schema(record: Record, schema: TableSchema) -> Record:
+    """The record after what was staged is replayed: onto the copy, or the table itself."""
+    if record.copy is None:
+        return replace(record, schema=schema)
+    return replace(record, copy=replace(record.copy, schema=schema))
 
 
 def _load(rows: Relation, batches: Iterable[pa.RecordBatch]) -> int:

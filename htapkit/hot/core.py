@@ -16,10 +16,11 @@ from datetime import datetime
 
 import duckdb
 
-from htapkit.errors import HtapkitError, QueryFailed, StoreFailed
-from htapkit.hot import records
+from htapkit.errors import HtapkitError, QueryFailed, StoreError, StoreFailed
+from htapkit.hot import records, runs
 from htapkit.hot.applier import Applying
 from htapkit.hot.database import Database, is_fatal, translated
+from htapkit.hot.lakerows import LakeReader, LakeValues
 from htapkit.hot.names import relation, statement
 from htapkit.hot.progress import Progress
 from htapkit.hot.transactions import State, Transaction, Writer
@@ -33,10 +34,11 @@ Clock = Callable[[], datetime]
 class Core:
     """What the parts of a hot store share."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, lake: LakeReader | None) -> None:
         """Take over what the open file holds."""
         self.database = database
         self.clock = clock
+        self.lake_values = LakeValues(database, lake)
         self.progress = Progress()
         self.state = State()
         self.lock = threading.RLock()
@@ -84,11 +86,20 @@ class Core:
                 raise
             self.commit(source, transaction)
 
+    @contextmanager
+    def alone(self, source: str) -> Iterator[Transaction]:
+        """As `operation`, for what must not be part of a large transaction of the same thread."""
+        with self.writing():
+            if self._await_idle(source) is not None:
+                raise StoreError(f"a large transaction of {source} is open in this thread")
+            with self.operation(source) as transaction:
+                yield transaction
+
     def begin(self, source: str) -> Transaction:
         """A new transaction on the source's own cursor. Under `lock`."""
         writer = self._writers.get(source)
         if writer is None:
-            writer = self._writers[source] = Writer(self.database)
+            writer = self._writers[source] = Writer(self.database, self.lake_values)
         return Transaction(writer, self.state)
 
     def commit(self, source: str, transaction: Transaction) -> None:
@@ -217,6 +228,7 @@ class Core:
         try:
             head = records.read_head(cursor.execute(statement("head")).fetchall())
             state = State(records=records.load(cursor), version=head.version)
+            state.runs = runs.load(cursor)
             for *names, size, last in cursor.execute(statement("staged_sizes")).fetchall():
                 state.staged_bytes[TableId(*names)] = int(size)
                 state.next_seq = max(state.next_seq, int(last) + 1)

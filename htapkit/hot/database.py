@@ -42,10 +42,14 @@ _open_here_lock = threading.Lock()
 class Database:
     """The open file. Thread-safe, but each cursor belongs to one thread at a time."""
 
-    def __init__(self, path: Path, limits: HotLimits) -> None:
-        """Open or create the file. Raises StoreLocked, StoreFailed, StoreError."""
+    def __init__(self, path: Path, limits: HotLimits, warehouse: Path | None = None) -> None:
+        """Open or create the file. Raises StoreLocked, StoreFailed, StoreError.
+
+        `warehouse` is the one folder outside from which files may be read.
+        """
         self.path = path
         self.limits = limits
+        self.warehouse = warehouse
         self.opened = 0  # counts openings: a cursor of an earlier one is dead
         self._lock = threading.Lock()
         self._cursors: set[duckdb.DuckDBPyConnection] = set()
@@ -150,6 +154,10 @@ class Database:
             # A statement from outside must never read a variable of ours, or a file.
             root.execute("SET GLOBAL TimeZone = 'UTC'")
             root.execute("SET python_enable_replacements = false")
+            # Lake files are immutable, so what was once read of their metadata stays good.
+            root.execute("SET GLOBAL parquet_metadata_cache = true")
+            if self.warehouse is not None:
+                root.execute("SET allowed_directories = $1", [[str(self.warehouse)]])
             root.execute("SET enable_external_access = false")
             root.execute("SET lock_configuration = true")
             root.execute(sql("hot/control"))

@@ -58,6 +58,16 @@ def alterations(relation: str, old: TableSchema, new: TableSchema) -> list[str]:
     return result
 
 
+def check_same_key(old: TableSchema, new: TableSchema) -> None:
+    """Raise NotConsistent when other columns than before identify a row; names may change."""
+    keys = [
+        {c.ordinal for name in schema.key if (c := schema.column(name)) is not None}
+        for schema in (old, new)
+    ]
+    if keys[0] != keys[1]:
+        raise NotConsistent("other columns than before identify its rows")
+
+
 def _check_wider(old: Column, new: Column) -> None:
     was, now = old.arrow, new.arrow
     decimals = pa.types.is_decimal128(was) and pa.types.is_decimal128(now)

@@ -59,6 +59,38 @@ def shadow(table: TableId, generation: int) -> str:
     return f"{quote(hot_relation(table)[0])}.{quote(shadow_name(table, generation))}"
 
 
+def tombstones(table: TableId) -> str:
+    """The quoted, qualified name of the keys whose row in the lake no longer counts."""
+    return _beside(table, "gone")
+
+
+def touched(table: TableId) -> str:
+    """The quoted, qualified name of the keys that changed since a run began."""
+    return _beside(table, "touched")
+
+
+def _beside(table: TableId, purpose: str) -> str:
+    name = f"{table.name}${purpose}{0:0{_GENERATION_DIGITS}d}"
+    return f"{quote(hot_relation(table)[0])}.{quote(name)}"
+
+
+def key_columns(schema: TableSchema) -> list[tuple[str, Column]]:
+    """The columns of a relation of keys: its name there, which no rename changes, and ours."""
+    columns = [c for name in schema.key if (c := schema.column(name)) is not None]
+    return [(f"k{column.ordinal}", column) for column in columns]
+
+
+def key_definitions(schema: TableSchema) -> str:
+    """The inside of CREATE TABLE's parentheses for a relation of keys."""
+    return ", ".join(f"{quote(name)} {duckdb_type(c)}" for name, c in key_columns(schema))
+
+
+def same_key(schema: TableSchema, keys: str, rows: str) -> str:
+    """That the alias `keys` (of a relation of keys) and the alias `rows` (of rows) agree."""
+    pairs = key_columns(schema)
+    return " AND ".join(f"{keys}.{quote(name)} = {rows}.{quote(c.name)}" for name, c in pairs)
+
+
 def statement(name: str, **parts: str) -> str:
     """The SQL of `sql/hot/<name>.sql` with its quoted names filled in."""
     return sql(f"hot/{name}").strip().format(**parts)

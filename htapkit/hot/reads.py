@@ -20,13 +20,16 @@ import pyarrow as pa
 from htapkit.errors import (
     CatalogChanged,
     HtapkitError,
+    LakeFailed,
     LimitReached,
     QueryCancelled,
+    QueryFailed,
     StoreFailed,
 )
 from htapkit.hot import records
 from htapkit.hot.database import Database, is_fatal, translated
-from htapkit.hot.names import statement
+from htapkit.hot.lakerows import LakeArm, arm_query, local_path, rest_rows, unreadable
+from htapkit.hot.names import quote, statement, tombstones
 from htapkit.hot.progress import Progress
 from htapkit.model import Position
 
@@ -68,6 +71,8 @@ class Read:
         self._result: pa.RecordBatchReader | None = None
         self._cancelled = ""
         self._broken = ""
+        self._lake: Sequence[LakeArm] = ()
+        self._registered: list[str] = []
         self.deadline: float | None = None
 
     @property
@@ -109,6 +114,8 @@ class Read:
                 if self._result is not None:
                     self._result.close()
                     self._result = None
+                for name in self._registered:
+                    reader.cursor.unregister(name)
                 reader.cursor.rollback()
             except _ERRORS:
                 reader.close()
@@ -149,14 +156,42 @@ class Read:
                 positions[source], committed[source] = at, when
         self.positions, self.committed_at = positions, committed
 
-    def run(self, sql: str, parameters: Sequence[object]) -> None:
-        """Start the statement."""
+    def run(self, sql: str, parameters: Sequence[object], lake: Sequence[LakeArm]) -> None:
+        """Start the statement; it can name the arms."""
+        self._lake = lake
         with self._calling():
             assert self._reader is not None
             cursor = self._reader.cursor
-            relation = cursor.sql(sql, params=list(parameters)) if parameters else cursor.sql(sql)
-            # A statement without a result gives no relation; the planner writes none.
+            statements = cursor.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type is not duckdb.StatementType.SELECT:
+                raise QueryFailed("the hot store runs one SELECT at a time, and nothing else")
+            for arm in lake:
+                self._open(cursor, arm)
+            query = statements[0]
+            relation = (
+                cursor.sql(query, params=list(parameters)) if parameters else cursor.sql(query)
+            )
             self._result = relation.to_arrow_reader(_BATCH_ROWS)
+
+    def _open(self, cursor: duckdb.DuckDBPyConnection, arm: LakeArm) -> None:
+        """Make the view; it goes with the read's transaction."""
+        rest = f"{arm.name} rest"
+        rows = rest_rows(arm.schema, arm.files)
+        if rows is not None:
+            cursor.register(rest, rows)
+            self._registered.append(rest)
+        gone = statement("any", table=tombstones(arm.schema.table))
+        buried = bool(cursor.execute(gone).fetchall())
+        query = arm_query(arm, rest, buried=buried)
+        cursor.execute(f"CREATE TEMP VIEW {quote(arm.name)} AS {query}").fetchall()
+
+    def _ours(self, error: BaseException) -> HtapkitError:
+        """A file of the lake that cannot be read is no failure of the hot store's file."""
+        text = str(error)
+        for arm in self._lake:
+            if any(local_path(path) in text for path in arm.files.paths):
+                return unreadable(arm.schema.table, error)
+        return translated(error)
 
     @contextlib.contextmanager
     def _calling(self) -> Iterator[None]:
@@ -166,7 +201,7 @@ class Read:
                 yield
             except _ERRORS as error:
                 self._check()
-                raise translated(error) from error
+                raise self._ours(error) from error
             self._check()
 
     def _check(self) -> None:
@@ -220,16 +255,20 @@ class Reads:
         parameters: Sequence[object],
         sources: Sequence[str],
         catalog_version: int | None,
+        lake: Sequence[LakeArm] = (),
     ) -> Read:
-        """A read of `sql`. Raises LimitReached, CatalogChanged, QueryFailed, StoreFailed."""
+        """A read of `sql`.
+
+        Raises LimitReached, CatalogChanged, QueryFailed, StoreFailed, LakeFailed.
+        """
         read = self._new()
         try:
             read.start(self._progress, catalog_version, sources)
-            read.run(sql, parameters)
+            read.run(sql, parameters, lake)
         except HtapkitError as error:
             read.close()
             cause = error.__cause__
-            if cause is not None and is_fatal(cause):
+            if cause is not None and is_fatal(cause) and not isinstance(error, LakeFailed):
                 self._failed(cause)
             raise
         except BaseException:

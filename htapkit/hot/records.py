@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import duckdb
 
 from htapkit.errors import StoreError
 from htapkit.hot.definitions import from_json, to_json
 from htapkit.hot.names import statement
-from htapkit.model import Position, TableId, TableSchema, TableState, TableStatus
+from htapkit.model import Boundary, Pin, Position, TableId, TableSchema, TableState, TableStatus
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -36,6 +38,7 @@ class Record:
     stopped_at: Position | None = None
     generation: int = 0
     copy: Copy | None = None
+    boundary: Boundary | None = None  # None: all of it is hot
 
     @property
     def table(self) -> TableId:
@@ -56,6 +59,7 @@ class Record:
             self.why,
             None if self.state is TableState.FOLLOWING else self.stopped_at,
             self.copy.position if self.copy else None,
+            self.boundary,
         )
 
     def stopped(self, state: TableState, why: str, position: Position | None) -> Record:
@@ -87,17 +91,45 @@ def save(cursor: duckdb.DuckDBPyConnection, record: Record) -> None:
             copy.position if copy else None,
         ],
     ).fetchall()
+    if record.boundary is not None:
+        table = record.table
+        values = [table.source, table.schema, table.name, *boundary_values(record.boundary)]
+        cursor.execute(statement("save_boundary"), values).fetchall()
 
 
 def forget(cursor: duckdb.DuckDBPyConnection, table: TableId) -> None:
     """Remove a table's record."""
     names = [table.source, table.schema, table.name]
     cursor.execute(statement("forget_table"), names).fetchall()
+    cursor.execute(statement("forget_boundary"), names).fetchall()
+
+
+def boundary_values(boundary: Boundary) -> list[object]:
+    """A boundary as the control tables have it, from `time_column` to `position`."""
+    pin = boundary.pin
+    return [
+        boundary.column,
+        boundary.below,
+        pin.metadata,
+        pin.snapshot,
+        pin.rows,
+        boundary.position,
+    ]
+
+
+def boundary_from(values: Sequence[Any]) -> Boundary:
+    """What `boundary_values` wrote."""
+    column, below, metadata, snapshot, rows, position = values
+    return Boundary(column, below, Pin(metadata, snapshot, rows), Position(position))
 
 
 def load(cursor: duckdb.DuckDBPyConnection) -> dict[TableId, Record]:
     """All records of the file."""
     found: dict[TableId, Record] = {}
+    boundaries = {
+        TableId(*row[:3]): boundary_from(row[3:])
+        for row in cursor.execute(statement("load_boundaries")).fetchall()
+    }
     for row in cursor.execute(statement("load_tables")).fetchall():
         table = TableId(*row[:3])
         definition, fingerprint, state, why, complete, stopped_at, generation = row[3:10]
@@ -113,6 +145,7 @@ def load(cursor: duckdb.DuckDBPyConnection) -> dict[TableId, Record]:
             Position(stopped_at) if stopped_at is not None else None,
             generation,
             copy,
+            boundaries.get(table),
         )
     return found
 

@@ -1,13 +1,10 @@
 """Writing rows into one relation of the file: inserts, deletes by key or by row, looked-up values.
 
-Statements are prepared once and read their rows from a `_Slot`, a registered Arrow source whose
-content changes from batch to batch: most of the time of a small batch would otherwise go into
-registering, parsing and planning. Never begins or ends a transaction.
+Never begins or ends a transaction.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import duckdb
@@ -16,62 +13,13 @@ import pyarrow as pa
 
 from htapkit.hot.collapse import Net, NotConsistent
 from htapkit.hot.names import name_list, quote, statement
+from htapkit.hot.patches import Patches
+from htapkit.hot.prepared import Prepared, Slot
 from htapkit.model import TableSchema
 
-_numbers = itertools.count()
 _NUMBER = "number"
 _WANTED = "htapkit_wanted"
 _LOCAL_ROWS = 36_028_797_018_960_000  # DuckDB numbers rows that are not committed from here on
-
-
-class _Slot:
-    """An Arrow source that DuckDB reads anew each time."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        self._empty = schema.empty_table()
-        self.table: pa.Table | pa.RecordBatch = self._empty
-
-    def __arrow_c_schema__(self) -> object:
-        return self._empty.schema.__arrow_c_schema__()
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self.table.__arrow_c_stream__(requested_schema)
-
-    def empty(self) -> None:
-        self.table = self._empty
-
-
-class Prepared:
-    """A statement over a slot, prepared when it is first run."""
-
-    def __init__(
-        self, cursor: duckdb.DuckDBPyConnection, schema: pa.Schema, name: str, **parts: str
-    ) -> None:
-        """The statement `name`; its part `rows` is the slot."""
-        self._cursor = cursor
-        self._name = f"htapkit_{next(_numbers)}"
-        self._slot = _Slot(schema)
-        cursor.register(self._name, self._slot)
-        text = statement(name, rows=quote(self._name), **parts)
-        cursor.execute(f"PREPARE {quote(self._name)} AS {text}")
-        self._execute = f"EXECUTE {quote(self._name)}"
-
-    def run(self, rows: pa.Table | pa.RecordBatch) -> duckdb.DuckDBPyConnection:
-        """Run over `rows`; the result must be fetched at once."""
-        self._slot.table = rows
-        try:
-            return self._cursor.execute(self._execute)
-        finally:
-            self._slot.empty()
-
-    def count(self, rows: pa.Table | pa.RecordBatch) -> int:
-        """Run over `rows`; how many rows were changed."""
-        return int(self.run(rows).fetchall()[0][0])
-
-    def close(self) -> None:
-        """Let go of the slot."""
-        self._cursor.execute(f"DEALLOCATE {quote(self._name)}")
-        self._cursor.unregister(self._name)
 
 
 class Relation:
@@ -85,24 +33,30 @@ class Relation:
         self._cursor = cursor
         self._prepared: dict[str, Prepared] = {}
 
-    def put(self, net: Net) -> tuple[int, int]:
+    def put(self, net: Net, patches: Patches | None = None) -> tuple[int, int]:
         """Bring in the net effect of some changes; (rows taken out, rows put in).
 
-        Raises NotConsistent when a row that must be there is not.
+        With `patches`, rows may also be in the lake, and a run may have to know what changed.
+        Raises NotConsistent when a row that must be there is not, StoreFailed when the lake cannot
+        be read.
         """
         found = None
         if net.lookup is not None and net.lookup.num_rows:
-            found = self._look_up(net.lookup, list(net.sources))
+            found = self._look_up(net.lookup, list(net.sources), patches)
         rows = net.filled(found)
+        buried = 0
         if self.schema.whole_rows:
             # Rows that came and went within the batch must be there before they can go.
             self.insert(rows)
             gone = self._delete_whole(net.gone)
         else:
-            gone = self._delete_keys(net.gone)
+            gone, buried = self._delete_keys(net.gone, patches)
             self.insert(rows)
-        if net.gone is not None and gone != net.gone.num_rows:
-            raise NotConsistent(f"{net.gone.num_rows} rows were to go and {gone} are there")
+        if net.gone is not None and gone + buried != net.gone.num_rows:
+            there = gone + buried
+            raise NotConsistent(f"{net.gone.num_rows} rows were to go and {there} are there")
+        if patches is not None and patches.logs:
+            patches.touch(net.gone, rows)
         return gone, rows.num_rows
 
     def insert(self, rows: pa.Table | pa.RecordBatch) -> None:
@@ -130,12 +84,18 @@ class Relation:
             )
         return found
 
-    def _delete_keys(self, keys: pa.Table | None) -> int:
+    def _delete_keys(self, keys: pa.Table | None, patches: Patches | None) -> tuple[int, int]:
+        """How many rows went, and how many of the keys are keys of rows in the lake."""
         if keys is None or not keys.num_rows:
-            return 0
+            return 0, 0
         names = name_list(self.schema.key)
         key = names if len(self.schema.key) == 1 else f"({names})"
-        return self._statement("delete_keys", keys.schema, key=key, columns=names).count(keys)
+        if patches is None or patches.boundary is None:
+            delete = self._statement("delete_keys", keys.schema, key=key, columns=names)
+            return delete.count(keys), 0
+        delete = self._statement("delete_keys_seen", keys.schema, key=key, columns=names)
+        seen = delete.numbers(keys, "seen")
+        return len(seen), patches.bury(keys, seen) if len(seen) < keys.num_rows else 0
 
     def _delete_whole(self, rows: pa.Table | None) -> int:
         if rows is None or not rows.num_rows:
@@ -160,7 +120,7 @@ class Relation:
                 count += delete.count(table)
         return count
 
-    def _look_up(self, keys: pa.Table, columns: Sequence[str]) -> pa.Table:
+    def _look_up(self, keys: pa.Table, columns: Sequence[str], patches: Patches | None) -> pa.Table:
         named = pa.table(
             [pa.array(range(keys.num_rows), pa.int64()), *keys.columns],
             names=[_NUMBER, *(f"k{i}" for i in range(keys.num_columns))],
@@ -169,7 +129,7 @@ class Relation:
             f"kept.{quote(name)} = wanted.k{i}" for i, name in enumerate(self.schema.key)
         )
         wanted = ", ".join(f"kept.{quote(c)} AS c{i}" for i, c in enumerate(columns))
-        slot = _Slot(named.schema)
+        slot = Slot(named.schema)
         slot.table = named
         self._cursor.register(_WANTED, slot)
         try:
@@ -179,6 +139,11 @@ class Relation:
             found = self._cursor.sql(text).to_arrow_table()
         finally:
             self._cursor.unregister(_WANTED)
+        if patches is not None and patches.boundary is not None:
+            elsewhere = np.setdiff1d(np.arange(keys.num_rows), found[_NUMBER].to_numpy())
+            if len(elsewhere):
+                more = patches.look_up(named.take(pa.array(elsewhere)), columns)
+                found = pa.concat_tables([found, more.cast(found.schema)])
         numbers = found[_NUMBER].to_numpy()
         if not np.array_equal(np.sort(numbers), np.arange(keys.num_rows)):
             raise NotConsistent(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from htapkit.hot.definitions import from_json, to_json
@@ -75,18 +76,30 @@ def restored(staged: Staged, covered_by: Position | None, covers: Covers) -> Cha
     fresh = [covered_by is None or not covers(covered_by, c) for c in staged.commits]
     if not any(fresh):
         return None
+    change = unpacked(staged)
+    if isinstance(change, RowChanges) and not all(fresh):
+        return only_commits(change, fresh)
+    return change
+
+
+def unpacked(staged: Staged) -> RowChanges | Truncate | SchemaChange:
+    """The change, whole; its rows' commits are indexes into `staged.commits`."""
     if staged.kind == "truncate":
         return Truncate((staged.table,), 0)
     assert staged.payload is not None
     if staged.kind == "schema":
         return SchemaChange(from_json(staged.table, staged.payload.decode()), faithful=True)
-    change = _from_ipc(staged.table, staged.payload)
-    return change if all(fresh) else only_commits(change, fresh)
+    return _from_ipc(staged.table, staged.payload)
 
 
 def only_commits(change: RowChanges, wanted: Sequence[bool]) -> RowChanges | None:
     """The rows of those commits for which `wanted` is true."""
     kept = np.asarray(wanted, np.bool_)[change.commit.to_numpy(zero_copy_only=False)]
+    return only_rows(change, kept)
+
+
+def only_rows(change: RowChanges, kept: npt.NDArray[np.bool_]) -> RowChanges | None:
+    """The rows for which `kept` is true; None if there are none."""
     if kept.all():
         return change
     if not kept.any():

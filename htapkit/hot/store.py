@@ -7,38 +7,38 @@ This module is the door; what is behind it: `core` (lock, transactions, recovery
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 
-from htapkit import failpoints
-from htapkit.errors import StoreError, TableSetAside
-from htapkit.hot.applier import Applying, TableFailed, by_table, evolve, without_covered
-from htapkit.hot.collapse import NotConsistent
+from htapkit.errors import StoreError
+from htapkit.hot.applier import Covers
 from htapkit.hot.copying import Copying
 from htapkit.hot.core import Clock, Core
 from htapkit.hot.database import Database, is_fatal
+from htapkit.hot.export import Export
+from htapkit.hot.lakerows import LakeArm, LakeReader, local_path
 from htapkit.hot.limits import HotLimits
-from htapkit.hot.names import clash, relation
 from htapkit.hot.progress import Applied
 from htapkit.hot.reads import Read, Reads
-from htapkit.hot.records import Record
-from htapkit.hot.staging import stage_schema
-from htapkit.hot.transactions import Transaction
+from htapkit.hot.runs import Cut
+from htapkit.hot.stream import Stream
+from htapkit.hot.tables import Tables
+from htapkit.hot.tiering import Tiering
 from htapkit.hot.upkeep import Upkeep
 from htapkit.model import (
     Catalog,
     ChangeBatch,
+    LakeFiles,
+    Pin,
     Position,
     SchemaChange,
     TableId,
     TableSchema,
     TableState,
+    TieringRun,
 )
-
-Covers = Callable[[Position, Position], bool]
 
 _FINISH_SECONDS = 60.0
 
@@ -51,15 +51,30 @@ class HotStore:
     """The copy. Thread-safe; one process owns the file."""
 
     def __init__(
-        self, path: Path, limits: HotLimits | None = None, *, clock: Clock = _utc_now
+        self,
+        path: Path,
+        limits: HotLimits | None = None,
+        *,
+        clock: Clock = _utc_now,
+        warehouse: str = "",
+        lake: LakeReader | None = None,
     ) -> None:
-        """Open or create the file. Raises StoreLocked, StoreFailed, StoreError."""
-        self._core = Core(Database(path, limits or HotLimits()), clock)
-        self._limits = self._core.database.limits
+        """Open or create the file. Raises StoreLocked, StoreFailed, StoreError.
+
+        `warehouse` is the folder (a path or a `file:` URI) from which statements may read Parquet
+        files, `lake` what finds them for changes that left values out; without them, nothing can
+        be read of tables that are partly in the lake.
+        """
+        folder = Path(local_path(warehouse))
+        allowed = folder if folder.is_absolute() else None
+        self._core = Core(Database(path, limits or HotLimits(), allowed), clock, lake)
         self._reads = Reads(self._core.database, self._core.progress, self._read_failed)
         self._core.before_reopen = lambda: self._reads.break_off("the hot store is opened again")
         self._copying = Copying(self._core)
         self._upkeep = Upkeep(self._core)
+        self._tables = Tables(self._core, self._copying)
+        self._stream = Stream(self._core, self._upkeep)
+        self._tiering = Tiering(self._core)
 
     # -- what can be read, and how far it is
 
@@ -89,13 +104,16 @@ class HotStore:
         *,
         sources: Sequence[str] = (),
         catalog_version: int | None = None,
+        lake: Sequence[LakeArm] = (),
     ) -> Read:
         """Start a statement in one snapshot; its positions are those of the rows it returns.
 
-        Raises LimitReached, CatalogChanged (tables changed since `catalog_version`), QueryFailed,
-        StoreFailed.
+        Each arm is a view for this statement: the rows of its files, in the table's columns, less
+        those that a tombstone of the same snapshot covers. Its files must be of the pin that the
+        catalog of `catalog_version` has. Raises LimitReached, CatalogChanged (tables changed since
+        `catalog_version`), QueryFailed, StoreFailed, LakeFailed.
         """
-        return self._reads.open(sql, parameters, sources, catalog_version)
+        return self._reads.open(sql, parameters, sources, catalog_version, lake)
 
     # -- the stream
 
@@ -111,45 +129,7 @@ class HotStore:
         transaction was lost with its earlier parts, LimitReached (nothing was done; try again
         later): in each case start the stream again from `stored_position`.
         """
-        core = self._core
-        source = batch.source
-        with core.writing():
-            self._upkeep.check_disk()
-            begun = core.seconds()
-            stored = core.progress.stored(source)[0]
-            if batch.complete and stored is not None and covers(stored, batch.end):
-                # A stream that began too early: all of it is in the file already.
-                opened = core.opened(source)
-                if opened is not None:
-                    core.commit(source, opened)
-                self._moved(batch, covers, stored_at=None)
-                return stored
-            batch = without_covered(batch, stored, covers)
-            if core.opened(source) is None and batch.complete and not self._concerns_us(batch):
-                return self._apply_nothing(batch, covers)
-            while True:
-                transaction = core.opened(source) or core.begin(source)
-                try:
-                    position = core.progress.applied(source).position
-                    Applying(transaction, position, self._limits.staged_bytes).apply(batch)
-                    if not batch.complete:
-                        transaction.batches += 1
-                        core.keep_open(source, transaction)
-                        failpoints.reach("chunk.written")
-                        return None
-                    transaction.write_position(source, batch.end, batch.committed_at)
-                    failpoints.reach("apply.written")
-                    core.commit(source, transaction)
-                    break
-                except TableFailed as error:
-                    self._without(error, source, transaction)
-                except BaseException:
-                    transaction.roll_back()
-                    core.let_go(source, transaction)
-                    raise
-            self._moved(batch, covers, stored_at=core.seconds())
-            self._upkeep.applied(core.seconds() - begun)
-            return batch.end
+        return self._stream.apply(batch, covers)
 
     def abort(self, source: str) -> None:
         """Give up a large transaction whose stream broke. Safe when there is none."""
@@ -164,55 +144,25 @@ class HotStore:
 
         Tables that follow are set to be copied again by the caller.
         """
-        with self._core.operation(source) as transaction:
-            transaction.write_position(source, None, None)
-        self._core.progress.forget(source)
+        self._tables.forget_position(source)
 
     def identity(self, source: str) -> str | None:
         """What `remember_identity` stored: which server the copy was made from."""
-        with self._core.operation(source) as transaction:
-            found = transaction.cursor.execute(
-                "SELECT identity FROM htapkit.sources WHERE source = $1", [source]
-            ).fetchall()
-        return found[0][0] if found else None
+        return self._tables.identity(source)
 
     def remember_identity(self, source: str, identity: str) -> None:
         """Store which server the copy is made from."""
-        with self._core.operation(source) as transaction:
-            transaction.ensure_source(source)
-            transaction.cursor.execute(
-                "UPDATE htapkit.sources SET identity = $2 WHERE source = $1", [source, identity]
-            ).fetchall()
+        self._tables.remember_identity(source, identity)
 
     # -- tables
 
     def add_table(self, schema: TableSchema, fingerprint: str, why: str = "") -> None:
         """Know a table (or know it anew): it waits for a copy, and its changes are kept aside."""
-        table = schema.table
-        with self._core.operation(table.source) as transaction:
-            former = transaction.record(table)
-            generation = 0
-            if former is not None:
-                self._applying(transaction, table).copy_again(table, why)
-                former = transaction.record(table)
-                assert former is not None
-                generation = former.generation
-            record = Record(schema, fingerprint, TableState.COPYING, why, generation=generation)
-            if former is not None:
-                record = replace(record, stopped_at=former.stopped_at)
-            if problem := clash(schema, self._core.state.records):
-                record = replace(
-                    record,
-                    state=TableState.SET_ASIDE,
-                    why=f"the copy cannot hold it: {problem}",
-                )
-            transaction.put(record)
+        self._tables.add_table(schema, fingerprint, why)
 
     def copy_again(self, table: TableId, why: str) -> None:
         """The table waits for a new copy; what is staged and a copy in progress are given up."""
-        with self._core.operation(table.source) as transaction:
-            self._known(transaction, table)
-            self._applying(transaction, table).copy_again(table, why)
+        self._tables.copy_again(table, why)
 
     def start_copy(self, schema: TableSchema, fingerprint: str, position: Position) -> None:
         """Begin a copy of rows at `position`; staged commits that it covers will be dropped.
@@ -238,78 +188,109 @@ class HotStore:
         """
         self._copying.finish(table, covers, timeout_seconds)
 
+    @property
+    def copying(self) -> Copying:
+        """What makes copies, for those that are made range by range."""
+        return self._copying
+
     def set_state(self, table: TableId, state: TableState, why: str) -> None:
         """Pause a table, set it aside, have it copied again; FOLLOWING resumes a paused one."""
-        if state is TableState.FOLLOWING:
-            # Nothing staged while paused is older than the table: nothing to leave out.
-            self._copying.finish(table, lambda *_: False, 0)
-            return
-        with self._core.operation(table.source) as transaction:
-            record = self._known(transaction, table)
-            if state is TableState.COPYING:
-                self._applying(transaction, table).copy_again(table, why)
-            elif state is TableState.SET_ASIDE:
-                self._applying(transaction, table).set_aside(table, why)
-            elif record.state is TableState.SET_ASIDE:
-                raise TableSetAside(table, record.why)
-            else:
-                position = self._core.progress.applied(table.source).position
-                transaction.put(record.stopped(state, why, position))
+        self._tables.set_state(table, state, why)
 
     def change_schema(self, change: SchemaChange, fingerprint: str | None = None) -> None:
         """Follow a change of the schema that the stream has not shown; copy again if need be."""
-        table = change.schema.table
-        with self._core.operation(table.source) as transaction:
-            record = self._known(transaction, table)
-            applying = self._applying(transaction, table)
-            if not change.faithful:
-                transaction.put(replace(record, schema=change.schema))
-                applying.copy_again(table, change.why)
-                return
-            if record.state is TableState.SET_ASIDE:
-                raise TableSetAside(table, record.why)
-            if record.staging:
-                position = self._core.progress.applied(table.source).position
-                transaction.stage(stage_schema(change, position or Position("")))
-            else:
-                rows = transaction.writer.relation(relation(table), record.schema)
-                try:
-                    evolve(transaction, rows, change.schema)
-                except NotConsistent as error:
-                    transaction.put(replace(record, schema=change.schema))
-                    applying.copy_again(table, str(error))
-                    return
-            if record.state is not TableState.PAUSED:
-                record = replace(record, schema=change.schema)
-            transaction.put(replace(record, fingerprint=fingerprint or record.fingerprint))
+        self._tables.change_schema(change, fingerprint)
 
     def keep_as_text(self, table: TableId, column: str) -> None:
         """The next copies of the table keep this column as PostgreSQL prints it."""
-        with self._core.operation(table.source) as transaction:
-            transaction.set_text_columns(table, self.text_columns(table) | {column})
+        self._tables.keep_as_text(table, column)
 
     def text_columns(self, table: TableId) -> frozenset[str]:
         """The columns that `keep_as_text` named."""
-        return self._core.state.text_columns.get(table, frozenset())
+        return self._tables.text_columns(table)
 
     def fingerprint(self, table: TableId) -> str:
         """The fingerprint with which the table was copied."""
-        record = self._core.state.records.get(table)
-        return record.fingerprint if record is not None else ""
+        return self._tables.fingerprint(table)
 
     def drop_table(self, table: TableId) -> None:
         """Forget a table and its rows."""
-        with self._core.operation(table.source) as transaction:
-            self._drop(transaction, table)
+        self._tables.drop_table(table)
 
     def drop_source(self, source: str) -> None:
         """Forget a source with all its tables."""
-        with self._core.operation(source) as transaction:
-            for table in list(self._core.state.records):
-                if table.source == source:
-                    self._drop(transaction, table)
-            transaction.remove_source(source)
-        self._core.progress.forget(source)
+        self._tables.drop_source(source)
+
+    # -- the lake
+
+    def use_lake(self, lake: LakeReader) -> None:
+        """Where values of rows in the lake are looked up from now on."""
+        self._core.lake_values.reader = lake
+
+    def begin_run(
+        self, run_id: str, below: Mapping[TableId, int], columns: Mapping[TableId, int]
+    ) -> Export:
+        """Begin to move the line of some tables of one source; equal to the old line is a fold.
+
+        `below` is the new line of each table (microseconds), `columns` the ordinal of its time
+        column. From now on the run is in the file, and the keys that change are logged. Waits
+        until no large transaction of the source is open. Raises CatalogChanged (a table does not
+        follow now), TableSetAside, StoreError (no key, no time column, a line that would move
+        back, a table that is in another run), StoreFailed.
+        """
+        return self._tiering.begin(run_id, below, columns)
+
+    def runs(self) -> tuple[TieringRun, ...]:
+        """All runs that are neither finished nor dropped, oldest first."""
+        return self._tiering.runs()
+
+    def finish_run(self, run_id: str, pins: Mapping[TableId, Pin]) -> None:
+        """The lake has what was exported: rows leave, boundaries and pins flip, in one transaction.
+
+        Rows that changed since the export stay, and their keys are the new tombstones. Raises
+        CatalogChanged when the run is void or unknown (drop it), StoreFailed.
+        """
+        self._tiering.finish(run_id, pins)
+
+    def drop_run(self, run_id: str) -> None:
+        """Give a run up: nothing of it happened. Safe when there is none."""
+        self._tiering.drop(run_id)
+
+    def patches(self, table: TableId) -> tuple[int, int]:
+        """(tombstones, hot rows below the boundary): what a fold would bring into the lake."""
+        return self._tiering.patches(table)
+
+    def lake_digest(
+        self,
+        schema: TableSchema,
+        files: LakeFiles,
+        column: int,
+        lower: int | None,
+        upper: int | None,
+        without: pa.Table | None = None,
+    ) -> tuple[int, int]:
+        """(rows, digest) of the lake's rows with a time in [lower, upper), as `Export.digest`.
+
+        `column` is the ordinal of the time column, `without` has keys to leave out. Tombstones do
+        not count here. Raises LakeFailed.
+        """
+        return self._tiering.lake_digest(schema, files, column, lower, upper, without)
+
+    def cuts(self, source: str) -> tuple[Cut, ...]:
+        """What the lake had of a source's tables right after each finished run, oldest first."""
+        return self._tiering.cuts(source)
+
+    def drop_cuts(self, source: str, before: datetime) -> None:
+        """Forget the cuts that are older than `before`."""
+        self._tiering.drop_cuts(source, before)
+
+    def set_pin(self, table: TableId, old: Pin, new: Pin) -> None:
+        """Read another version, which has the same rows. Raises CatalogChanged if not at `old`."""
+        self._tiering.set_pin(table, old, new)
+
+    def drop_boundary(self, table: TableId, why: str) -> None:
+        """Forget what the lake has of a table: unless that is no row, it is copied again."""
+        self._tiering.drop_boundary(table, why)
 
     # -- upkeep
 
@@ -333,63 +314,6 @@ class HotStore:
         self.close()
 
     # -- inside
-
-    def _applying(self, transaction: Transaction, table: TableId) -> Applying:
-        position = self._core.progress.applied(table.source).position
-        return Applying(transaction, position, self._limits.staged_bytes)
-
-    @staticmethod
-    def _known(transaction: Transaction, table: TableId) -> Record:
-        record = transaction.record(table)
-        if record is None:
-            raise StoreError(f"{table} is not known to the hot store; add it first")
-        return record
-
-    @staticmethod
-    def _drop(transaction: Transaction, table: TableId) -> None:
-        record = transaction.record(table)
-        if record is not None:
-            transaction.unstage(table)
-            transaction.drop_shadow(record)
-            transaction.drop_relation(table)
-            transaction.set_text_columns(table, frozenset())
-            transaction.remove(table)
-
-    def _concerns_us(self, batch: ChangeBatch) -> bool:
-        records = self._core.state.records
-        return any(
-            table in records and records[table].state is not TableState.SET_ASIDE
-            for table in by_table(batch.changes)
-        )
-
-    def _apply_nothing(self, batch: ChangeBatch, covers: Covers) -> Position | None:
-        core = self._core
-        stored, stored_at = core.progress.stored(batch.source)
-        if stored is not None and core.seconds() - stored_at < self._limits.position_seconds:
-            self._moved(batch, covers, stored_at=None)
-            return None
-        with core.operation(batch.source) as transaction:
-            transaction.write_position(batch.source, batch.end, batch.committed_at)
-        self._moved(batch, covers, stored_at=core.seconds())
-        return batch.end
-
-    def _moved(self, batch: ChangeBatch, covers: Covers, *, stored_at: float | None) -> None:
-        progress = self._core.progress
-        current = progress.applied(batch.source).position
-        # A stream that began again may pass positions that memory has already.
-        behind = stored_at is None and current is not None and covers(current, batch.end)
-        end = current if behind and current is not None else batch.end
-        progress.move(
-            batch.source, end, batch.committed_at, self._core.clock(), batch.marks, stored_at
-        )
-
-    def _without(self, error: TableFailed, source: str, transaction: Transaction) -> None:
-        transaction.roll_back()
-        self._core.let_go(source, transaction)
-        why = f"its changes cannot be applied: {str(error).splitlines()[0]}"
-        self._core.set_aside(error.table, why)
-        if transaction.batches:
-            raise TableSetAside(error.table, why) from error
 
     def _read_failed(self, error: BaseException) -> None:
         with self._core.lock:

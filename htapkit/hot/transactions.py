@@ -6,19 +6,23 @@ Rows, records of tables, staged changes and the position become durable together
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import duckdb
 
 from htapkit.errors import HtapkitError
-from htapkit.hot import records
+from htapkit.hot import records, runs
 from htapkit.hot.database import Database
-from htapkit.hot.names import relation, shadow, statement
+from htapkit.hot.lakerows import LakeValues
+from htapkit.hot.names import relation, shadow, statement, tombstones, touched
+from htapkit.hot.patches import Patches
+from htapkit.hot.prepared import Prepared
 from htapkit.hot.records import Record
-from htapkit.hot.relations import Prepared, Relation
+from htapkit.hot.relations import Relation
+from htapkit.hot.runs import Run
 from htapkit.hot.staging import SCHEMA, Staged, as_batch
 from htapkit.model import Position, TableId, TableSchema
 
@@ -35,6 +39,7 @@ class State:
     text_columns: dict[TableId, frozenset[str]] = field(default_factory=dict)
     churned: dict[TableId, int] = field(default_factory=dict)
     rows: dict[TableId, int] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
 
     def forget(self, table: TableId) -> None:
         """The table is gone."""
@@ -48,10 +53,12 @@ class State:
 class Writer:
     """A cursor with the relations that it writes. One transaction at a time."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, values: LakeValues) -> None:
         self._database = database
+        self._values = values
         self.cursor = database.cursor()
         self._relations: dict[str, Relation] = {}
+        self._patches: dict[TableId, Patches] = {}
         self._stage: Prepared | None = None
 
     def relation(self, name: str, schema: TableSchema) -> Relation:
@@ -70,6 +77,22 @@ class Writer:
         if found is not None:
             found.close()
 
+    def patches(self, schema: TableSchema) -> Patches:
+        """The keys beside a table's rows, with their prepared statements."""
+        found = self._patches.get(schema.table)
+        if found is not None and found.schema is not schema:
+            self.forget_patches(schema.table)
+            found = None
+        if found is None:
+            found = self._patches[schema.table] = Patches(self.cursor, schema, self._values)
+        return found
+
+    def forget_patches(self, table: TableId) -> None:
+        """The relations of keys are no longer what they were."""
+        found = self._patches.pop(table, None)
+        if found is not None:
+            found.close()
+
     def stage(self, staged: Sequence[Staged], first_seq: int) -> None:
         """Add changes to those kept aside."""
         if self._stage is None:
@@ -83,6 +106,7 @@ class Writer:
         """Begin with a new cursor: a rollback took what was registered in the transaction."""
         self.close()
         self._relations.clear()
+        self._patches.clear()
         self._stage = None
         self.cursor = self._database.cursor()
 
@@ -110,6 +134,7 @@ class Transaction:
         self._sources: set[str] = set()
         self._removed_sources: set[str] = set()
         self._texts: dict[TableId, frozenset[str]] = {}
+        self._runs: dict[str, Run | None] = {}
         self.cursor.begin()
 
     def record(self, table: TableId) -> Record | None:
@@ -125,6 +150,62 @@ class Transaction:
         """A table's record goes."""
         self._records[table] = None
         self._visible = True
+
+    def records(self, source: str) -> Mapping[TableId, Record]:
+        """The records of all tables of a source, as this transaction sees them."""
+        merged = {**self._state.records, **self._records}
+        return {t: r for t, r in merged.items() if r is not None and t.source == source}
+
+    def run(self, run_id: str) -> Run | None:
+        """A run, as this transaction sees it."""
+        return self._runs[run_id] if run_id in self._runs else self._state.runs.get(run_id)
+
+    def runs(self) -> Mapping[str, Run]:
+        """All runs, as this transaction sees them."""
+        return {i: r for i, r in {**self._state.runs, **self._runs}.items() if r is not None}
+
+    def run_of(self, table: TableId) -> Run | None:
+        """The run that wants to know how a table changes, if there is one."""
+        if not self._state.runs and not self._runs:
+            return None
+        return next((r for r in self.runs().values() if r.logs and table in r.columns), None)
+
+    def put_run(self, run: Run) -> None:
+        """Write a run."""
+        self._runs[run.tiering.id] = run
+
+    def end_run(self, run: Run) -> None:
+        """A run goes, with what was logged for it."""
+        self._drop_touched(run)
+        self._runs[run.tiering.id] = None
+
+    def void(self, table: TableId, why: str) -> None:
+        """The run that has this table, if there is one, can no longer be finished."""
+        run = self.run_of(table)
+        if run is not None:
+            self._drop_touched(run)
+            self.put_run(run.void(f"{table} {why}"))
+
+    def untier(self, table: TableId, why: str) -> None:
+        """What the lake has of a table no longer counts."""
+        self.void(table, why)
+        record = self.record(table)
+        if record is not None and record.boundary is not None:
+            self.drop(tombstones(table))
+            self.writer.forget_patches(table)
+            self.put(replace(record, boundary=None))
+
+    def patches(self, schema: TableSchema) -> Patches | None:
+        """What changes of a table's rows must heed beside them; None: nothing.
+
+        `schema` is of the rows: a table that resumes may be behind its record.
+        """
+        record, run = self.record(schema.table), self.run_of(schema.table)
+        if record is None or (record.boundary is None and run is None):
+            return None
+        found = self.writer.patches(schema)
+        found.boundary, found.logs = record.boundary, run is not None
+        return found
 
     def write_position(
         self, source: str, position: Position | None, committed_at: datetime | None
@@ -151,6 +232,10 @@ class Transaction:
         """Count rows, for the decision when to write a table in order again."""
         self._churned[table] = self._churned.get(table, 0) + gone
         self._rows[table] = self._rows.get(table, 0) + came - gone
+
+    def evicted(self, table: TableId, count: int) -> None:
+        """Rows went to the lake: that scatters nothing."""
+        self._rows[table] = self._rows.get(table, 0) - count
 
     def staged_bytes(self) -> int:
         """Bytes kept aside, of all tables, as this transaction sees it."""
@@ -219,6 +304,11 @@ class Transaction:
                 records.forget(self.cursor, table)
             else:
                 records.save(self.cursor, record)
+        for run_id, run in self._runs.items():
+            if run is None:
+                runs.forget(self.cursor, run_id)
+            else:
+                runs.save(self.cursor, run)
         if self._visible:
             number = self._state.version + 1
             self.cursor.execute(
@@ -235,8 +325,19 @@ class Transaction:
         with suppress(HtapkitError):
             self.writer.renew()
 
+    def _drop_touched(self, run: Run) -> None:
+        for table in run.columns:
+            if run.logs:
+                self.drop(touched(table))
+            self.writer.forget_patches(table)
+
     def _publish(self) -> None:
         state = self._state
+        for run_id, run in self._runs.items():
+            if run is None:
+                state.runs.pop(run_id, None)
+            else:
+                state.runs[run_id] = run
         for table, record in self._records.items():
             if record is None:
                 state.forget(table)

@@ -3,16 +3,16 @@
 The stream runs already and its changes for a copying table are staged in the hot store. Then a
 snapshot is opened at a position S, read in parallel into a shadow table, and the staged commits
 after S are replayed onto it; the last round and the swap are one transaction. A table whose copy
-was cut short starts again.
+was cut short starts again. Very large tables are copied range by range, see `ranges`.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Protocol
+from contextlib import contextmanager
 
 import pyarrow as pa
 import structlog
@@ -20,6 +20,7 @@ import structlog
 from htapkit import failpoints
 from htapkit.errors import CatalogChanged, HtapkitError, TableSetAside, UnfaithfulValue
 from htapkit.hot import HotStore
+from htapkit.ingest.ranges import BetweenBatches, CopyLimits, RangeCopier, agrees, found_in
 from htapkit.metrics import Metrics
 from htapkit.model import Position, Split, TableId, TableState
 from htapkit.spi import Discovered, Snapshot, Source
@@ -27,14 +28,6 @@ from htapkit.spi import Discovered, Snapshot, Source
 _log = structlog.get_logger("htapkit.ingest")
 _FREE_TRIES = 8
 _CALM_SECONDS = 60.0
-
-
-class BetweenBatches(Protocol):
-    """Runs something on the follower between two batches."""
-
-    def __call__(self, work: Callable[[], object], timeout_seconds: float = ...) -> object:
-        """Run it and give its result."""
-        ...
 
 
 class _Cancelled(HtapkitError):
@@ -54,22 +47,31 @@ class Copier:
         store: HotStore,
         metrics: Metrics,
         *,
-        readers: int,
+        limits: CopyLimits,
         between_batches: BetweenBatches,
         reach: Callable[[Position], object],
     ) -> None:
-        """`readers` parallel readers per table; `reach` waits until a position is applied."""
+        """`reach` waits until a position is applied."""
         self._name = name
         self._source = source
         self._store = store
         self._metrics = metrics
-        self._readers = readers
+        self._readers = limits.readers
         self._between = between_batches
         self._reach = reach
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._progress: dict[TableId, list[int]] = {}
         self._tries: dict[TableId, tuple[int, float]] = {}
+        self._ranges = RangeCopier(
+            name,
+            source,
+            store,
+            limits=limits,
+            between_batches=between_batches,
+            reach=reach,
+            counted=self._counted,
+        )
 
     def wake(self) -> None:
         """There may be something to copy."""
@@ -92,13 +94,22 @@ class Copier:
         return done[0], done[1]
 
     def run(self, stopping: threading.Event) -> None:
-        """Copy all tables that wait for it, under one snapshot.
+        """Copy all tables that wait for it, under one snapshot; very large ones go one step on.
 
         Raises SourceError to be called again.
         """
         tables = self._waiting()
         if not tables or stopping.is_set():
             return
+        ranged = self._ranges.chosen(tables)
+        whole = [table for table in tables if table not in ranged]
+        if whole:
+            self._copy_whole(whole)
+        for table, splits in ranged.items():
+            if not stopping.is_set():
+                self._step(table, splits)
+
+    def _copy_whole(self, tables: Sequence[TableId]) -> None:
         begun = time.monotonic()
         as_text = {table: self._store.text_columns(table) for table in tables}
         snapshot = self._source.snapshot(tables, as_text)
@@ -134,17 +145,44 @@ class Copier:
 
     def _copy_one(self, snapshot: Snapshot, table: TableId) -> None:
         """Copy one table; what is wrong with it alone sets it aside."""
-        try:
-            found = _found(snapshot, table)
-            if not self._agrees(table, found):
+        with self._mishaps(table):
+            found = found_in(snapshot, table)
+            if not agrees(self._store, self._between, found):
+                self._wake.set()
                 return
             self._load(snapshot, table, found)
             failpoints.reach("copy.loaded")
             self._reach(snapshot.position)
             self._store.finish_copy(table, self._source.positions.covers)
-            self._tries.pop(table, None)
-            failpoints.reach("copy.swapped")
-            _log.info("table follows", table=str(table), rows=self._progress[table][0])
+            self._swapped(table)
+        self._progress.pop(table, None)
+
+    def _step(self, table: TableId, splits: Sequence[Split]) -> None:
+        """Go on with a very large table."""
+        before = self._store.copying.ranged(table)
+        expected = before.rows_estimate if before else sum(s.rows_estimate for s in splits)
+        self._progress[table] = [before.rows if before else 0, max(expected, 1)]
+        with self._mishaps(table):
+            follows = self._ranges.step(table, splits)
+            after = self._store.copying.ranged(table)
+            if after is not None and (before is None or len(after.left) < len(before.left)):
+                self._tries.pop(table, None)
+            if follows:
+                self._swapped(table)
+                self._progress.pop(table, None)
+            self._wake.set()
+
+    def _swapped(self, table: TableId) -> None:
+        self._tries.pop(table, None)
+        failpoints.reach("copy.swapped")
+        rows = self._store.catalog.tables[table].rows
+        _log.info("table follows", table=str(table), rows=rows)
+
+    @contextmanager
+    def _mishaps(self, table: TableId) -> Iterator[None]:
+        """What is wrong with one table alone has its consequence for that table."""
+        try:
+            yield
         except UnfaithfulValue as error:
             column = error.column
             self._between(lambda: self._store.keep_as_text(table, column))
@@ -158,26 +196,6 @@ class Copier:
             _log.info("copy given up", table=str(table), why=str(error))
         except _Cancelled:
             return
-        finally:
-            self._progress.pop(table, None)
-
-    def _agrees(self, table: TableId, found: Discovered) -> bool:
-        """Whether the stream's rows have the snapshot's schema.
-
-        If not, stage anew with that one.
-        """
-        status = self._store.catalog.tables.get(table)
-        if status is None or status.state is not TableState.COPYING:
-            return False
-        if status.schema == found.schema:
-            return True
-
-        def stage_anew() -> None:
-            self._store.add_table(found.schema, found.fingerprint)
-
-        self._between(stage_anew)
-        self._wake.set()
-        return False
 
     def _again(self, table: TableId, why: str) -> None:
         self._between(lambda: self._store.copy_again(table, why))
@@ -212,14 +230,4 @@ class Copier:
         return status is not None and status.state is TableState.COPYING
 
 
-def _found(snapshot: Snapshot, table: TableId) -> Discovered:
-    """The table as it is inside the snapshot."""
-    found = snapshot.tables.get(table)
-    if found is None:
-        raise CatalogChanged(f"{table} is no longer at the source")
-    if found.problem:
-        raise TableSetAside(table, found.problem)
-    return found
-
-
-__all__ = ["BetweenBatches", "Copier"]
+__all__ = ["BetweenBatches", "Copier", "CopyLimits"]

@@ -18,7 +18,7 @@ import structlog
 
 from htapkit.errors import SourceError
 from htapkit.hot import HotStore
-from htapkit.ingest.copier import Copier
+from htapkit.ingest.copier import Copier, CopyLimits
 from htapkit.ingest.follower import Follower
 from htapkit.ingest.freshness import Freshness
 from htapkit.ingest.status import SourceReport, TableReport
@@ -42,6 +42,7 @@ class MirrorOptions:
     watch_interval_seconds: float = 5.0
     snapshot_readers: int = 2
     slot_lag_bytes_max: int = 4 * 10**9
+    range_rows: int = 20_000_000
 
 
 class Mirror:
@@ -75,7 +76,7 @@ class Mirror:
             source,
             store,
             metrics,
-            readers=options.snapshot_readers,
+            limits=CopyLimits(options.snapshot_readers, options.range_rows),
             between_batches=between,
             reach=reach,
         )
@@ -192,6 +193,8 @@ class Mirror:
                     why=status.why,
                     position=str(status.position or ""),
                     text_columns=tuple(sorted(self._store.text_columns(table))),
+                    lake_rows=status.boundary.pin.rows if status.boundary else 0,
+                    lake_below=status.boundary.moment.isoformat() if status.boundary else "",
                 )
             )
         problems = self._watcher.problems()

@@ -30,6 +30,8 @@ class TableReport:
     why: str
     position: str
     text_columns: tuple[str, ...] = ()
+    lake_rows: int = 0
+    lake_below: str = ""  # the boundary, ISO 8601; "" = all of the table is hot
 
 
 @dataclass(frozen=True, slots=True)

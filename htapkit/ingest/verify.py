@@ -8,19 +8,21 @@ named.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from htapkit.errors import HtapkitError
-from htapkit.hot import Digest, HotStore, Read, table_query
+from htapkit.hot import Digest, HotStore, Read
 from htapkit.ingest.mirror import Mirror
 from htapkit.model import Position, TableId, TableSchema
 from htapkit.spi import Snapshot
 
 CHUNKS = 64
+
+Whole = Callable[[TableId], Read]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,13 @@ class Verification:
         return bool(self.tables) and all(table.equal for table in self.tables)
 
 
-def verify(mirror: Mirror, store: HotStore, tables: Sequence[TableId]) -> Verification:
-    """Compare these tables (none given: all that follow). Raises SourceError."""
+def verify(
+    mirror: Mirror, store: HotStore, whole: Whole, tables: Sequence[TableId]
+) -> Verification:
+    """Compare these tables (none given: all that follow). Raises SourceError.
+
+    `whole` starts reading all rows of a table of the copy, in one snapshot.
+    """
     begun = time.monotonic()
     catalog = store.catalog
     following = [
@@ -75,8 +82,7 @@ def verify(mirror: Mirror, store: HotStore, tables: Sequence[TableId]) -> Verifi
             return snapshot.position
 
         def open_reads(_: Position) -> list[Read]:
-            schemas = [store.catalog.tables[t].schema for t in compared]
-            return [stack.enter_context(store.read(table_query(s))) for s in schemas]
+            return [stack.enter_context(whole(table)) for table in compared]
 
         if compared:
             reads = mirror.held_at(open_position, open_reads)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import pyarrow as pa
 
 from htapkit.model.tables import Position, TableId
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class Boundary:
     below: int  # microseconds since 1970-01-01 (a timestamptz: UTC; a date: its midnight)
     pin: Pin
     position: Position  # of the source, at which the lake's rows were cut
+
+    @property
+    def moment(self) -> datetime:
+        """`below` as a time in UTC."""
+        return _EPOCH + timedelta(microseconds=self.below)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from htapkit.plan.arms import settled
 from htapkit.plan.cache import PlanCache
+from htapkit.plan.past import asks_past, is_time
 from htapkit.plan.plan import (
     Considered,
+    Cut,
     Effect,
     ExplainRoute,
     Finish,
+    LakeScan,
+    Limit,
     LocalQuery,
     OutColumn,
     Parameter,
@@ -22,9 +27,12 @@ from htapkit.plan.planner import plan
 
 __all__ = [
     "Considered",
+    "Cut",
     "Effect",
     "ExplainRoute",
     "Finish",
+    "LakeScan",
+    "Limit",
     "LocalQuery",
     "OutColumn",
     "Parameter",
@@ -35,5 +43,8 @@ __all__ = [
     "SessionView",
     "SetOption",
     "ShowOption",
+    "asks_past",
+    "is_time",
     "plan",
+    "settled",
 ]

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from htapkit.model import Catalog
-from htapkit.plan.plan import Effect, Plan, Relay, SessionView
-from htapkit.plan.planner import decide
+from htapkit.plan.plan import Cut, Effect, Plan, Relay, SessionView
+from htapkit.plan.planner import Given, decide
 from htapkit.plan.skeleton import skeleton
 
 ENTRIES_MAX = 4096
@@ -24,10 +24,16 @@ class PlanCache:
         self._lock = threading.Lock()
 
     def plan(
-        self, sql: str, catalog: Catalog, session: SessionView, parameter_types: Sequence[int] = ()
+        self,
+        sql: str,
+        catalog: Catalog,
+        session: SessionView,
+        parameter_types: Sequence[int] = (),
+        cuts: Sequence[Cut] = (),
     ) -> Plan:
         """The same as `htapkit.plan.plan`, remembered."""
-        view = (tuple(parameter_types), catalog.version, session)
+        known = tuple((cut.at, cut.position) for cut in cuts)
+        view = (tuple(parameter_types), catalog.version, session, known)
         exact = (sql, *view)
         found = self._find(exact)
         if found is not None:
@@ -38,7 +44,7 @@ class PlanCache:
             found = self._find(similar)
             if found is not None:
                 return found
-        decision = decide(sql, catalog, session, parameter_types)
+        decision = decide(sql, Given(catalog, session, parameter_types, cuts))
         made = decision.plan
         # A relayed read stays one whatever its literals are: they never decide what it may change.
         relayed = isinstance(made, Relay) and made.effect is Effect.READ

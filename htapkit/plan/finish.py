@@ -59,7 +59,9 @@ def local_query(statement: Statement, tree: exp.Expression) -> Local:
     except UnprovenError as refusal:
         if not isinstance(tree, exp.Select):
             raise
-        fresh = Statement(statement.catalog, statement.session, statement.parameter_types)
+        fresh = Statement(
+            statement.catalog, statement.session, statement.parameter_types, cuts=statement.cuts
+        )
         try:
             local = _Split(fresh, tree).local(str(refusal))
         except UnprovenError as second:
@@ -71,6 +73,7 @@ def local_query(statement: Statement, tree: exp.Expression) -> Local:
                 by_value=refusal.by_value or second.by_value,
             ) from second
         statement.access, statement.parameters = fresh.access, fresh.parameters
+        statement.references = fresh.references
         return local
 
 

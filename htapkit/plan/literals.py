@@ -116,6 +116,15 @@ def moment_sql(micros: int, type_: str) -> str:
     return f"TIMESTAMPTZ '{plain}+00'" if type_ == "timestamptz" else f"TIMESTAMP '{plain}'"
 
 
+def moment_text(micros: int) -> str:
+    """A moment as people read it; its microseconds where it has no year of four digits."""
+    try:
+        value = datetime(1970, 1, 1) + timedelta(microseconds=micros)  # noqa: DTZ001 - as it is kept
+    except OverflowError:
+        return f"{micros} us"
+    return value.isoformat(sep=" ")
+
+
 def read_interval(text: str, unit: str | None) -> Interval:
     """Months, days and microseconds of `interval '…'` or `interval '3' month`."""
     body = text.strip()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
-from htapkit.model import Access, Route, SqlType
+from htapkit.model import Access, Boundary, Pin, Position, Route, SqlType, TableId
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,16 @@ class SessionView:
     )  # effective schemas, "$user" resolved, without pg_catalog
     time_zone: str = "UTC"
     route: str = "auto"  # htapkit.route: auto, hot, lake, union, source
+    as_of: str = ""  # htapkit.as_of: a time, of which all tables are read; "" = the present
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What the lake had of a source's tables at one time: the only past that can be read."""
+
+    position: Position
+    at: datetime  # aware
+    boundaries: Mapping[TableId, Boundary]
 
 
 class Effect(StrEnum):
@@ -59,6 +71,34 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """A bound that a parameter's value decides: `time >= $1`, once its value is known."""
+
+    parameter: Parameter
+    upper: bool  # it ends the span; otherwise it begins it
+    after: bool  # one microsecond later: of `time > $1` and `time <= $1`
+    days: bool  # rounded up to a midnight: what is compared has no time of day
+
+
+@dataclass(frozen=True, slots=True)
+class LakeScan:
+    """A table's rows in the lake, as the local SQL reads them: from a view called `name`.
+
+    Only rows whose time is in the half-open [lower, upper) can have a say in the answer;
+    microseconds, as in Boundary.below; None where nothing is known. `limits` may narrow that when
+    the statement is run.
+    """
+
+    name: str  # unquoted
+    table: TableId
+    columns: frozenset[str]  # that the statement reads of the table
+    lower: int | None
+    upper: int | None
+    limits: tuple[Limit, ...] = ()
+    pin: Pin | None = None  # AS OF: this version, as it was; None: the present one with its patches
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """What PostgreSQL itself computes on the small local result.
 
@@ -72,7 +112,12 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class LocalQuery:
-    """Run `sql` in the hot store; finish at the source where `finish` says so."""
+    """Run `sql` in the hot store; finish at the source where `finish` says so.
+
+    `cuts` are the boundaries (microseconds) of the tables that had one: the statement may have left
+    out a lake because of it, so it holds only as long as they are the same. `as_of` is the position
+    whose rows it reads, where that is not the present; the source must then never be asked instead.
+    """
 
     route: Route
     sql: str
@@ -82,6 +127,10 @@ class LocalQuery:
     sources: tuple[str, ...]
     finish: Finish | None
     considered: tuple[Considered, ...]
+    scans: tuple[LakeScan, ...] = ()
+    cuts: tuple[tuple[TableId, int], ...] = ()
+    as_of: Position | None = None
+    own_words: bool = False  # PostgreSQL would not understand the statement
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from sqlglot import exp
 from sqlglot.tokenizer_core import Token, TokenType
 
-from htapkit.model import Access, Catalog, Route
-from htapkit.plan import classify, finish, route
+from htapkit.model import Access, Catalog
+from htapkit.plan import classify, finish, past, route
 from htapkit.plan.parse import statement_count, statement_of, tokens_of, trees_of
 from htapkit.plan.plan import (
+    Considered,
+    Cut,
     Effect,
     ExplainRoute,
     LocalQuery,
@@ -30,56 +32,75 @@ TEXT_CHARACTERS_MAX = 200_000
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """All that a plan depends on besides the statement's text."""
+
+    catalog: Catalog
+    session: SessionView
+    parameter_types: Sequence[int] = ()
+    cuts: Sequence[Cut] = ()  # of the session's source, for statements that read the past
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """A plan, and whether other literals in the same text would give the same one."""
+    """A plan, and what else is known of it."""
 
     plan: Plan
-    by_shape: bool = True
+    by_shape: bool = True  # other literals in the same text would give the same one
+    timeless: bool = False  # no table of ours has a say: it means the same at any time
 
 
 def plan(
-    sql: str, catalog: Catalog, session: SessionView, parameter_types: Sequence[int] = ()
+    sql: str,
+    catalog: Catalog,
+    session: SessionView,
+    parameter_types: Sequence[int] = (),
+    cuts: Sequence[Cut] = (),
 ) -> Plan:
-    """How to answer one statement; what cannot be read is relayed as OTHER."""
-    return decide(sql, catalog, session, parameter_types).plan
+    """How to answer one statement; what cannot be read is relayed as OTHER.
+
+    `cuts` are needed where `asks_past` says so: what the lake had of the session's source.
+    """
+    return decide(sql, Given(catalog, session, parameter_types, cuts)).plan
 
 
-def decide(
-    sql: str, catalog: Catalog, session: SessionView, parameter_types: Sequence[int] = ()
-) -> Decision:
+def decide(sql: str, given: Given) -> Decision:
     """Like `plan`, for the cache."""
-    if len(sql) > TEXT_CHARACTERS_MAX:
-        return Decision(_relay(Effect.OTHER, "the text is too long to be read"))
-    tokens = tokens_of(sql)
+    made = _decision(sql, given)
+    if not given.session.as_of or made.timeless or not isinstance(made.plan, Relay):
+        return made
+    reason = made.plan.considered[0].reason
+    message = f"htapkit.as_of is set, and this cannot be answered by the past: {reason}"
+    return Decision(Refuse(NOT_SUPPORTED, message, ()))
+
+
+def _decision(sql: str, given: Given) -> Decision:
+    long = len(sql) > TEXT_CHARACTERS_MAX
+    tokens = None if long else tokens_of(sql)
     if tokens is None:
-        return Decision(_relay(Effect.OTHER, "the text cannot be read"))
+        why = "is too long to be read" if long else "cannot be read"
+        return Decision(_relay(Effect.OTHER, f"the text {why}"))
     count = statement_count(tokens)
-    if count != 1:
-        return Decision(
-            _several(tokens, sql, session) if count else _relay(Effect.OTHER, "no statement")
-        )
+    if count == 0:
+        return Decision(_relay(Effect.OTHER, "no statement"), timeless=True)
+    if count > 1:
+        return Decision(_several(tokens, sql, given.session))
     while tokens[-1].token_type is TokenType.SEMICOLON:
         tokens.pop()
     words = classify.words_of(tokens)
-    command = _command(tokens, words, catalog, session, parameter_types)
+    command = _command(tokens, words, given)
     if command is not None:
-        return Decision(command)
+        return Decision(command, timeless=True)
     tree = statement_of(tokens, sql)
     if tree is None:
         return Decision(_relay(Effect.OTHER, "the statement is not understood"))
-    return _query(tree, tokens, catalog, session, parameter_types)
+    return _query(tree, tokens, given)
 
 
-def _command(
-    tokens: Sequence[Token],
-    words: Sequence[str],
-    catalog: Catalog,
-    session: SessionView,
-    parameter_types: Sequence[int],
-) -> Plan | None:
+def _command(tokens: Sequence[Token], words: Sequence[str], given: Given) -> Plan | None:
     """Options of our own, EXPLAIN, and what only concerns the transaction or the settings."""
     if words[:1] == ["explain"]:
-        return _explain(tokens, words, catalog, session, parameter_types)
+        return _explain(tokens, words, given)
     if words[0] in {"set", "show", "reset"}:
         option = classify.option(words, _texts(tokens))
         if option is not None:
@@ -102,7 +123,8 @@ def _texts(tokens: Sequence[Token]) -> list[str]:
 def _several(tokens: Sequence[Token], sql: str, session: SessionView) -> Plan:
     """They go to the source as they are, unless PostgreSQL must not see one of them."""
     begin = 0
-    ours = any(_foreign(tree, session) for tree in trees_of(list(tokens), sql))
+    trees = trees_of(list(tokens), sql)
+    ours = any(_foreign(tree, session) or past.names_past(tree) for tree in trees)
     for at, token in enumerate([*tokens, None]):
         if token is None or token.token_type is TokenType.SEMICOLON:
             words = classify.words_of(tokens[begin:at])
@@ -121,19 +143,13 @@ def _asks_route(words: Sequence[str]) -> bool:
     return words[1:4] == ["(", "route", ")"]
 
 
-def _explain(
-    tokens: Sequence[Token],
-    words: Sequence[str],
-    catalog: Catalog,
-    session: SessionView,
-    parameter_types: Sequence[int],
-) -> Plan:
+def _explain(tokens: Sequence[Token], words: Sequence[str], given: Given) -> Plan:
     body = tokens[1].text if len(tokens) == 2 and tokens[1].token_type is TokenType.STRING else None
     if body is not None and _asks_route(words):
         inner = tokens_of(body)
         assert inner is not None  # words_of has read it
         rest = body[inner[2].end + 1 :]
-        planned = plan(rest, catalog, session, parameter_types)
+        planned = decide(rest, given).plan
         if isinstance(planned, (LocalQuery, Relay, Refuse)):
             return ExplainRoute(planned)
         return Refuse(SYNTAX_ERROR, "EXPLAIN (ROUTE) takes a query", ())
@@ -145,26 +161,20 @@ def _explain(
     return _relay(effect, "EXPLAIN is the source's business")
 
 
-def _query(
-    tree: exp.Expression,
-    tokens: Sequence[Token],
-    catalog: Catalog,
-    session: SessionView,
-    parameter_types: Sequence[int],
-) -> Decision:
+def _query(tree: exp.Expression, tokens: Sequence[Token], given: Given) -> Decision:
+    session = given.session
     unknown = classify.unknown_calls(tokens, tree)
     effect = classify.query_effect(tree, unknown)
-    if session.route in {"lake", "union"} and effect is Effect.READ:
-        message = f"htapkit.route is {session.route}: no lake is configured"
-        return Decision(Refuse(NOT_SUPPORTED, message, ()))
-    if session.route == "source" and not _foreign(tree, session):
-        return Decision(_relay(effect, "htapkit.route is source"))
-    statement = Statement(catalog, session, parameter_types)
+    timeless = effect is Effect.READ and _only_system(tree)
+    if session.route == "source" and not _foreign(tree, session) and not past.names_past(tree):
+        return Decision(_relay(effect, "htapkit.route is source"), timeless=timeless)
+    statement = Statement(given.catalog, session, given.parameter_types, cuts=given.cuts)
     try:
         _harmless(effect, unknown)
         local = finish.local_query(statement, tree)
     except UnprovenError as refusal:
-        return Decision(_refused(refusal, effect, tree, session), not refusal.by_value)
+        made = _refused(refusal, effect, tree, session)
+        return Decision(made, not refusal.by_value, timeless)
     except LocalOnlyError as refusal:
         reason = str(refusal)
         return Decision(
@@ -172,7 +182,7 @@ def _query(
         )
     except RecursionError:
         return Decision(_relay(effect, "the statement is nested too deeply"))
-    return Decision(_chosen(local, statement, effect, tree, session))
+    return Decision(_chosen(local, statement, effect, tree, session), timeless=timeless)
 
 
 def _harmless(effect: Effect, unknown: Sequence[str]) -> None:
@@ -208,9 +218,12 @@ def _refused(
     if _foreign(tree, session):
         message = f"{refusal} (a table of another source can only be read from the hot store)"
         return Refuse(NOT_SUPPORTED, message, considered)
+    if past.names_past(tree):
+        message = f"{refusal} (the source has no past: AS OF is answered by the lake alone)"
+        return Refuse(NOT_SUPPORTED, message, considered)
     reads = isinstance(tree, (exp.Query, exp.Values))
-    if session.route == "hot" and reads and not _only_system(tree):
-        message = f"htapkit.route is hot, which cannot answer this: {refusal}"
+    if session.route in route.LOCAL and reads and not _only_system(tree):
+        message = f"htapkit.route is {session.route}, which cannot answer this: {refusal}"
         return Refuse(NOT_SUPPORTED, message, considered)
     chosen = route.source_choice(chosen=True, reason="answers everything")
     return Relay(effect, (*considered, chosen))
@@ -223,18 +236,19 @@ def _chosen(
     tree: exp.Expression,
     session: SessionView,
 ) -> Plan:
-    cost = route.rows_touched(statement)
+    read = [each for each in statement.references if each.sql() in local.sql]
+    cost = route.rows_touched(read)
     sources = tuple(sorted({table.source for table in statement.access}))
     foreign = any(source != session.source for source in sources)
-    if foreign and local.finish is not None:
-        message = "a part that only PostgreSQL can compute, over tables of another source"
+    own_words = past.names_past(tree)
+    if (foreign or own_words) and local.finish is not None:
+        message = (
+            f"a part that only PostgreSQL can compute, which cannot be told of it: {local.why}"
+        )
         return Refuse(NOT_SUPPORTED, message, (route.hot_choice(chosen=False, reason=message),))
-    faster = ""
-    if session.route == "auto" and not foreign:
-        if not statement.access:
-            faster = "no table is read"
-        elif route.is_point_lookup(statement, tree):
-            faster = "one row by its key"
+    is_past = any(each.past for each in read)
+    forced = "lake" if is_past else session.route
+    faster = route.faster_at_source(statement, tree, forced) if not foreign else ""
     if faster:
         return Relay(
             effect,
@@ -243,25 +257,33 @@ def _chosen(
                 route.source_choice(chosen=True, reason=faster, cost=route.POINT_COST),
             ),
         )
+    forbidden = past.obstacle(read, session)
+    if not forbidden and not is_past:
+        forbidden = route.forbidden(forced, read)
+    if forbidden:
+        message = forbidden if is_past else f"htapkit.route is {forced}, and {forbidden}"
+        refused = Considered(route.taken("auto", read), chosen=False, reason=forbidden, cost=cost)
+        return Refuse(NOT_SUPPORTED, message, (refused,))
     reason = "proven equal"
     if local.finish is not None:
         reason = f"proven equal, finished at the source: {local.why}"
-    considered = (
-        route.hot_choice(chosen=True, reason=reason, cost=cost),
-        route.source_choice(chosen=False, reason="row store", cost=cost),
-    )
+    taken = route.taken(forced, read)
     access = tuple(
         Access(table, frozenset(columns)) for table, columns in sorted(statement.access.items())
     )
     return LocalQuery(
-        Route.HOT,
+        taken,
         local.sql,
         local.columns,
         tuple(statement.parameters),
         access,
         sources,
         local.finish,
-        considered,
+        route.candidates(taken, read, reason, cost),
+        tuple(each.lake_scan(statement.access[each.table]) for each in read if each.scan),
+        route.cuts(read),
+        read[0].boundary.position if is_past and read[0].boundary is not None else None,
+        own_words,
     )
 
 

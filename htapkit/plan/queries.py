@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
-from htapkit.plan import groups, operators, setops
+from htapkit.plan import bounds, groups, operators, setops
 from htapkit.plan.context import Context, Grouping
 from htapkit.plan.expr import Expr
 from htapkit.plan.expressions import bind
@@ -97,9 +97,12 @@ def core(
         source.join(join)
     named = {folded(window.this): window for window in node.args.get("windows") or []}
     below = Context(statement, source.scope, ctes, bind, named)
-    text = source.sql
+    tail = ""
     if node.args.get("where") is not None:
-        text += f" WHERE {condition(below, node.args['where'].this)}"
+        where = node.args["where"].this
+        tail = f" WHERE {condition(below, where)}"
+        bounds.narrow(below, where, source.references)
+    text = source.sql() + tail
     grouping, group_sql = None, ""
     above = below
     if groups.is_grouped(node):

@@ -3,20 +3,28 @@
 The rule is short on purpose. Cost is the number of rows that must be looked at. A statement that
 names no table, and one that fixes the whole key of its only table by equality, is answered faster
 by the source: one round trip to an index. Everything else that is proven equal goes to the hot
-store.
+store, which also reads the lake where a table has rows there that can have a say (union).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from sqlglot import exp
 
-from htapkit.model import Route
+from htapkit.model import Route, TableId
+from htapkit.plan.arms import Reference, reasons
+from htapkit.plan.literals import moment_text
 from htapkit.plan.names import folded
 from htapkit.plan.plan import Considered
 from htapkit.plan.scopes import Statement
 from htapkit.plan.unproven import UnprovenError
 
 POINT_COST = 1.0
+LOCAL = frozenset({"hot", "lake", "union"})
+"""Values of htapkit.route that keep a statement away from the source."""
+
 _CONSTANTS = (exp.Literal, exp.Parameter, exp.Cast, exp.Neg)
 
 
@@ -30,9 +38,80 @@ def hot_choice(*, chosen: bool, reason: str, cost: float | None = None) -> Consi
     return Considered(Route.HOT, chosen, reason, cost)
 
 
-def rows_touched(statement: Statement) -> float:
-    """Rows of all tables that the statement reads, as last counted."""
-    return float(sum(statement.catalog.tables[table].rows for table in statement.access))
+def rows_touched(read: Sequence[Reference]) -> float:
+    """Rows of all tables that are read, as last counted."""
+    hot = sum({each.table: each.status.rows for each in read if not each.past}.values())
+    lake = {
+        each.table: each.boundary.pin.rows
+        for each in read
+        if each.scan and each.boundary is not None
+    }
+    return float(hot + sum(lake.values()))
+
+
+def taken(forced: str, read: Sequence[Reference]) -> Route:
+    """The route of a local plan."""
+    if forced == "lake":
+        return Route.LAKE
+    return Route.UNION if any(each.scan for each in read) else Route.HOT
+
+
+def forbidden(forced: str, read: Sequence[Reference]) -> str:
+    """Why the forced route cannot be taken, table and boundary named; "" = it can."""
+    if forced == "union" and all(each.boundary is None for each in read):
+        return "no table of the statement has a part in the lake"
+    if forced not in {"hot", "lake"}:
+        return ""
+    for each in read:
+        boundary = each.boundary
+        if boundary is None:
+            if forced == "lake":
+                return f"{each.table} has no part in the lake"
+            continue
+        asked = (
+            f"it asks for rows of {each.table} at times in {each.span}, "
+            f"and the boundary between hot and lake is {moment_text(boundary.below)}"
+        )
+        if forced == "hot" and each.scan:
+            return asked
+        if forced == "lake" and (each.span.upper is None or each.span.upper > boundary.below):
+            return asked
+    return ""
+
+
+def candidates(
+    route: Route, read: Sequence[Reference], reason: str, cost: float
+) -> tuple[Considered, ...]:
+    """The chosen local route, and those that were not; with why each lake is read, or is not."""
+    arms = reasons(read)
+    chosen = Considered(
+        route, chosen=True, reason="; ".join(filter(None, (reason, arms))), cost=cost
+    )
+    source = source_choice(chosen=False, reason="row store", cost=cost)
+    if route is Route.HOT:
+        return chosen, source
+    if any(each.past for each in read):
+        return chosen, replace(source, reason="has only the present", cost=None)
+    return chosen, hot_choice(chosen=False, reason="does not have all rows"), source
+
+
+def cuts(read: Sequence[Reference]) -> tuple[tuple[TableId, int], ...]:
+    """The boundaries that the plan relies on."""
+    found = {
+        each.table: each.boundary.below
+        for each in read
+        if each.boundary is not None and not each.past
+    }
+    return tuple(sorted(found.items()))
+
+
+def faster_at_source(statement: Statement, tree: exp.Expression, forced: str) -> str:
+    """Why the source is faster; "" = it is not, or may not be asked."""
+    if not statement.access and forced != "hot":
+        return "no table is read"
+    if forced == "auto" and is_point_lookup(statement, tree):
+        return "one row by its key"
+    return ""
 
 
 def is_point_lookup(statement: Statement, tree: exp.Expression) -> bool:

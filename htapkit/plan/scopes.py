@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from htapkit.model import Catalog, SqlType, TableId, TableSchema
+from htapkit.model import Catalog, SqlType, TableId, TableSchema, TableStatus
+from htapkit.plan.arms import Reference
 from htapkit.plan.expr import Expr, numeric
 from htapkit.plan.names import quote
-from htapkit.plan.plan import Parameter, SessionView
+from htapkit.plan.past import cut_of
+from htapkit.plan.plan import Cut, Parameter, SessionView
 from htapkit.plan.types import DUCKDB, NAMES, is_utc, numeric_typmod
 from htapkit.plan.unproven import LocalOnlyError, UnprovenError
 
@@ -41,6 +43,8 @@ class Statement:
     access: dict[TableId, set[str]] = field(default_factory=dict)
     parameters: list[Parameter] = field(default_factory=list)
     aliases: int = 0
+    references: list[Reference] = field(default_factory=list)
+    cuts: Sequence[Cut] = ()
 
     @property
     def utc(self) -> bool:
@@ -68,7 +72,28 @@ class Statement:
             return numeric(sql, PARAMETER_DIGITS, PARAMETER_SCALE, None)
         return Expr(f"CAST(${at} AS {DUCKDB[name]})", name)
 
-    def table(self, catalog: str | None, schema: str | None, name: str) -> TableSchema:
+    def reference(self, status: TableStatus, alias: str, as_of: str) -> Reference:
+        """A table in FROM, of the present or as it was."""
+        if not as_of:
+            return Reference(status, alias, status.boundary)
+        table = status.schema.table
+        if table.source != self.session.source:
+            raise LocalOnlyError(f"AS OF {as_of}: {table} is not of the connected database")
+        cut = cut_of(as_of, self.cuts, self.session)
+        if table not in cut.boundaries:
+            at = cut.at.isoformat(sep=" ")
+            raise LocalOnlyError(f"AS OF {as_of}: {table} had no part in the lake at {at}")
+        return Reference(status, alias, cut.boundaries[table], past=True)
+
+    def from_item(self, reference: Reference) -> str:
+        """A table as FROM has it, now that its span is known; forced to, always with the lake."""
+        forced = reference.past or self.session.route == "union"
+        if reference.reads_lake() or (reference.boundary is not None and forced):
+            reference.scan = f"htapkit lake {sum(bool(e.scan) for e in self.references) + 1}"
+        self.references.append(reference)
+        return reference.sql()
+
+    def table(self, catalog: str | None, schema: str | None, name: str) -> TableStatus:
         """The readable table that PostgreSQL would find under this name."""
         source = catalog or self.session.source
         if schema is None:
@@ -90,7 +115,7 @@ class Statement:
         if len({column.name.lower() for column in readable.columns}) < len(readable.columns):
             raise UnprovenError(f"table {table}", "has columns that differ only in case")
         self.access.setdefault(table, set())
-        return readable
+        return status
 
     def _first_schema(self, name: str) -> str:
         """The schema of an unqualified name: only the first one is known to be right."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from htapkit.model import hot_relation
-from htapkit.plan import functions, operators
+from htapkit.plan import bounds, functions, operators, past
+from htapkit.plan.arms import Reference
 from htapkit.plan.context import Context
 from htapkit.plan.expr import Expr, derived
 from htapkit.plan.names import folded, quote
 from htapkit.plan.scopes import Relation, Scope, Statement, table_columns, used
-from htapkit.plan.unproven import UnprovenError
+from htapkit.plan.unproven import LocalOnlyError, UnprovenError
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,10 @@ class Cte:
 Relations = Mapping[str, Cte]
 """The WITH items in reach, by PostgreSQL's name."""
 
-_TABLE_PARTS = frozenset({"this", "db", "catalog", "alias", "joins"})
+Part = str | Reference
+"""A piece of FROM; tables are spelled out at the end, when all conditions are known."""
+
+_TABLE_PARTS = frozenset({"this", "db", "catalog", "alias", "joins", "version"})
 _JOIN_PARTS = frozenset({"this", "on", "using", "side", "kind", "method"})
 _SIDES = {"": "INNER", "LEFT": "LEFT", "RIGHT": "RIGHT", "FULL": "FULL"}
 
@@ -76,13 +79,25 @@ class From:
         self._statement, self._parent, self._ctes = statement, parent, ctes
         self._bind = bind
         self.scope = Scope(parent=parent)
-        self.sql = ""
+        self.references: list[Reference] = []
+        self._parts: list[Part] = []
         self._comma = False
+
+    def sql(self) -> str:
+        """The clause; each table reads the lake as far as the conditions let it."""
+        return "".join(
+            part if isinstance(part, str) else self._statement.from_item(part)
+            for part in self._parts
+        )
+
+    def parts(self) -> list[Part]:
+        """The clause in pieces, the first of which is its word."""
+        return self._parts
 
     def add(self, node: exp.Expression) -> None:
         """The first item, with the joins that sqlglot hangs on it."""
-        text, relation, nested = self._item(node)
-        self.sql = f"FROM {text}"
+        parts, relation, nested = self._item(node)
+        self._parts = ["FROM ", *parts]
         self._extend(relation, nested)
 
     def join(self, node: exp.Join) -> None:
@@ -104,7 +119,8 @@ class From:
         if self._comma and (side in {"RIGHT", "FULL"} or using or method):
             raise UnprovenError("a join", "after a comma, where its scope is another")
         self._comma = self._comma or comma
-        text, relation, nested = self._item(node.this)
+        before = list(self.references)
+        parts, relation, nested = self._item(node.this)
         if nested is not None:
             raise UnprovenError("a join", "nested inside a join")
         left, right = list(self.scope.visible), list(relation.columns)
@@ -114,17 +130,25 @@ class From:
             names = [folded(name) for name in using or []]
         self._extend(relation, None)
         if comma or kind == "CROSS":
-            self.sql += f" CROSS JOIN {text}"
+            self._parts += [" CROSS JOIN ", *parts]
             return
-        condition = self._merge(left, right, names, side) if using or method else self._on(on)
-        self.sql += f" {_SIDES[side]} JOIN {text} ON {condition}"
+        if using or method:
+            condition = self._merge(left, right, names, side)
+        else:
+            # A row that fails ON comes out all the same on the sides that an outer join preserves.
+            joined = self.references[len(before) :]
+            lost = {"": self.references, "LEFT": joined, "RIGHT": before}.get(side, [])
+            condition = self._on(on, lost)
+        self._parts += [f" {_SIDES[side]} JOIN ", *parts, f" ON {condition}"]
 
-    def _on(self, node: exp.Expression | None) -> str:
+    def _on(self, node: exp.Expression | None, lost: list[Reference]) -> str:
         if node is None:
             raise UnprovenError("JOIN", "without a condition")
-        condition = self._context()(node)
+        context = self._context()
+        condition = context(node)
         if condition.type != "bool":
             raise UnprovenError("ON", "not boolean")
+        bounds.narrow(context, node, lost)
         return condition.sql
 
     def _context(self) -> Context:
@@ -169,7 +193,7 @@ class From:
         self.scope.visible = merged + rest
         return f"({' AND '.join(parts)})"
 
-    def _item(self, node: exp.Expression) -> tuple[str, Relation, Scope | None]:
+    def _item(self, node: exp.Expression) -> tuple[list[Part], Relation, Scope | None]:
         if isinstance(node, exp.Table):
             return self._table(node)
         if isinstance(node, exp.Lateral):
@@ -188,7 +212,8 @@ class From:
             inner.add(node.this)
             for join in joins:
                 inner.join(join)
-            return f"({inner.sql.removeprefix('FROM ')})", Relation("", []), inner.scope
+            self.references += inner.references
+            return ["(", *inner.parts()[1:], ")"], Relation("", []), inner.scope
         if isinstance(node, exp.Subquery):
             only(node, frozenset({"this", "alias"}), "a subquery in FROM")
             return self._derived(node.this, node.args.get("alias"), self._parent, "")
@@ -196,7 +221,7 @@ class From:
             type(node).__name__.lower(), "in FROM, not on the list of what is proven"
         )
 
-    def _table(self, node: exp.Table) -> tuple[str, Relation, Scope | None]:
+    def _table(self, node: exp.Table) -> tuple[list[Part], Relation, Scope | None]:
         only(node, _TABLE_PARTS, "a table")
         if node.args.get("joins") and not isinstance(node.parent, exp.Subquery):
             raise UnprovenError("a join", "nested inside a join")
@@ -205,15 +230,20 @@ class From:
         catalog = folded(node.args["catalog"]) if node.args.get("catalog") else None
         alias, renamed = _alias(node.args.get("alias"))
         local = self._statement.alias("t")
+        as_of = past.time_of(node, self._statement.session)
         if schema is None and name in self._ctes:
+            if node.args.get("version") is not None:
+                raise LocalOnlyError(f"{name} is a WITH item, which has no past")
             cte = self._ctes[name]
             columns = _renamed(columns_of(cte.columns, local), renamed)
-            return f"{cte.alias} AS {local}", Relation(alias or name, columns), None
-        table = self._statement.table(catalog, schema, name)
+            return [f"{cte.alias} AS {local}"], Relation(alias or name, columns), None
+        status = self._statement.table(catalog, schema, name)
+        table = status.schema
         columns = _renamed(table_columns(table, local), renamed)
         relation = Relation(alias or name, columns, None if alias else table.table.schema)
-        where = ".".join(quote(part) for part in hot_relation(table.table))
-        return f"{where} AS {local}", relation, None
+        reference = self._statement.reference(status, local, as_of)
+        self.references.append(reference)
+        return [reference], relation, None
 
     def _derived(
         self,
@@ -221,14 +251,14 @@ class From:
         alias_node: exp.Expression | None,
         parent: Scope | None,
         prefix: str,
-    ) -> tuple[str, Relation, Scope | None]:
+    ) -> tuple[list[Part], Relation, Scope | None]:
         from htapkit.plan.queries import bind_query  # noqa: PLC0415 - they hold each other
 
         alias, renamed = _alias(alias_node)
         bound = bind_query(self._statement, query, parent, self._ctes)
         local = self._statement.alias("t")
         columns = _renamed(columns_of(bound.columns, local), renamed)
-        return f"{prefix}({bound.sql}) AS {local}", Relation(alias, columns), None
+        return [f"{prefix}({bound.sql}) AS {local}"], Relation(alias, columns), None
 
 
 def _alias(node: exp.Expression | None) -> tuple[str, list[str]]:

@@ -1,7 +1,8 @@
-"""Running planned statements on the hot store."""
+"""Running planned statements on the hot store and the lake."""
 
 from __future__ import annotations
 
 from htapkit.query.run import run
+from htapkit.query.whole import read_whole
 
-__all__ = ["run"]
+__all__ = ["read_whole", "run"]

@@ -1,4 +1,4 @@
-"""Runs a planned statement on the hot store, if the tables are what they were planned on.
+"""Runs a planned statement on the hot store and the lake, if the tables are what it was planned on.
 
 Never plans, never waits for freshness, never finishes at the source.
 """
@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 from htapkit.errors import CatalogChanged
 from htapkit.hot import HotStore, Read
+from htapkit.model import Catalog
 from htapkit.plan import LocalQuery
+from htapkit.query.arms import Files, lake_arms
 
 _ATTEMPTS = 3
 
@@ -20,30 +22,42 @@ def run(
     values: Sequence[object] = (),
     *,
     catalog_version: int | None = None,
+    files: Files | None = None,
 ) -> Read:
     """Start `query`; `values` are those of `query.parameters`, in their order.
 
     `catalog_version` is of the catalog that it was planned on. Without it, the tables must at
-    least be readable, with the planned columns, in the read's own snapshot. Raises CatalogChanged
-    (plan again), QueryFailed, LimitReached, StoreFailed.
+    least be readable, with the planned columns and boundaries, in the read's own snapshot. `files`
+    says what to read of the lake: rows of both and the boundary between them are of one snapshot.
+    Raises CatalogChanged (plan again), NotRoutable (a scan of the lake, and no `files`),
+    LakeFailed, QueryFailed, LimitReached, StoreFailed.
     """
-    if catalog_version is not None:
-        return store.read(query.sql, values, sources=query.sources, catalog_version=catalog_version)
     for attempt in range(_ATTEMPTS):
-        version = _still_readable(query, store)
+        catalog = store.catalog
+        if catalog_version is None:
+            _still_readable(query, catalog)
+        elif catalog.version != catalog_version:
+            raise CatalogChanged(f"the catalog moved on from version {catalog_version}")
+        arms = lake_arms(query, values, catalog, files)
         try:
-            return store.read(query.sql, values, sources=query.sources, catalog_version=version)
+            return store.read(
+                query.sql, values, sources=query.sources, catalog_version=catalog.version, lake=arms
+            )
         except CatalogChanged:
-            if attempt == _ATTEMPTS - 1:
+            if catalog_version is not None or attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError
 
 
-def _still_readable(query: LocalQuery, store: HotStore) -> int:
-    """The catalog's version, in which all that `query` reads can be read."""
-    catalog = store.catalog
+def _still_readable(query: LocalQuery, catalog: Catalog) -> None:
+    """Raise CatalogChanged unless all that `query` reads can be read, where it looks for it."""
+    planned = dict(query.cuts)
     for access in query.access:
         schema = catalog.readable(access.table)
         if schema is None or any(schema.column(name) is None for name in access.columns):
             raise CatalogChanged(f"{access.table} is not what the statement was planned on")
-    return catalog.version
+        if query.as_of is not None:
+            continue  # versions of the past stay what they are
+        boundary = catalog.tables[access.table].boundary
+        if planned.get(access.table) != (boundary.below if boundary else None):
+            raise CatalogChanged(f"the boundary of {access.table} has moved")

@@ -53,6 +53,18 @@ class Control(Protocol):
         """Compare source and copy at one position."""
         ...
 
+    def tier(self, tables: list[str], older_than: str | None) -> Mapping[str, Any]:
+        """Queue a job that moves closed ranges to the lake; the job."""
+        ...
+
+    def job(self, job_id: str) -> Mapping[str, Any]:
+        """A job as it is now."""
+        ...
+
+    def jobs(self) -> Mapping[str, Any]:
+        """All jobs that are still known."""
+        ...
+
 
 class HttpServer:
     """Runs the API in a thread of its own."""
@@ -109,6 +121,9 @@ class HttpServer:
                 Route("/api/v1/status", self._status),
                 Route("/api/v1/sources/{source}/detach", self._detach, methods=["POST"]),
                 Route("/api/v1/verify", self._verify, methods=["POST"]),
+                Route("/api/v1/tier", self._tier, methods=["POST"]),
+                Route("/api/v1/jobs", self._jobs),
+                Route("/api/v1/jobs/{job}", self._job),
                 *table_routes,
             ],
             exception_handlers={HtapkitError: _explain},  # type: ignore[dict-item]
@@ -146,6 +161,21 @@ class HttpServer:
         body = await request.body()
         tables = (await request.json()).get("tables", []) if body else []
         return JSONResponse(await run_in_threadpool(self._control.verify, list(tables)))
+
+    async def _tier(self, request: Request) -> Response:
+        self._authorise(request)
+        body = await request.json() if await request.body() else {}
+        tables, older_than = list(body.get("tables", [])), body.get("older_than")
+        found = await run_in_threadpool(self._control.tier, tables, older_than)
+        return JSONResponse(found, status_code=202)
+
+    async def _jobs(self, request: Request) -> Response:
+        self._authorise(request)
+        return JSONResponse(await run_in_threadpool(self._control.jobs))
+
+    async def _job(self, request: Request) -> Response:
+        self._authorise(request)
+        return JSONResponse(await run_in_threadpool(self._control.job, request.path_params["job"]))
 
     def _table_action(self, verb: str) -> Callable[[Request], Awaitable[Response]]:
         async def act(request: Request) -> Response:

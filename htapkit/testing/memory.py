@@ -275,7 +275,11 @@ class MemorySnapshot:
     def read(self, split: Split) -> Iterator[pa.RecordBatch]:
         """One batch."""
         self._during()
-        rows = self._rows[split.table][0 if split.token == "even" else 1 :: 2]  # noqa: S105
+        rows = self._rows[split.table]
+        if split.token in {"even", "odd"}:
+            rows = rows[0 if split.token == "even" else 1 :: 2]  # noqa: S105
+        else:
+            rows = [row for row in rows if _inside(split, row[0])]
         schema = self.tables[split.table].schema.arrow
         columns = list(zip(*rows, strict=True)) if rows else [() for _ in schema]
         arrays = [pa.array(list(v), f.type) for v, f in zip(columns, schema, strict=True)]
@@ -285,8 +289,15 @@ class MemorySnapshot:
         """Nothing is held."""
 
 
+def _inside(split: Split, key: object) -> bool:
+    """Whether a range `low:high` has the key; "" is no bound."""
+    low, _, high = split.token.partition(":")
+    number = int(str(key))
+    return (not low or int(low) <= number) and (not high or number < int(high))
+
+
 class MemorySource:
-    """A Source over a Server."""
+    """A Source over a Server, and Ranged."""
 
     origin: Origin | None = None
 
@@ -344,6 +355,25 @@ class MemorySource:
     ) -> MemorySnapshot:
         """The rows as they are now."""
         return MemorySnapshot(self, tables, as_text)
+
+    def ranges(self, tables: Sequence[TableId], rows: int) -> Mapping[TableId, Sequence[Split]]:
+        """By the first column of the key, which must be an integer and the first of the table."""
+        with self.server.changed:
+            firsts = {t: sorted(int(str(k[0])) for k in self.server.rows[t]) for t in tables}
+        found = {}
+        for table, keys in firsts.items():
+            bounds = sorted(set(keys[rows::rows]))
+            if bounds:
+                ends = [*map(str, bounds)]
+                pairs = zip(["", *ends], [*ends, ""], strict=True)
+                found[table] = [Split(table, f"{a}:{b}", rows) for a, b in pairs]
+        return found
+
+    def place(self, ranges: Sequence[Split], keys: pa.RecordBatch) -> pa.Array:
+        """One by one."""
+        keys_of = keys.column(0).to_pylist()
+        places = [next(i for i, r in enumerate(ranges) if _inside(r, key)) for key in keys_of]
+        return pa.array(places, pa.int64())
 
     def detach(self) -> None:
         """Nothing was created."""

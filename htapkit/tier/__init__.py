@@ -1,1 +1,7 @@
 """Moving closed time ranges from the hot store to the lake: see README.md."""
+
+from htapkit.tier.rules import Rule, rule_of
+from htapkit.tier.service import TierService
+from htapkit.tier.tierer import Lake, Moved, Target, Tierer
+
+__all__ = ["Lake", "Moved", "Rule", "Target", "TierService", "Tierer", "rule_of"]

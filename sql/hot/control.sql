@@ -43,3 +43,57 @@ CREATE TABLE IF NOT EXISTS htapkit.staged (
     size BIGINT NOT NULL,              -- of the payload, in bytes
     payload BLOB
 );
+-- Where the lake begins: its version and the line below which rows may be there. No row: all is hot.
+CREATE TABLE IF NOT EXISTS htapkit.boundaries (
+    source VARCHAR NOT NULL,
+    schema_name VARCHAR NOT NULL,
+    table_name VARCHAR NOT NULL,
+    time_column INTEGER NOT NULL,      -- ordinal
+    below BIGINT NOT NULL,             -- microseconds since 1970
+    pin_metadata VARCHAR NOT NULL,
+    pin_snapshot BIGINT NOT NULL,
+    pin_rows BIGINT NOT NULL,
+    position VARCHAR NOT NULL
+);
+-- Moves of that line which were begun and are neither finished nor dropped.
+CREATE TABLE IF NOT EXISTS htapkit.runs (
+    id VARCHAR NOT NULL,
+    source VARCHAR NOT NULL,
+    position VARCHAR NOT NULL,
+    state VARCHAR NOT NULL,
+    why VARCHAR NOT NULL
+);
+CREATE TABLE IF NOT EXISTS htapkit.run_tables (
+    id VARCHAR NOT NULL,
+    schema_name VARCHAR NOT NULL,
+    table_name VARCHAR NOT NULL,
+    time_column INTEGER NOT NULL,
+    below BIGINT NOT NULL
+);
+-- The boundaries of all tables of a source, as they were right after each finished run.
+CREATE TABLE IF NOT EXISTS htapkit.cuts (
+    run VARCHAR NOT NULL,
+    source VARCHAR NOT NULL,
+    flipped_at TIMESTAMPTZ NOT NULL,
+    run_position VARCHAR NOT NULL,
+    schema_name VARCHAR NOT NULL,
+    table_name VARCHAR NOT NULL,
+    time_column INTEGER NOT NULL,
+    below BIGINT NOT NULL,
+    pin_metadata VARCHAR NOT NULL,
+    pin_snapshot BIGINT NOT NULL,
+    pin_rows BIGINT NOT NULL,
+    position VARCHAR NOT NULL
+);
+-- The ranges by key of copies that are made range by range, each read at a position of its own.
+CREATE TABLE IF NOT EXISTS htapkit.ranges (
+    source VARCHAR NOT NULL,
+    schema_name VARCHAR NOT NULL,
+    table_name VARCHAR NOT NULL,
+    generation BIGINT NOT NULL,        -- of the copy
+    number INTEGER NOT NULL,           -- in the order of keys, from 0
+    token VARCHAR NOT NULL,            -- the connector's own
+    rows_estimate BIGINT NOT NULL,
+    position VARCHAR,                  -- at which its rows were read; NULL: they are not in the copy
+    row_count BIGINT                   -- how many those were; NULL: none were ever read
+);

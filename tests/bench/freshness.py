@@ -6,7 +6,6 @@ it shows the marker. Load: pgbench's TPC-B-like script at a fixed rate.
 
 from __future__ import annotations
 
-import multiprocessing
 import subprocess
 import tempfile
 import time
@@ -17,13 +16,9 @@ import psycopg
 from htapkit.testing.postgres import PostgresServer
 from htapkit.testing.stack import Stack
 from tests.bench.figures import Figure
+from tests.bench.readers import QUERIES, reading
 
 SECONDS = 20
-QUERIES = (
-    "SELECT tid, count(*), sum(abalance) FROM pgbench_accounts a"
-    " JOIN pgbench_tellers t USING (bid) GROUP BY tid",
-    "SELECT bid, sum(abalance), min(abalance), max(abalance) FROM pgbench_accounts GROUP BY bid",
-)
 GOALS = {200: (40, 120, 250), 1000: (40, 120, 250)}
 
 
@@ -63,43 +58,17 @@ def run() -> list[Figure]:
 def _measure(
     server: PostgresServer, stack: Stack, pgbench: str, rate: int
 ) -> tuple[float, float, int, int]:
-    context = multiprocessing.get_context("spawn")
-    counters = [context.Value("i", 0) for _ in QUERIES]
-    stop = context.Event()
-    readers = [
-        context.Process(target=_query_loop, args=(stack.dsn(), sql, counter, stop), daemon=True)
-        for sql, counter in zip(QUERIES, counters, strict=True)
+    load_command = [
+        *(pgbench, "-n", "-c", "4", "-j", "1", "-R", str(rate), "-T", str(SECONDS + 4)),
+        *("-M", "prepared", server.dsn()),
     ]
-    for reader in readers:
-        reader.start()
-    load = subprocess.Popen(
-        [
-            pgbench,
-            "-n",
-            "-c",
-            "4",
-            "-j",
-            "1",
-            "-R",
-            str(rate),
-            "-T",
-            str(SECONDS + 4),
-            "-M",
-            "prepared",
-            server.dsn(),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    time.sleep(3)  # until readers and load run: a rate is not a condition that can be polled
-    seen = _markers(server, stack)
-    stop.set()
-    load.wait()
-    for reader in readers:
-        reader.join(20)
+    with reading(stack.dsn(), QUERIES) as readers:
+        load = subprocess.Popen(load_command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        time.sleep(3)  # until readers and load run: a rate is not a condition that can be polled
+        seen = _markers(server, stack)
+    load.communicate()
     seen.sort()
-    queries = sum(counter.value for counter in counters)
-    return seen[len(seen) // 2], seen[int(len(seen) * 0.99)], len(seen), queries
+    return seen[len(seen) // 2], seen[int(len(seen) * 0.99)], len(seen), readers.answers
 
 
 def _markers(server: PostgresServer, stack: Stack) -> list[float]:
@@ -121,11 +90,3 @@ def _markers(server: PostgresServer, stack: Stack) -> list[float]:
             seen.append((time.perf_counter() - begun) * 1000)
             time.sleep(0.03)
     return seen
-
-
-def _query_loop(dsn: str, sql: str, counter: object, stop: object) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute("SET htapkit.freshness = 'any'")
-        while not stop.is_set():  # type: ignore[attr-defined]
-            connection.execute(sql).fetchall()
-            counter.value += 1  # type: ignore[attr-defined]

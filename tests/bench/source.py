@@ -5,7 +5,6 @@ P99 of its own transactions without us, and while we copy, follow and query.
 
 from __future__ import annotations
 
-import multiprocessing
 import subprocess
 import tempfile
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from htapkit.testing.postgres import PostgresServer
 from htapkit.testing.stack import Stack
 from tests.bench.figures import Figure, at_most
-from tests.bench.freshness import QUERIES, _query_loop
+from tests.bench.readers import QUERIES, reading
 
 SECONDS = 15
 RATE = 300
@@ -39,17 +38,8 @@ def run() -> list[Figure]:
                     Path(folder), {"shop": {"dsn": server.dsn(), "tables": ["public.*"]}}
                 ) as stack,
             ):
-                context = multiprocessing.get_context("spawn")
-                stop, counter = context.Event(), context.Value("i", 0)
-                reader = context.Process(
-                    target=_query_loop,
-                    args=(stack.dsn(), QUERIES[1], counter, stop),
-                    daemon=True,
-                )
-                reader.start()
-                beside += _latencies(server, pgbench)
-                stop.set()
-                reader.join(20)
+                with reading(stack.dsn(), QUERIES[1:]):
+                    beside += _latencies(server, pgbench)
                 with stack.client() as client:
                     client.detach("shop")
     alone.sort()
@@ -64,22 +54,8 @@ def _latencies(server: PostgresServer, pgbench: str) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [
-                pgbench,
-                "-n",
-                "-c",
-                "4",
-                "-j",
-                "1",
-                "-R",
-                str(RATE),
-                "-T",
-                str(SECONDS),
-                "-M",
-                "prepared",
-                "-l",
-                "--log-prefix",
-                f"{folder}/log",
-                server.dsn(),
+                *(pgbench, "-n", "-c", "4", "-j", "1", "-R", str(RATE), "-T", str(SECONDS)),
+                *("-M", "prepared", "-l", "--log-prefix", f"{folder}/log", server.dsn()),
             ],
             check=True,
             capture_output=True,

@@ -6,9 +6,7 @@ A result of a million rows, and point lookups against going straight to PostgreS
 from __future__ import annotations
 
 import re
-import socket
 import statistics
-import struct
 import subprocess
 import tempfile
 import time
@@ -17,6 +15,7 @@ from pathlib import Path
 from htapkit.testing.postgres import PostgresServer
 from htapkit.testing.stack import Stack
 from tests.bench.figures import Figure, at_least, at_most
+from tests.bench.raw_reader import RawReader
 
 REPEATS = 5
 ROWS = 1_000_000
@@ -63,47 +62,13 @@ def _bulk(server: PostgresServer, stack: Stack, *, binary: bool) -> Figure:
 
 
 def _read_all(port: int, database: str, *, binary: bool) -> float:
-    """Seconds to receive all rows, by a reader that only counts bytes."""
-    with socket.create_connection(("127.0.0.1", port)) as wire:
-        body = (
-            struct.pack("!i", 196608) + b"user\0postgres\0database\0" + database.encode() + b"\0\0"
-        )
-        wire.sendall(struct.pack("!i", len(body) + 4) + body)
-        _until_ready(wire)
-        if port:
-            _simple(wire, b"SET client_min_messages = warning")
+    """Seconds to receive all rows."""
+    with RawReader(port, database) as reader:
         begun = time.perf_counter()
-        sql = b"SELECT id, ts, name, value, status, ok FROM bulk"
-        formats = struct.pack("!hh", 1, 1) if binary else struct.pack("!h", 0)
-        wire.sendall(
-            _message(b"P", b"\0" + sql + b"\0\0\0")
-            + _message(b"B", b"\0\0\0\0\0\0" + formats)
-            + _message(b"E", b"\0\0\0\0\0")
-            + _message(b"S", b"")
-        )
-        size = _until_ready(wire)
+        reader.execute("SELECT id, ts, name, value, status, ok FROM bulk", binary=binary)
+        size = reader.until_ready()
         assert size > ROWS * 40, f"only {size} bytes"
         return time.perf_counter() - begun
-
-
-def _message(kind: bytes, body: bytes) -> bytes:
-    return kind + struct.pack("!i", len(body) + 4) + body
-
-
-def _simple(wire: socket.socket, sql: bytes) -> None:
-    wire.sendall(_message(b"Q", sql + b"\0"))
-    _until_ready(wire)
-
-
-def _until_ready(wire: socket.socket) -> int:
-    """Read to the end of the answer: ReadyForQuery in state idle, which ends what was sent."""
-    size, tail = 0, b""
-    while not tail.endswith(b"Z\0\0\0\5I"):
-        data = wire.recv(1 << 18)
-        assert data, "the server closed the connection"
-        size += len(data)
-        tail = (tail + data)[-6:]
-    return size
 
 
 def _lookups(server: PostgresServer, stack: Stack, pgbench: str, mode: str, clients: int) -> Figure:

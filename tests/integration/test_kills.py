@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import random
 import signal
-import threading
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -21,44 +19,9 @@ from htapkit import failpoints
 from htapkit.testing import bank
 from htapkit.testing.postgres import Database
 from htapkit.testing.stack import Stack, wait_until
+from tests.fix_kills import Reader, position, stored_position
 
 TABLES = ("checking", "savings", "ledger")
-TOTAL_SQL = (
-    "SELECT (SELECT sum(balance) FROM checking) + (SELECT sum(balance) FROM savings) AS total"
-)
-
-
-class Reader(threading.Thread):
-    """Reads the bank's total at the port all the time; a wrong one is kept."""
-
-    def __init__(self, stack: Stack) -> None:
-        """Reads until `stop`."""
-        super().__init__(daemon=True)
-        self.stack = stack
-        self.stopped = False
-        self.reads = 0
-        self.hot = 0
-        self.wrong: list[str] = []
-
-    def run(self) -> None:
-        """Reconnect after every kill."""
-        while not self.stopped:
-            try:
-                with self.stack.connect() as connection:
-                    connection.execute("SET htapkit.freshness = 'any'")
-                    while not self.stopped:
-                        self._read(connection)
-            except psycopg.Error:
-                time.sleep(0.05)  # killed; the next one comes
-
-    def _read(self, connection: psycopg.Connection) -> None:
-        row = connection.execute(TOTAL_SQL).fetchone()
-        route = connection.execute("SHOW htapkit.last_route").fetchone()
-        assert row is not None
-        self.reads += 1
-        self.hot += route is not None and route[0] == "hot"
-        if row[0] != bank.TOTAL:
-            self.wrong.append(f"{row[0]} by {route}")
 
 
 def kill_loop(database: Database, folder: Path, kills: int, seed: int) -> Counter[str]:
@@ -90,23 +53,23 @@ def kill_loop(database: Database, folder: Path, kills: int, seed: int) -> Counte
         reader.stopped = True
         load.kill()
         stack.stop()
-    print(f"killed: {dict(died)}; reads {reader.reads}, hot {reader.hot}")
+    print(f"killed: {dict(died)}; reads {reader.reads}, {dict(reader.routes)}")
     assert not reader.wrong, reader.wrong[:5]
-    assert reader.hot > 0, "the copy never answered: nothing was tested"
+    assert reader.routes["hot"] > 0, "the copy never answered: nothing was tested"
     return died
 
 
 def _kill(stack: Stack, kills: int, chance: random.Random) -> Counter[str]:
     """Let it die at every named place in turn, and now and then at a moment that nobody named."""
     died: Counter[str] = Counter()
-    names = [n for n in failpoints.NAMES if n != "chunk.written"]
+    names = [n for n in failpoints.MIRROR if n != "chunk.written"]
     stored = ""
     without_progress = 0
     for number in range(kills):
         name = names[number % len(names)]
         count = chance.randint(2, 4) if name.startswith("apply.") else 1
         stack.start({"HTAPKIT_FAILPOINT": f"{name}:{count}"})
-        before, stored = stored, _stored(stack, stored)
+        before, stored = stored, stored_position(stack, stored)
         assert stored >= before, f"the position went back: {before} to {stored}"
         without_progress = 0 if stored > before else without_progress + 1
         assert without_progress < 4, f"no progress over {without_progress} kills at {stored}"
@@ -122,28 +85,10 @@ def _kill(stack: Stack, kills: int, chance: random.Random) -> Counter[str]:
     return died
 
 
-def _stored(stack: Stack, default: str) -> str:
-    """The position right after a start, which is what the file says.
-
-    The server may be dead already.
-    """
-    return _position(stack, default) or default
-
-
-def _position(stack: Stack, default: str | None = None) -> str:
-    try:
-        with stack.client() as client:
-            return str(client.status()["sources"][0]["position"])
-    except Exception:
-        if default is None:
-            raise
-        return default
-
-
 def _ask_for_copy(stack: Stack, table: str) -> None:
     """Have a table copied again; the server may die of it at once."""
     try:
-        wait_until(lambda: not stack.running or _position(stack, "") != "", 30, stack.log_end)
+        wait_until(lambda: not stack.running or position(stack, "") != "", 30, stack.log_end)
         with stack.client() as client:
             client.table_action("resync", f"shop.public.{table}")
     except Exception as error:  # noqa: BLE001 - it died meanwhile, which is what is wanted

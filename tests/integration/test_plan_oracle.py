@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -19,6 +19,7 @@ import pytest
 from htapkit.errors import QueryFailed
 from htapkit.plan import LocalQuery
 from htapkit.testing.postgres import PostgresServer
+from tests import sql_fuzz_locale
 from tests.plan_fuzz import statement
 from tests.plan_oracle import Answer, Mirror, unordered
 
@@ -26,7 +27,6 @@ pytestmark = pytest.mark.integration
 
 _PLAN = Path(__file__).parents[1] / "plan"
 _TPCH = Path(__file__).parents[2] / "sql" / "bench" / "tpch"
-_LOCALE = "C.utf8"
 _SEEDS = (20, 21, 22)
 _STATEMENTS_PER_SEED = 250
 
@@ -161,18 +161,26 @@ def test_an_error_is_an_error(mirror: Mirror, sql: str) -> None:
 
 @pytest.fixture(scope="module")
 def collated(pg: PostgresServer) -> Iterator[Mirror]:
-    """Text is said to sort by a locale.
+    """Text sorts by a locale: as people sort, where it can be compiled.
 
-    These builds have no locale but C and C.utf8. Both sort alike, but they differ in what `upper`
-    makes of é: that shows whether a column's collation has travelled with it.
+    Else it is C.utf8, which sorts as C does, but differs in what `upper` makes of é: that shows
+    whether a column's collation has travelled with it.
     """
     columns = (("plain", "t"), ("plain", "s"), ("nasty", "t"), ("dim", "name"))
-    changes = [
-        f'ALTER TABLE {table} ALTER {column} TYPE text COLLATE "{_LOCALE}"'
-        for table, column in columns
-    ]
-    with _database(pg, "plan_oracle_collated", *changes, binary_order=False) as made:
-        yield made
+    with ExitStack() as running:
+        folder, server = running.enter_context(sql_fuzz_locale.compiled()), pg
+        if folder:
+            environment = running.enter_context(pytest.MonkeyPatch.context())
+            environment.setenv("LOCPATH", str(folder))
+            server = running.enter_context(PostgresServer(pg.version))
+        locale = sql_fuzz_locale.NAME if folder else "C.utf8"
+        changes = [
+            f"CREATE COLLATION sorted (PROVIDER = libc, LOCALE = '{locale}')",
+            *(f"ALTER TABLE {t} ALTER {c} TYPE text COLLATE sorted" for t, c in columns),
+        ]
+        yield running.enter_context(
+            _database(server, "plan_oracle_collated", *changes, binary_order=False)
+        )
 
 
 _COLLATED = [

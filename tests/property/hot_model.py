@@ -6,9 +6,12 @@ put through, what can be read must be exactly the rows at the position that the 
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from htapkit.model import (
     Change,
     Column,
     SchemaChange,
+    SqlType,
     TableId,
     TableSchema,
     TableState,
@@ -29,6 +33,7 @@ from tests.unit.htapkit.hot.building import (
     INT4,
     INT8,
     TEXT,
+    TIMESTAMPTZ,
     Rows,
     batch_of,
     covers,
@@ -36,13 +41,18 @@ from tests.unit.htapkit.hot.building import (
     record_batch,
     schema_of,
 )
+from tests.unit.htapkit.hot.lakes import PlainLake, arm
 
 Row = tuple[Any, ...]
 KEYED = schema_of("keyed", {"id": INT8, "a": INT4, "s": TEXT})
 PAIRS = schema_of("pairs", {"x": TEXT, "y": INT4, "s": TEXT, "t": TEXT}, key=("x", "y"))
 WHOLE = schema_of("whole", {"a": INT4, "s": TEXT}, key=(), whole_rows=True)
 EVENTS = schema_of("events", {"a": INT4}, key=(), append_only=True)
-TABLES = (KEYED, PAIRS, WHOLE, EVENTS)
+TIMED = schema_of("timed", {"id": INT8, "at": TIMESTAMPTZ, "s": TEXT, "a": INT4})
+DAYS = schema_of("days", {"s": TEXT, "x": TEXT, "on": SqlType("date", 1082)}, key=("x", "on"))
+TABLES = (KEYED, PAIRS, WHOLE, EVENTS, TIMED, DAYS)
+TIME_COLUMNS = {TIMED.table: 2, DAYS.table: 3}  # of the tables that go to a lake
+DAY_ZERO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,8 @@ class Origin:
 
     rng: random.Random
     commits: list[Commit] = field(default_factory=list)
+    # No column's number or name is ever used again.
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(10))
 
     def __post_init__(self) -> None:
         self.commits.append(Commit([], {s.table: [] for s in TABLES}, {s.table: s for s in TABLES}))
@@ -133,26 +145,38 @@ class Origin:
             small = 4 if column.name in {"x", "y"} or not schema.key else 12
             number = rng.randrange(small)
             nullable = column.name not in schema.key and rng.random() < 0.15
-            text = column.type.name == "text"
-            values.append(None if nullable else (f"v{number}" if text else number))
+            values.append(None if nullable else _value(column, number))
         return tuple(values)
 
     def _alter(self, rows: dict[TableId, list[Row]], schemas: dict[TableId, TableSchema]) -> None:
-        schema = schemas[KEYED.table]
-        ordinal = 1 + max(c.ordinal for c in schema.columns)
+        table = self.rng.choice((KEYED, TIMED)).table
+        schema = schemas[table]
+        ordinal = next(self.numbers)
         last = schema.columns[-1]
-        kind = self.rng.choice(("add", "rename", "drop"))
+        kind = self.rng.choice(("add", "rename", "drop", "rename key"))
         if kind == "add" and len(schema.columns) < 6:
             columns = (*schema.columns, Column(f"n{ordinal}", TEXT, ordinal))
-            rows[KEYED.table] = [(*r, None) for r in rows[KEYED.table]]
+            rows[table] = [(*r, None) for r in rows[table]]
         elif kind == "rename":
-            columns = (*schema.columns[:-1], replace(last, name=f"r{self.rng.randrange(100)}x"))
+            columns = (*schema.columns[:-1], replace(last, name=f"r{ordinal}"))
+        elif kind == "rename key":
+            name = f"id{ordinal}"
+            columns = (replace(schema.columns[0], name=name), *schema.columns[1:])
+            schema = replace(schema, key=(name,))
         elif kind == "drop" and len(schema.columns) > 3:
             columns = schema.columns[:-1]
-            rows[KEYED.table] = [r[:-1] for r in rows[KEYED.table]]
+            rows[table] = [r[:-1] for r in rows[table]]
         else:
             return
-        schemas[KEYED.table] = replace(schema, columns=columns)
+        schemas[table] = replace(schema, columns=columns)
+
+
+def _value(column: Column, number: int) -> Any:
+    if column.type.name == "timestamptz":
+        return DAY_ZERO + timedelta(hours=12 * number)
+    if column.type.name == "date":
+        return (DAY_ZERO + timedelta(days=number)).date()
+    return f"v{number}" if column.type.name == "text" else number
 
 
 def key_of(schema: TableSchema, row: Row) -> Row:
@@ -170,10 +194,13 @@ class Follower:
             memory_bytes=400 * 2**20, position_seconds=0.0, disk_free_bytes=0, **limits
         )
         self.reads = 0
+        self.lake = PlainLake(path.parent / "warehouse")
         self.open()
 
     def open(self) -> None:
-        self.store = HotStore(self.path, self.limits)
+        self.store = HotStore(
+            self.path, self.limits, warehouse=str(self.lake.folder), lake=self.lake
+        )
         self.restart()
 
     def reopen(self) -> None:
@@ -285,7 +312,11 @@ class Follower:
             s.schema for s in self.store.catalog.tables.values() if s.state is TableState.FOLLOWING
         ]
         for schema in following:
-            with self.store.read(table_query(schema)) as read:
+            sql, arms = table_query(schema), []
+            if self.store.catalog.tables[schema.table].boundary is not None:
+                arms = [arm(self.store, self.lake, schema.table)]
+                sql += ' UNION ALL SELECT * FROM "htapkit lake 1"'
+            with self.store.read(sql, lake=arms) as read:
                 found = Counter(
                     tuple(row.values()) for batch in read.batches() for row in batch.to_pylist()
                 )

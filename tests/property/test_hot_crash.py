@@ -96,14 +96,19 @@ def test_after_each_kill_both_tables_are_at_the_stored_position(tmp_path: Path) 
                 assert np.array_equal(found["v"].to_numpy(), model)
 
 
-def _run_and_kill(path: Path, seconds: float) -> int:
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(path)],
+def start(code: str, path: Path) -> subprocess.Popen[bytes]:
+    """A child that runs `code` on a file."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'connectors'}"},
     )
+
+
+def _run_and_kill(path: Path, seconds: float) -> int:
+    child = start(CHILD, path)
     assert child.stdout is not None
     with child.stdout:
         first = child.stdout.readline()

@@ -11,18 +11,20 @@ from hypothesis import strategies as st
 
 from htapkit.model import TableState
 from tests.property.hot_model import TABLES, Follower, Origin
+from tests.property.tier_model import Tierer
 
 
-def run_history(seed: int, steps: int, path: Path) -> Follower:
+def run_history(seed: int, steps: int, path: Path) -> tuple[Follower, Tierer]:
     """Put a store through `steps` random actions, checking all the time."""
     rng = random.Random(seed)
     origin = Origin(rng)
     follower = Follower(path / "hot.duckdb", origin)
+    tierer = Tierer(follower, origin, rng)
     try:
         for schema in TABLES:
             follower.copy(schema.table, rng)
         for _ in range(steps):
-            _act(follower, origin, rng)
+            _act(follower, tierer, origin, rng)
             follower.check()
         while follower.at < origin.head:
             follower.step(rng)
@@ -30,14 +32,19 @@ def run_history(seed: int, steps: int, path: Path) -> Follower:
         follower.reopen()
         follower.check()
     finally:
+        tierer.close()
         follower.store.close()
-    return follower
+    return follower, tierer
 
 
-def _act(follower: Follower, origin: Origin, rng: random.Random) -> None:
+def _act(follower: Follower, tierer: Tierer, origin: Origin, rng: random.Random) -> None:
     table = rng.choice(TABLES).table
     status = follower.store.catalog.tables.get(table)
-    match rng.choice(("step",) * 14 + ("copy", "reopen", "restart", "redeliver", "pause", "again")):
+    rare = ("copy", "reopen", "restart", "redeliver", "pause", "again", "compact")
+    action = rng.choice(("step",) * 14 + ("tier",) * 12 + rare)
+    match action:
+        case "tier" | "compact":
+            tierer.act(action)
         case "step":
             for _ in range(rng.choice((1, 2, 4))):
                 origin.commit()
@@ -46,6 +53,7 @@ def _act(follower: Follower, origin: Origin, rng: random.Random) -> None:
             follower.copy(table, rng)
         case "reopen":
             follower.reopen()
+            tierer.reopened()
         case "restart":
             follower.restart()
         case "redeliver":
@@ -62,7 +70,7 @@ def _act(follower: Follower, origin: Origin, rng: random.Random) -> None:
 
 
 @settings(
-    max_examples=15,
+    max_examples=12,
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
@@ -71,12 +79,21 @@ def _act(follower: Follower, origin: Origin, rng: random.Random) -> None:
 def test_what_can_be_read_is_the_model_at_its_position(seed: int) -> None:
     note(f"seed {seed}")
     with tempfile.TemporaryDirectory() as folder:
-        follower = run_history(seed, 40, Path(folder))
+        follower, _ = run_history(seed, 40, Path(folder))
     assert follower.reads > 20
 
 
 def test_long_histories_reach_every_kind_of_table() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        follower = run_history(1, 150, Path(folder))
+        follower, tierer = run_history(1, 250, Path(folder))
         states = {s.schema.table: s for s in follower.store.catalog.tables.values()}
     assert set(states) == {s.table for s in TABLES}
+    assert set(tierer.counts) == {
+        "begun",
+        "rows",
+        "finished",
+        "dropped",
+        "void",
+        "found",
+        "compacted",
+    }

@@ -236,7 +236,8 @@ class Answers:
         reason = self._database.origin.denied(settings.role, query.access)
         if reason:
             raise AtSource(reason)
-        self._wait_fresh(want, running, query.sources or (self._name,))
+        if query.as_of is None:
+            self._wait_fresh(want, running, query.sources or (self._name,))
         read = self._database.reader(query, values, wanted.version)
         try:
             running.start(read)
@@ -295,6 +296,9 @@ class Answers:
 
     def _remember(self, query: LocalQuery, read: Read, want: FreshnessWanted) -> None:
         state = self._state
+        if query.as_of is not None:
+            state.last = Last(query.route.value, query.as_of)
+            return
         position = read.positions.get(self._name)
         if position is not None and want.fresh is not Fresh.ANY:
             state.floors = (position,)
@@ -360,7 +364,7 @@ class Answers:
     def forced(self, reason: str, plan: object) -> NotRoutable | None:
         """The error for a statement that may not go to the source, or cannot."""
         if own.elsewhere(plan, self._state.view.source):
-            return NotRoutable(f"it reads tables of another source, and here: {reason}")
+            return NotRoutable(f"it reads what the source does not have, and here: {reason}")
         route = self._state.options.route
         if route in {"auto", "source"}:
             return None

@@ -51,12 +51,18 @@ def _columns(plan: Own) -> Sequence[str]:
 
 
 def elsewhere(plan: object, source: str) -> bool:
-    """Whether a plan reads tables that the session's own source does not have."""
-    return isinstance(plan, LocalQuery) and any(name != source for name in plan.sources)
+    """Whether a plan reads what the session's own source does not have: other tables, the past."""
+    return isinstance(plan, LocalQuery) and (plan.as_of is not None or unseen(plan, source))
+
+
+def unseen(plan: object, source: str) -> bool:
+    """Whether the source would not even understand the statement of a plan."""
+    foreign = isinstance(plan, LocalQuery) and any(name != source for name in plan.sources)
+    return foreign or (isinstance(plan, LocalQuery) and plan.own_words)
 
 
 def shape(plan: Own | LocalQuery) -> str:
-    """A statement for the source that has the same columns, and is never executed."""
+    """A statement for the source of the same columns and parameters, never executed."""
     if isinstance(plan, LocalQuery):
         # If it were executed all the same, it would fail, and never give a row.
         columns = ", ".join(
@@ -64,7 +70,11 @@ def shape(plan: Own | LocalQuery) -> str:
             f" AS {_quoted(c.name)}"
             for c in plan.columns
         )
-        return f"SELECT {columns} WHERE 1 / (pg_catalog.random() * 0)::int4 = 1"
+        bound = "".join(
+            f" AND ${p.number}::pg_catalog.{_quoted(p.type.name)} IS NOT NULL"
+            for p in plan.parameters
+        )
+        return f"SELECT {columns} WHERE 1 / (pg_catalog.random() * 0)::int4 = 1{bound}"
     names = _columns(plan)
     if not names:
         return "set htapkit.placeholder to ''"

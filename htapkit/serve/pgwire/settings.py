@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from htapkit.errors import HtapkitError
 from htapkit.model import Position
+from htapkit.plan.past import is_time
 from htapkit.plan.plan import SessionView
 
 
@@ -78,6 +79,7 @@ class Options:
     on_stale: str = "source"  # after wait_timeout: wait on, ask the source, or fail
     wait_timeout: str = "5s"
     position: str = ""  # answers must cover it: carries read-your-writes between sessions
+    as_of: str = ""  # a time: tables are read as the lake had them then; "" = the present
 
     @property
     def fresh(self) -> Fresh:
@@ -104,7 +106,7 @@ class Options:
             )
         if value is None:
             return replace(self, **{name: getattr(Options(), name)})
-        word = value.strip() if name == "position" else value.strip().lower()
+        word = value.strip() if name in {"position", "as_of"} else value.strip().lower()
         _check(name, word)
         return replace(self, **{name: word})
 
@@ -117,6 +119,10 @@ def _check(name: str, word: str) -> None:
     choices: Mapping[str, Sequence[str]] = {"route": _ROUTES, "on_stale": _ON_STALE}
     if name in choices and word not in choices[name]:
         raise WrongSetting(f"htapkit.{name} = '{word}': allowed are {', '.join(choices[name])}")
+    if name == "as_of" and word and not is_time(word):
+        raise WrongSetting(
+            f"htapkit.as_of = '{word}': expected a time such as '2026-01-31 12:00:00+00'"
+        )
     if name == "wait_timeout" and seconds_of(word) is None:
         raise WrongSetting(f"htapkit.wait_timeout = '{word}': expected a time such as '200ms'")
     named = word in {Fresh.STRONG, Fresh.SESSION, Fresh.ANY}
@@ -160,9 +166,9 @@ class SourceSettings:
         names = ("default_transaction_isolation", "transaction_isolation")
         return all(self.values.get(name) == "read committed" for name in names)
 
-    def view(self, source: str, route: str) -> SessionView:
+    def view(self, source: str, route: str, as_of: str = "") -> SessionView:
         """For the planner."""
-        return SessionView(source, self.schemas, self.values["TimeZone"], route)
+        return SessionView(source, self.schemas, self.values["TimeZone"], route, as_of)
 
 
 _REQUIRED: Mapping[str, Sequence[str]] = {

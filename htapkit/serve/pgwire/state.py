@@ -34,7 +34,7 @@ class SessionState:
         self.source = source
         self.options = options
         self.settings: SourceSettings | None = None
-        self.view = SessionView(source, route=options.route)
+        self.view = SessionView(source, route=options.route, as_of=options.as_of)
         self.unknown = True  # settings must be read before anything can be said
         self.doubtful = False  # settings must be read before a local answer
         self.pure = True  # the open transaction has only read
@@ -54,11 +54,11 @@ class SessionState:
         self._look()
 
     def _look(self) -> None:
-        route = self.options.route
+        route, as_of = self.options.route, self.options.as_of
         if self.settings is None:
-            self.view = SessionView(self.source, route=route)
+            self.view = SessionView(self.source, route=route, as_of=as_of)
             return
-        view = self.settings.view(self.source, route)
+        view = self.settings.view(self.source, route, as_of)
         if view != self.view:
             self.view = view
 

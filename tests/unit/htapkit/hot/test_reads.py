@@ -153,3 +153,27 @@ def test_waiting_for_a_position(store: HotStore) -> None:
     assert store.wait_applied("shop", lambda a: a.position == position(2), 10)
     assert not store.wait_applied("shop", lambda a: a.position == position(3), 0.01)
     timer.join()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_text('{outside}')",
+        "SELECT * FROM '{outside}'",
+        "COPY (SELECT 1) TO '{inside}/x.parquet'",
+        "SELECT 1; COPY (SELECT 1) TO '{inside}/x.parquet'",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{inside}/x.parquet'",
+    ],
+)
+def test_the_warehouse_is_the_only_folder_and_cannot_be_written(tmp_path: Path, sql: str) -> None:
+    inside, outside = tmp_path / "warehouse", tmp_path / "warehouse.secret"
+    inside.mkdir()
+    (inside / "good").write_text("good")
+    outside.write_text("secret")
+    with HotStore(tmp_path / "hot.duckdb", warehouse=f"file://{inside}") as store:
+        with store.read(f"SELECT content FROM read_text('{inside}/good')") as read:
+            assert [b.to_pylist() for b in read.batches()] == [[{"content": "good"}]]
+        text = sql.format(inside=inside, outside=outside)
+        with pytest.raises(QueryFailed), store.read(text) as read:
+            list(read.batches())
+    assert [path.name for path in inside.iterdir()] == ["good"]

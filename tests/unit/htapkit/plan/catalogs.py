@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
 from htapkit.model import (
+    Boundary,
     Catalog,
     Column,
+    Pin,
+    Position,
     SqlType,
     Storage,
     TableId,
@@ -53,6 +59,20 @@ def catalog(*tables: TableStatus) -> Catalog:
     return Catalog(1, {table.schema.table: table for table in tables})
 
 
+def micros(moment: str) -> int:
+    """Microseconds since 1970 of a UTC time in ISO form."""
+    at = datetime.fromisoformat(moment).replace(tzinfo=UTC)
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def tiered(table: TableStatus, column: str, below: str, rows: int = 5000) -> TableStatus:
+    """The table with its rows before that time of `column` in the lake."""
+    found = table.schema.column(column)
+    assert found is not None
+    pin = Pin(f"lake/{table.schema.table}.json", 1, rows)
+    return replace(table, boundary=Boundary(found.ordinal, micros(below), pin, Position("0/10")))
+
+
 ORDERS = status(
     "orders",
     "id int8, customer int4, total numeric(15,2), placed date, note text, f float8, j jsonb, "
@@ -62,3 +82,9 @@ LINES = status("lines", "id int8, line int4, price numeric(15,2), seen timestamp
 EVENTS = status("events", "id int8, name text", source="other")
 COPYING = status("busy", "id int8", state=TableState.COPYING)
 SHOP = catalog(ORDERS, LINES, EVENTS, COPYING)
+
+VISITS = tiered(status("visits", "id int8, at timestamp, page text, took int4"), "at", "2024-06-01")
+SALES = tiered(status("sales", "id int8, day date, sum numeric(15,2)"), "day", "2024-03-01")
+BEATS = tiered(status("beats", "id int8, seen timestamptz, host text"), "seen", "2024-06-01")
+TIERED = catalog(VISITS, SALES, BEATS, ORDERS, EVENTS)
+"""Three tables with a part in the lake, by each type of time; orders has none."""

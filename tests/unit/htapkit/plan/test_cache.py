@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from htapkit.plan import LocalQuery, PlanCache, Relay, SessionView, plan
 from htapkit.plan.skeleton import skeleton
-from tests.unit.htapkit.plan.catalogs import SHOP
+from tests.unit.htapkit.plan.catalogs import SHOP, TIERED
 
 SESSION = SessionView("shop")
 
@@ -34,6 +36,23 @@ def test_local_plans_are_kept_by_their_text() -> None:
     assert cache.plan(one, SHOP, SESSION) == plan(one, SHOP, SESSION)
     assert cache.plan(two, SHOP, SESSION) == plan(two, SHOP, SESSION)
     assert cache.plan(one, SHOP, SESSION) is cache.plan(one, SHOP, SESSION)
+
+
+def test_statements_that_differ_in_a_time_never_share_scans() -> None:
+    """Each has the bounds of its own literals, and the boundary of its own catalog."""
+    cache = PlanCache()
+    sql = "SELECT count(*) FROM visits WHERE at >= '2024-0{}-01'"
+    for _ in range(2):
+        for month in range(1, 9):
+            made = cache.plan(sql.format(month), TIERED, SESSION)
+            assert made == plan(sql.format(month), TIERED, SESSION)
+            assert isinstance(made, LocalQuery)
+            assert bool(made.scans) is (month < 6)
+    whole = {table: replace(status, boundary=None) for table, status in TIERED.tables.items()}
+    moved = replace(TIERED, version=2, tables=whole)
+    made = cache.plan(sql.format(1), moved, SESSION)
+    assert isinstance(made, LocalQuery)
+    assert made.scans == ()
 
 
 def test_session_and_types_are_part_of_the_key() -> None:

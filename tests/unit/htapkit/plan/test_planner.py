@@ -91,7 +91,7 @@ def test_point_lookup_goes_to_the_source() -> None:
 
 
 def test_forced_routes() -> None:
-    """Hot refuses by name, source relays, lake and union are not there yet."""
+    """Hot refuses by name, source relays, lake and union need a table with a part in the lake."""
     hot = SessionView("shop", route="hot")
     refused = plan("SELECT id FROM orders WHERE note ~ 'a'", SHOP, hot)
     assert isinstance(refused, Refuse)
@@ -104,7 +104,9 @@ def test_forced_routes() -> None:
     for name in ("lake", "union"):
         made = plan("SELECT count(*) FROM orders", SHOP, SessionView("shop", route=name))
         assert isinstance(made, Refuse)
-        assert "no lake" in made.message
+        assert made.sqlstate == "0A000"
+        assert "no" in made.message
+        assert "part in the lake" in made.message
 
 
 def test_other_sources_are_read_together() -> None:

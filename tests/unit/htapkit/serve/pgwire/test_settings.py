@@ -71,3 +71,15 @@ def test_a_rolled_back_set_is_gone() -> None:
     assert state.view.route == "hot"
     state.ready("I", rolled_back=True)
     assert state.view.route == "auto"
+
+
+def test_the_past_is_asked_for_by_a_time() -> None:
+    """As it is written; with the settings of the source or before they are known."""
+    state = SessionState("shop", Options())
+    state.set_option("as_of", " 2024-08-01T12:00:00Z ", in_block=False, local=False)
+    assert state.view.as_of == "2024-08-01T12:00:00Z"
+    state.set_option("as_of", None, in_block=False, local=False)
+    assert state.view.as_of == ""
+    for word in ("yesterday", "2024-13-01", "now"):
+        with pytest.raises(WrongSetting):
+            Options().set("as_of", word)

@@ -1,0 +1,39 @@
+"""The parts of a server that keep history: lake, jobs, the line between hot and lake."""
+
+from __future__ import annotations
+
+from htapkit.config import Config
+from htapkit.hot import HotStore
+from htapkit.jobs import JobRunner
+from htapkit.lake import Lake, LakeSettings
+from htapkit.metrics import Metrics
+from htapkit.tier import Tierer, TierService
+
+
+def lake_settings(config: Config) -> LakeSettings:
+    """Where the configuration puts the lake: inside `data_dir` unless it says otherwise."""
+    local = LakeSettings.local(config.data_dir)
+    wanted = config.lake
+    catalog = wanted.catalog if wanted.catalog.keys() - {"type"} else local.catalog
+    return LakeSettings(catalog=catalog, warehouse=wanted.warehouse or local.warehouse)
+
+
+class History:
+    """Jobs and tiering of one server."""
+
+    def __init__(self, config: Config, store: HotStore, lake: Lake, metrics: Metrics) -> None:
+        """Nothing runs before `start`."""
+        self.lake = lake
+        self.jobs = JobRunner()
+        tierer = Tierer(store, lake, metrics, config.limits.tier_rows)
+        self.tiering = TierService(config, store, tierer, self.jobs, metrics)
+
+    def start(self) -> None:
+        """Mend what a former process left, then follow the schedule."""
+        self.jobs.start()
+        self.tiering.start()
+
+    def stop(self) -> None:
+        """End the schedule, and wait for the job in hand."""
+        self.tiering.stop()
+        self.jobs.stop()

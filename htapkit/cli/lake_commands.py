@@ -1,0 +1,76 @@
+"""The commands about history: each queues a job at the running server and follows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from htapkit.cli.options import CONFIG, JSON, client_of, full_name
+from htapkit.client import Client
+from htapkit.config import load_config
+
+_NO_WAIT = click.option("--no-wait", is_flag=True, help="Print the job's id and do not wait.")
+
+
+@click.command()
+@click.argument("tables", nargs=-1)
+@click.option("--older-than", help="Move what is older, such as '7 days'; default: `hot`.")
+@_NO_WAIT
+@CONFIG
+@JSON
+def tier(
+    tables: tuple[str, ...],
+    older_than: str | None,
+    no_wait: bool,
+    config_path: Path,
+    as_json: bool,
+) -> None:
+    """Move closed time ranges of TABLES (none: all that have `hot`) to the lake."""
+    config = load_config(config_path)
+    with client_of(config) as client:
+        names = [full_name(config, table) for table in tables]
+        job = client.tier(names, older_than)
+        if no_wait:
+            click.echo(json.dumps(job) if as_json else job["id"])
+            return
+        result = follow(client, job["id"], quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    shown = Table("table", "in the lake before", "rows moved", "patches folded", box=None)
+    for row in result["tables"]:
+        below = datetime.fromtimestamp(row["below"] / 1e6, UTC)
+        shown.add_row(
+            row["table"], f"{below:%Y-%m-%d %H:%M}", f"{row['rows']:,}", str(row["folded"])
+        )
+    Console().print(shown)
+
+
+def follow(client: Client, job_id: str, *, quiet: bool) -> Mapping[str, Any]:
+    """Wait for a job with a bar on the terminal; its result. Raises ServerRefused if it failed."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rows"),
+        TimeElapsedColumn(),
+    )
+    console = Console(stderr=True, quiet=quiet)
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("waiting", total=None)
+
+        def told(job: Mapping[str, Any]) -> None:
+            step = job["step"] or job["state"]
+            progress.update(
+                bar, description=step, completed=job["done"], total=job["total"] or None
+            )
+
+        return client.wait(job_id, told=told)

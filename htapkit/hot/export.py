@@ -1,0 +1,155 @@
+"""What leaves for the lake in one run: rows, tombstones and digests of exactly one position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import duckdb
+import pyarrow as pa
+
+from htapkit.errors import StoreError
+from htapkit.hot.database import Database, translated
+from htapkit.hot.names import (
+    key_columns,
+    name_list,
+    quote,
+    relation,
+    statement,
+    tombstones,
+)
+from htapkit.hot.runs import Run
+from htapkit.hot.times import in_range, time_column
+from htapkit.model import Boundary, TableId, TableSchema, TieringRun
+
+_BATCH_ROWS = 122_880
+_MODULUS = 2**64
+
+
+class Export:
+    """One read transaction of the hot store, open until `close`. Used by one thread at a time.
+
+    Rows of `rows` must be read to their end before anything else is asked. Everything raises
+    StoreFailed when the file was opened anew meanwhile: drop the run and begin another.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        run: Run,
+        schemas: Mapping[TableId, TableSchema],
+        boundaries: Mapping[TableId, Boundary | None],
+    ) -> None:
+        """Open it now; the caller sees to it that nothing is committed meanwhile."""
+        self._database = database
+        self._run = run
+        self._schemas = schemas
+        self._boundaries = boundaries
+        self._cursor: duckdb.DuckDBPyConnection | None = database.cursor()
+        with self._calling() as cursor:
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            # A snapshot is taken when the file is first read.
+            cursor.execute(statement("head")).fetchall()
+
+    @property
+    def run(self) -> TieringRun:
+        """The run, with its position."""
+        return self._run.tiering
+
+    def schema(self, table: TableId) -> TableSchema:
+        """The schema of `rows`."""
+        return self._schemas[table]
+
+    def boundary(self, table: TableId) -> Boundary | None:
+        """The boundary when the run began: its pin is what the lake's commit starts from."""
+        return self._boundaries[table]
+
+    def rows(self, table: TableId, order: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+        """All hot rows below the run's line, in the table's Arrow schema, sorted by `order`."""
+        schema = self._schemas[table]
+        text = statement(
+            "export",
+            columns=name_list(c.name for c in schema.columns),
+            table=relation(table),
+            range=self._range(table, None),
+            order=name_list(order or schema.key),
+        )
+        with self._calling() as cursor:
+            reader = cursor.sql(text).to_arrow_reader(_BATCH_ROWS)
+        while True:
+            with self._calling():
+                try:
+                    batch = reader.read_next_batch()
+                except StopIteration:
+                    return
+            if batch.num_rows:
+                yield batch if batch.schema.equals(schema.arrow) else batch.cast(schema.arrow)
+
+    def tombstones(self, table: TableId) -> pa.Table:
+        """The keys whose rows in the lake no longer count, each once; the key's own columns."""
+        schema = self._schemas[table]
+        arrow = pa.schema([schema.arrow.field(name) for name in schema.key])
+        if self._boundaries[table] is None:
+            return arrow.empty_table()
+        columns = ", ".join(
+            f"{quote(ours)} AS {quote(column.name)}" for ours, column in key_columns(schema)
+        )
+        text = statement("select_all", columns=columns, table=tombstones(table))
+        with self._calling() as cursor:
+            return cursor.sql(text).to_arrow_table().cast(arrow)
+
+    def count(self, table: TableId) -> int:
+        """How many `rows` there are."""
+        return self.digest(table)[0]
+
+    def digest(self, table: TableId, lower: int | None = None) -> tuple[int, int]:
+        """How many `rows` have a time of at least `lower`, and their digest: see `digest_query`."""
+        schema = self._schemas[table]
+        text = digest_query(schema, relation(table), self._range(table, lower))
+        with self._calling() as cursor:
+            return digest_of(cursor.execute(text).fetchall())
+
+    def close(self) -> None:
+        """End the transaction. Safe to call twice."""
+        cursor, self._cursor = self._cursor, None
+        if cursor is not None:
+            self._database.release(cursor)
+
+    def __enter__(self) -> Export:
+        """Use as a context manager."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the transaction."""
+        self.close()
+
+    def _range(self, table: TableId, lower: int | None) -> str:
+        column = time_column(self._schemas[table], self._run.columns[table])
+        return in_range(column, lower, self.run.below[table])
+
+    @contextmanager
+    def _calling(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        if self._cursor is None:
+            raise StoreError("the export is closed")
+        try:
+            yield self._cursor
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise translated(error) from error
+
+
+def digest_query(schema: TableSchema, rows: str, condition: str) -> str:
+    """How many `rows` (a relation, or a query in parentheses) there are, and a sum of their hashes.
+
+    The hashes are DuckDB's, of all columns in their hot types: two places that hold the same rows
+    have the same digest, and the digests of disjoint parts add up (modulo 2**64). They are compared
+    within one process only, never stored.
+    """
+    return statement(
+        "digest", columns=name_list(c.name for c in schema.columns), rows=rows, range=condition
+    )
+
+
+def digest_of(found: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The result of `digest_query`."""
+    count, total = found[0]
+    return count, total % _MODULUS

@@ -1,0 +1,230 @@
+"""Rows of a lake version as DuckDB reads them: Parquet by Iceberg field id, in the hot types.
+
+Everything is read with the names and types that the table has now: a column that was renamed or
+widened since comes out right, one that the lake never had is NULL. What goes wrong here is the
+lake's fault and comes out as LakeFailed; the hot store's file is never opened anew for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import duckdb
+import pyarrow as pa
+
+from htapkit.errors import LakeFailed, StoreFailed
+from htapkit.hot.database import Database
+from htapkit.hot.names import (
+    duckdb_type,
+    key_columns,
+    name_list,
+    quote,
+    statement,
+    tombstones,
+)
+from htapkit.model import Column, LakeFiles, Pin, TableId, TableSchema
+
+_WANTED = "htapkit_wanted"
+_REST = "htapkit_rest"
+_LITERALS_MAX = 1000
+
+
+class LakeReader(Protocol):
+    """What the hot store needs of the lake: `htapkit.lake.Lake` has it."""
+
+    def files(self, table: TableId, pin: Pin, lower: int | None, upper: int | None) -> LakeFiles:
+        """The files of a version, less those without a row in [lower, upper). Raises LakeFailed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LakeArm:
+    """A table's rows in the lake, for one statement: `name` (unquoted) is a view of them."""
+
+    name: str
+    schema: TableSchema  # as the hot store has it now
+    files: LakeFiles
+
+
+class RestRows:
+    """The rows of files that need pyiceberg, as an Arrow source that can be read again and again.
+
+    Its columns have the table's own names and types.
+    """
+
+    def __init__(
+        self, columns: Sequence[Column], rest: Callable[[], Iterator[pa.RecordBatch]]
+    ) -> None:
+        """`rest` is that of LakeFiles; `columns` are those that the lake has."""
+        self._ordinals = [str(c.ordinal) for c in columns]
+        self._schema = pa.schema([pa.field(c.name, c.arrow) for c in columns])
+        self._rest = rest
+
+    def __arrow_c_schema__(self) -> object:
+        """The columns."""
+        return self._schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The rows, from the beginning."""
+        reader = pa.RecordBatchReader.from_batches(self._schema, self._batches())
+        return reader.__arrow_c_stream__(requested_schema)
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        for batch in self._rest():
+            columns = [
+                batch.column(ordinal).cast(field.type)
+                for ordinal, field in zip(self._ordinals, self._schema, strict=True)
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema=self._schema)
+
+
+def rest_rows(schema: TableSchema, files: LakeFiles) -> RestRows | None:
+    """What has to be registered for `lake_query`, if anything."""
+    return RestRows(_held(schema, files), files.rest) if files.rest is not None else None
+
+
+def lake_query(schema: TableSchema, files: LakeFiles, rest: str) -> str:
+    """All rows of a version; `rest` is the unquoted name under which `rest_rows` is registered."""
+    held = _held(schema, files)
+    known = {c.ordinal for c in held}
+    columns = ", ".join(
+        quote(c.name)
+        if c.ordinal in known
+        else f"CAST(NULL AS {duckdb_type(c)}) AS {quote(c.name)}"
+        for c in schema.columns
+    )
+    parts = []
+    if files.paths:
+        fields = ", ".join(
+            f"{files.columns[c.ordinal].field}: "
+            f"{{name: {_text(c.name)}, type: {_text(duckdb_type(c))}, default_value: NULL}}"
+            for c in held
+        )
+        paths = ", ".join(_text(local_path(path)) for path in files.paths)
+        parts.append(statement("lake_files", columns=columns, paths=paths, fields=fields))
+    if files.rest is not None:
+        parts.append(statement("select_all", columns=columns, table=quote(rest)))
+    if not parts:
+        none = ", ".join(
+            f"CAST(NULL AS {duckdb_type(c)}) AS {quote(c.name)}" for c in schema.columns
+        )
+        return f"SELECT {none} WHERE false"
+    return " UNION ALL ".join(parts)
+
+
+def arm_query(arm: LakeArm, rest: str, *, buried: bool) -> str:
+    """The rows of an arm that count: those without a tombstone, if there are any."""
+    rows = lake_query(arm.schema, arm.files, rest)
+    if not buried:
+        return rows
+    pairs = key_columns(arm.schema)
+    key = ", ".join(f"kept.{quote(column.name)}" for _, column in pairs)
+    gone = name_list(name for name, _ in pairs)
+    return statement(
+        "lake_rows",
+        columns=", ".join(f"kept.{quote(c.name)}" for c in arm.schema.columns),
+        rows=rows,
+        key=key if len(pairs) == 1 else f"({key})",
+        gone=gone if len(pairs) == 1 else f"({gone})",
+        tombstones=tombstones(arm.schema.table),
+    )
+
+
+def local_path(path: str) -> str:
+    """A path of the file system; a `file:` URI becomes one."""
+    return path.removeprefix("file:").replace("///", "/", 1) if path.startswith("file:") else path
+
+
+@contextmanager
+def lake_rows(
+    database: Database, schema: TableSchema, files: LakeFiles
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+    """A cursor of its own, and a query of all rows of a version for use in it.
+
+    Raises LakeFailed for what DuckDB cannot read.
+    """
+    cursor = database.cursor()
+    try:
+        rest = rest_rows(schema, files)
+        if rest is not None:
+            cursor.register(_REST, rest)
+        yield cursor, lake_query(schema, files, _REST)
+    except (duckdb.Error, pa.ArrowException) as error:
+        raise unreadable(schema.table, error) from error
+    finally:
+        database.release(cursor)
+
+
+def unreadable(table: TableId, error: BaseException) -> LakeFailed:
+    """The lake's files could not be read."""
+    line = str(error).strip().split("\n", 1)[0]
+    return LakeFailed(f"{table}: its files in the lake cannot be read: {line}")
+
+
+@dataclass(slots=True)
+class LakeValues:
+    """Looks up values of rows in the lake, for the writer."""
+
+    database: Database
+    reader: LakeReader | None = None
+
+    def look_up(
+        self, schema: TableSchema, pin: Pin, keys: pa.Table, columns: Sequence[str]
+    ) -> pa.Table:
+        """For each row of `keys` (columns `number`, k0, k1, …) that is there: number, c0, c1, ….
+
+        Raises StoreFailed when the lake cannot be read now: the batch comes again.
+        """
+        if self.reader is None:
+            raise StoreFailed(
+                f"{schema.table}: an update did not resend an unchanged value of a row that is in "
+                "the lake, and this hot store was opened without one"
+            )
+        wanted = ", ".join(f"kept.{quote(c)} AS c{i}" for i, c in enumerate(columns))
+        equal = " AND ".join(
+            f"kept.{quote(name)} = wanted.k{i}" for i, name in enumerate(schema.key)
+        )
+        try:
+            files = self.reader.files(schema.table, pin, None, None)
+            with lake_rows(self.database, schema, files) as (cursor, rows):
+                cursor.register(_WANTED, keys)
+                text = statement(
+                    "lake_values",
+                    columns=wanted,
+                    rows=rows,
+                    condition=_near(cursor, schema, keys.num_rows),
+                    equal=equal,
+                    wanted=quote(_WANTED),
+                )
+                return cursor.sql(text).to_arrow_table()
+        except LakeFailed as error:
+            raise StoreFailed(f"an unchanged value cannot be looked up: {error}") from error
+
+
+def _near(cursor: duckdb.DuckDBPyConnection, schema: TableSchema, count: int) -> str:
+    """What narrows the lake's rows to about those wanted; literals prune files' row groups."""
+    parts = []
+    for i, (_, column) in enumerate(key_columns(schema)):
+        name, key = quote(column.name), f"k{i}"
+        if count > _LITERALS_MAX:
+            wanted = f"SELECT {key} FROM {quote(_WANTED)}"  # noqa: S608 - quoted
+            parts.append(f"(kept.{name} IN ({wanted})) IS TRUE")
+            continue
+        text = f"SELECT DISTINCT CAST({key} AS VARCHAR) FROM {quote(_WANTED)}"  # noqa: S608 - quoted
+        found = [value for (value,) in cursor.execute(text).fetchall()]
+        kind = duckdb_type(column)
+        values = ", ".join(f"CAST({_text(value)} AS {kind})" for value in found)
+        parts.append(f"kept.{name} IN ({values})")
+    return " AND ".join(parts)
+
+
+def _held(schema: TableSchema, files: LakeFiles) -> list[Column]:
+    return [c for c in schema.columns if c.ordinal in files.columns]
+
+
+def _text(value: str) -> str:
+    doubled = value.replace("'", "''")
+    return f"'{doubled}'"

@@ -1,0 +1,272 @@
+"""Moves the line between hot rows and the lake: runs, boundaries, cuts. Never writes to the lake.
+
+A run is begun (recorded, with an export at one position), then finished (what was exported and not
+changed since leaves; the boundary and the pinned version flip) or dropped. All of it is in the
+file, so that a run survives a crash at any moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import pyarrow as pa
+
+from htapkit.errors import CatalogChanged, StoreError, TableSetAside
+from htapkit.hot import patches, runs
+from htapkit.hot.applier import Applying
+from htapkit.hot.core import Core
+from htapkit.hot.export import Export, digest_of, digest_query
+from htapkit.hot.lakerows import lake_rows
+from htapkit.hot.names import (
+    key_columns,
+    name_list,
+    quote,
+    relation,
+    same_key,
+    statement,
+    tombstones,
+    touched,
+)
+from htapkit.hot.records import Record
+from htapkit.hot.runs import Cut, Run
+from htapkit.hot.times import in_range, time_column
+from htapkit.hot.transactions import Transaction
+from htapkit.model import (
+    Boundary,
+    LakeFiles,
+    Pin,
+    RunState,
+    TableId,
+    TableSchema,
+    TableState,
+    TieringRun,
+)
+
+_GONE = "htapkit_gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Tiering:
+    """The line of one store's tables."""
+
+    core: Core
+
+    def begin(
+        self, run_id: str, below: Mapping[TableId, int], columns: Mapping[TableId, int]
+    ) -> Export:
+        """Record a run and open its export."""
+        core = self.core
+        sources = {table.source for table in below}
+        if len(sources) != 1:
+            raise StoreError("a run is of tables of one source")
+        source = sources.pop()
+        with core.writing():
+            with core.alone(source) as transaction:
+                if run_id in transaction.runs():
+                    raise StoreError(f"there is a run {run_id} already")
+                position = core.progress.applied(source).position
+                if position is None:
+                    raise StoreError(f"nothing of {source} is applied yet")
+                records = {
+                    table: self._tierable(transaction, table, line, columns[table])
+                    for table, line in below.items()
+                }
+                for table, record in records.items():
+                    patches.create(transaction.cursor, touched(table), record.schema)
+                run = Run(
+                    TieringRun(run_id, source, position, dict(below), RunState.EXPORTING),
+                    {table: columns[table] for table in below},
+                )
+                transaction.put_run(run)
+            # Still under the writer lock: nothing was committed since.
+            return Export(
+                core.database,
+                run,
+                {table: record.schema for table, record in records.items()},
+                {table: record.boundary for table, record in records.items()},
+            )
+
+    def runs(self) -> tuple[TieringRun, ...]:
+        """All runs that are neither finished nor dropped, oldest first."""
+        with self.core.lock:
+            return tuple(run.tiering for run in self.core.state.runs.values())
+
+    def finish(self, run_id: str, pins: Mapping[TableId, Pin]) -> None:
+        """Flip: what was exported leaves, but for what changed since."""
+        source = self._run(run_id).tiering.source
+        with self.core.alone(source) as transaction:
+            run = transaction.run(run_id)
+            if run is None or not run.logs:
+                why = run.tiering.why if run is not None else "it was dropped"
+                raise CatalogChanged(f"the run {run_id} cannot be finished: {why}")
+            missing = run.columns.keys() - pins.keys()
+            if missing:
+                raise StoreError(f"the run {run_id} has no version of {min(missing)}")
+            for table in run.columns:
+                self._flip(transaction, run, table, pins[table])
+            transaction.end_run(run)
+            cut = Cut(
+                run_id,
+                self.core.clock(),
+                run.tiering.position,
+                {
+                    table: record.boundary
+                    for table, record in transaction.records(source).items()
+                    if record.boundary is not None
+                },
+            )
+            runs.save_cut(transaction.cursor, source, cut)
+
+    def drop(self, run_id: str) -> None:
+        """Give a run up."""
+        run = self.core.state.runs.get(run_id)
+        if run is None:
+            return
+        with self.core.alone(run.tiering.source) as transaction:
+            run = transaction.run(run_id)
+            if run is not None:
+                transaction.end_run(run)
+
+    def patches(self, table: TableId) -> tuple[int, int]:
+        """(tombstones, hot rows below the boundary)."""
+        core = self.core
+        with core.lock:
+            core.ensure_open()
+            record = core.state.records.get(table)
+            cursor = core.database.cursor()
+        try:
+            if record is None or record.boundary is None:
+                return 0, 0
+            column = time_column(record.schema, record.boundary.column)
+            count = statement("count", table=relation(table))
+            condition = in_range(column, None, record.boundary.below)
+            with core.guarded():
+                gone = cursor.execute(statement("count", table=tombstones(table))).fetchall()
+                rows = cursor.execute(f"{count} WHERE {condition}").fetchall()
+            return gone[0][0], rows[0][0]
+        finally:
+            core.database.release(cursor)
+
+    def lake_digest(
+        self,
+        schema: TableSchema,
+        files: LakeFiles,
+        column: int,
+        lower: int | None,
+        upper: int | None,
+        without: pa.Table | None,
+    ) -> tuple[int, int]:
+        """The digest of the rows of `files` with a time in [lower, upper)."""
+        condition = "true"
+        if lower is not None or upper is not None:
+            condition = in_range(time_column(schema, column), lower, upper)
+        if without is not None:
+            names = f"({name_list(schema.key)})"
+            condition += f" AND {names} NOT IN (SELECT {names} FROM {quote(_GONE)})"  # noqa: S608 - quoted
+        with lake_rows(self.core.database, schema, files) as (cursor, rows):
+            if without is not None:
+                cursor.register(_GONE, without)
+            text = digest_query(schema, f"({rows})", condition)
+            return digest_of(cursor.execute(text).fetchall())
+
+    def cuts(self, source: str) -> tuple[Cut, ...]:
+        """A source's cuts, oldest first."""
+        core = self.core
+        with core.lock, core.guarded():
+            core.ensure_open()
+            cursor = core.database.cursor()
+            try:
+                return runs.load_cuts(cursor, source)
+            finally:
+                core.database.release(cursor)
+
+    def drop_cuts(self, source: str, before: datetime) -> None:
+        """Forget cuts that nobody can read any more."""
+        with self.core.operation(source) as transaction:
+            runs.drop_cuts(transaction.cursor, source, before)
+
+    def set_pin(self, table: TableId, old: Pin, new: Pin) -> None:
+        """Read another version that has the same rows."""
+        with self.core.alone(table.source) as transaction:
+            record = self._boundary_record(transaction, table)
+            assert record.boundary is not None
+            if record.boundary.pin != old:
+                raise CatalogChanged(f"{table} is not read at {old.metadata} any more")
+            transaction.put(replace(record, boundary=replace(record.boundary, pin=new)))
+
+    def drop_boundary(self, table: TableId, why: str) -> None:
+        """Forget what the lake has of a table; unless that is nothing, copy it again."""
+        with self.core.alone(table.source) as transaction:
+            record = self._boundary_record(transaction, table)
+            assert record.boundary is not None
+            if record.boundary.pin.rows == 0:
+                transaction.untier(table, why)
+                return
+            position = self.core.progress.applied(table.source).position
+            Applying(transaction, position, 0).copy_again(table, why)
+
+    def _run(self, run_id: str) -> Run:
+        run = self.core.state.runs.get(run_id)
+        if run is None:
+            raise CatalogChanged(f"the run {run_id} is not known; it was dropped or finished")
+        return run
+
+    @staticmethod
+    def _boundary_record(transaction: Transaction, table: TableId) -> Record:
+        record = transaction.record(table)
+        if record is None or record.boundary is None:
+            raise CatalogChanged(f"nothing of {table} is in the lake")
+        return record
+
+    def _flip(self, transaction: Transaction, run: Run, table: TableId, pin: Pin) -> None:
+        record = transaction.record(table)
+        assert record is not None
+        schema, cursor = record.schema, transaction.cursor
+        column = time_column(schema, run.columns[table])
+        below = run.tiering.below[table]
+        gone = cursor.execute(
+            statement(
+                "evict",
+                table=relation(table),
+                range=in_range(column, None, below),
+                touched=touched(table),
+                equal=same_key(schema, "touched", "kept"),
+            )
+        ).fetchall()
+        transaction.evicted(table, gone[0][0])
+        patches.create(cursor, tombstones(table), schema)
+        cursor.execute(statement("delete_all", table=tombstones(table))).fetchall()
+        names = ", ".join(quote(name) for name, _ in key_columns(schema))
+        cursor.execute(
+            statement("bury_touched", table=tombstones(table), columns=names, rows=touched(table))
+        ).fetchall()
+        boundary = Boundary(run.columns[table], below, pin, run.tiering.position)
+        transaction.put(replace(record, boundary=boundary))
+
+    @staticmethod
+    def _tierable(transaction: Transaction, table: TableId, below: int, column: int) -> Record:
+        record = transaction.record(table)
+        if record is None:
+            raise CatalogChanged(f"{table} is not known to the hot store")
+        if record.state is TableState.SET_ASIDE:
+            raise TableSetAside(table, record.why)
+        if record.state is not TableState.FOLLOWING:
+            raise CatalogChanged(
+                f"{table} is {record.state.value}; it can be tiered when it follows"
+            )
+        if not record.schema.key or record.schema.whole_rows:
+            raise StoreError(f"{table} has no key, so its rows stay in the hot store")
+        time_column(record.schema, column)
+        boundary = record.boundary
+        if boundary is not None and boundary.column != column:
+            raise StoreError(f"{table} was cut by another column; copy it again first")
+        if boundary is not None and below < boundary.below:
+            raise StoreError(f"the boundary of {table} cannot move back")
+        former = transaction.run_of(table)
+        if former is not None:
+            raise StoreError(
+                f"{table} is in the run {former.tiering.id}; finish or drop that first"
+            )
+        return record

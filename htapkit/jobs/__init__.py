@@ -1,0 +1,5 @@
+"""Long work with an id, a progress and a result: see README.md."""
+
+from htapkit.jobs.runner import Job, JobRunner, JobState, Progress
+
+__all__ = ["Job", "JobRunner", "JobState", "Progress"]

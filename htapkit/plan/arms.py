@@ -1,0 +1,153 @@
+"""The two arms of a table in FROM: its hot rows, and its rows in the lake where they are needed.
+
+The predicate always stays in the SQL. A span only says which lake rows need not be looked at: a
+wider one is always right, a narrower one is a wrong answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from htapkit.model import Boundary, Column, TableId, TableStatus, hot_relation
+from htapkit.plan.literals import DAY_MICROS, moment_text
+from htapkit.plan.names import quote
+from htapkit.plan.plan import LakeScan, Limit, Parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The times that count, half-open, in microseconds; None: open on that side."""
+
+    lower: int | None = None
+    upper: int | None = None
+    limits: tuple[Limit, ...] = ()
+
+    def cut(self, other: Span) -> Span:
+        """The times that are in both."""
+        lowers = [each for each in (self.lower, other.lower) if each is not None]
+        uppers = [each for each in (self.upper, other.upper) if each is not None]
+        return Span(
+            max(lowers, default=None),
+            min(uppers, default=None),
+            tuple(dict.fromkeys(self.limits + other.limits)),
+        )
+
+    def touches(self, below: int) -> bool:
+        """Whether a time below the boundary can be in it."""
+        if self.lower is None:
+            return True
+        return self.lower < (below if self.upper is None else min(below, self.upper))
+
+    def __str__(self) -> str:
+        """`[2024-01-01 00:00:00, …)`; parameters are not spelled out."""
+        lower = "-infinity" if self.lower is None else moment_text(self.lower)
+        upper = "infinity" if self.upper is None else moment_text(self.upper)
+        tail = " and the parameters' bounds" if self.limits else ""
+        return f"[{lower}, {upper}){tail}"
+
+
+def edge(micros: int, *, after: bool, days: bool) -> int:
+    """Where the span of a comparison with this moment begins or ends; see Limit."""
+    micros += after
+    return -(-micros // DAY_MICROS) * DAY_MICROS if days else micros
+
+
+def settled(
+    scan: LakeScan, parameters: Sequence[Parameter], values: Sequence[object]
+) -> tuple[int | None, int | None]:
+    """(lower, upper) of a scan once the parameters have values: dates and datetimes, or NULL."""
+    span = Span(scan.lower, scan.upper)
+    for limit in scan.limits:
+        micros = _micros(values[parameters.index(limit.parameter)])
+        if micros is not None:
+            at = edge(micros, after=limit.after, days=limit.days)
+            span = span.cut(Span(upper=at) if limit.upper else Span(lower=at))
+    return span.lower, span.upper
+
+
+def _micros(value: object) -> int | None:
+    """Microseconds since 1970; None of what is not a moment."""
+    if isinstance(value, datetime):
+        aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+        return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    if isinstance(value, date):
+        return (value - date(1970, 1, 1)).days * DAY_MICROS
+    return None
+
+
+@dataclass(slots=True)
+class Reference:
+    """A table where it stands in one FROM, and what that query says of its time column."""
+
+    status: TableStatus
+    alias: str
+    boundary: Boundary | None
+    past: bool = False  # only the lake is read, as it was at the boundary's cut
+    span: Span = Span()
+    scan: str = ""  # the view of its lake rows; "" = none, or not decided yet
+
+    @property
+    def table(self) -> TableId:
+        """Which one."""
+        return self.status.schema.table
+
+    @property
+    def time_column(self) -> Column | None:
+        """The column that the boundary is about."""
+        if self.boundary is None:
+            return None
+        ordinal = self.boundary.column
+        return next((c for c in self.status.schema.columns if c.ordinal == ordinal), None)
+
+    def is_time(self, sql: str) -> bool:
+        """Whether this text is the time column of this reference."""
+        column = self.time_column
+        return column is not None and sql == f"{self.alias}.{quote(column.name)}"
+
+    def narrow(self, span: Span) -> None:
+        """One more condition that holds for every row that counts."""
+        self.span = self.span.cut(span)
+
+    def reads_lake(self) -> bool:
+        """Whether rows of the lake can have a say."""
+        return self.boundary is not None and self.span.touches(self.boundary.below)
+
+    def sql(self) -> str:
+        """The FROM item."""
+        hot = ".".join(quote(part) for part in hot_relation(self.table))
+        if not self.scan:
+            return f"{hot} AS {self.alias}"
+        if self.past:
+            return f"{quote(self.scan)} AS {self.alias}"
+        columns = ", ".join(quote(column.name) for column in self.status.schema.columns)
+        lake = quote(self.scan)
+        return (
+            f"(SELECT {columns} FROM {hot} UNION ALL SELECT {columns} FROM {lake}) AS {self.alias}"  # noqa: S608 - quoted names
+        )
+
+    def lake_scan(self, columns: Iterable[str]) -> LakeScan:
+        """What the view has to give."""
+        span = self.span
+        pin = self.boundary.pin if self.past and self.boundary is not None else None
+        return LakeScan(
+            self.scan, self.table, frozenset(columns), span.lower, span.upper, span.limits, pin
+        )
+
+    def why(self) -> str:
+        """Why the lake is read, or is not; "" for a table that has no part there."""
+        if self.boundary is None:
+            return ""
+        times = f"times in {self.span}, and its boundary is {moment_text(self.boundary.below)}"
+        if self.past:
+            return f"{self.table}: its lake as it was, {times}"
+        if not self.scan:
+            return f"{self.table}: no lake, {times}"
+        forced = "" if self.reads_lake() else ", which is forced"
+        return f"{self.table}: with its lake{forced}, {times}"
+
+
+def reasons(references: Sequence[Reference]) -> str:
+    """What there is to say of all of them."""
+    return "; ".join(dict.fromkeys(text for each in references if (text := each.why())))

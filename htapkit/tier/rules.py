@@ -1,0 +1,98 @@
+"""What the configuration asks of a table's history, and where its line should be now. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from htapkit.config import TableConfig
+from htapkit.errors import ConfigError
+from htapkit.model import Column, Layout, TableSchema
+
+TIME_TYPES = frozenset({"date", "timestamp", "timestamptz"})
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one table is tiered."""
+
+    column: Column
+    layout: Layout
+    hot_seconds: float | None  # None: only when asked for
+
+    def line(self, now: datetime, hot_seconds: float) -> int:
+        """The newest boundary at which no open period is cut, in microseconds since 1970."""
+        return microseconds(floor(now - timedelta(seconds=hot_seconds), self.layout.partition))
+
+
+def rule_of(schema: TableSchema, config: TableConfig) -> Rule:
+    """How this table is tiered. Raises ConfigError where it cannot be, with the reason."""
+    table = schema.table
+    if not schema.key or schema.whole_rows:
+        raise ConfigError(f"{table} has no key, so its rows stay in the hot store")
+    column = _time_column(schema, config)
+    for name in config.sort:
+        if schema.column(name) is None:
+            raise ConfigError(f"tables.{table}.sort: there is no column {name}")
+    layout = Layout(column.name, config.partition, config.sort or (*schema.key, column.name))
+    return Rule(column, layout, config.hot)
+
+
+def _time_column(schema: TableSchema, config: TableConfig) -> Column:
+    key = f"tables.{schema.table}.time_column"
+    usable = [c for c in schema.columns if c.type.name in TIME_TYPES and c.computable]
+    if config.time_column is not None:
+        found = next((c for c in usable if c.name == config.time_column), None)
+        if found is None:
+            names = ", ".join(c.name for c in usable) or "none"
+            raise ConfigError(
+                f"{key}: {config.time_column} is no date or timestamp; there is {names}"
+            )
+        return found
+    certain = [c for c in usable if not c.nullable]
+    if len(certain) != 1:
+        names = ", ".join(c.name for c in usable) or "none"
+        raise ConfigError(f"{key} is needed: choose one of the dates and timestamps ({names})")
+    return certain[0]
+
+
+def floor(moment: datetime, unit: str) -> datetime:
+    """The start of the hour, day or month (UTC) that `moment` lies in."""
+    start = moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    if unit == "hour":
+        return start
+    start = start.replace(hour=0)
+    return start if unit == "day" else start.replace(day=1)
+
+
+def after(period: int, unit: str) -> int:
+    """The end of the period that starts at `period`; both in microseconds since 1970."""
+    start = _EPOCH + timedelta(microseconds=period)
+    longest = {"hour": timedelta(hours=1), "day": timedelta(days=1), "month": timedelta(days=31)}
+    return microseconds(floor(start + longest[unit], unit))
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970, UTC."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def next_line(periods: Iterable[tuple[int, int]], unit: str, target: int, rows_max: int) -> int:
+    """How far one run moves the line: whole periods of at most `rows_max` rows, but at least one.
+
+    `periods` are (start, rows) in order, as the hot store has them.
+    """
+    moved = 0
+    line = target
+    for period, rows in periods:
+        end = after(period, unit)
+        if end > target:
+            break
+        if moved and moved + rows > rows_max:
+            return line
+        moved += rows
+        line = end
+    return target

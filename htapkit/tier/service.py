@@ -1,0 +1,132 @@
+"""What a server does about its history: the schedule, and the verbs that people ask for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from htapkit.config import Config, TableConfig
+from htapkit.errors import ConfigError, HtapkitError
+from htapkit.hot import HotStore
+from htapkit.jobs import Job, JobRunner, Progress
+from htapkit.metrics import Metrics
+from htapkit.model import TableId, TableState
+from htapkit.tier.rules import Rule, rule_of
+from htapkit.tier.tierer import Target, Tierer
+
+_log = structlog.get_logger("htapkit.tier")
+
+
+class TierService:
+    """Tiering of one server. One thread for the schedule; the work is done as jobs."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: HotStore,
+        tierer: Tierer,
+        jobs: JobRunner,
+        metrics: Metrics,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Nothing happens before `start`."""
+        self._config = config
+        self._store = store
+        self._tierer = tierer
+        self._jobs = jobs
+        self._metrics = metrics
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tier", daemon=True)
+
+    def start(self) -> None:
+        """Mend what a former process left, then follow the schedule."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the schedule."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+
+    def rule(self, table: TableId) -> Rule:
+        """How a table is tiered. Raises ConfigError where it is not."""
+        status = self._store.catalog.tables.get(table)
+        if status is None:
+            raise ConfigError(f"'{table}' is not mirrored; see htapkit status")
+        return rule_of(status.schema, self._config.tables.get(str(table), TableConfig()))
+
+    def tier(self, tables: Sequence[TableId], hot_seconds: float | None) -> Job:
+        """Move these tables' lines now, to `hot_seconds` ago or to where their own rule says.
+
+        No tables: all that have a rule with `hot`. Raises ConfigError, LimitReached.
+        """
+        targets = self._targets(tables or self._scheduled(), hot_seconds)
+        if not targets:
+            raise ConfigError("no table has `hot` in its configuration; name one, and --older-than")
+        by_source: dict[str, list[Target]] = {}
+        for target in targets:
+            by_source.setdefault(target.table.source, []).append(target)
+
+        def work(progress: Progress) -> Mapping[str, Any]:
+            moved = [
+                m for chosen in by_source.values() for m in self._tierer.tier(chosen, progress)
+            ]
+            return {
+                "tables": [
+                    {"table": str(m.table), "below": m.below, "rows": m.rows, "folded": m.folded}
+                    for m in moved
+                ]
+            }
+
+        return self._jobs.submit("tier", ", ".join(str(t.table) for t in targets), work)
+
+    def _targets(self, tables: Sequence[TableId], hot_seconds: float | None) -> Sequence[Target]:
+        now = self._clock()
+        found = []
+        for table in tables:
+            rule = self.rule(table)
+            kept = hot_seconds if hot_seconds is not None else rule.hot_seconds
+            if kept is None:
+                raise ConfigError(f"tables.{table}.hot is not set; give --older-than")
+            if self._store.catalog.tables[table].state is not TableState.FOLLOWING:
+                raise ConfigError(f"{table} is not followed now; see htapkit status")
+            found.append(Target(table, rule, rule.line(now, kept)))
+        return found
+
+    def _scheduled(self) -> Sequence[TableId]:
+        """Tables with `hot` in the configuration that can be tiered now."""
+        tables = []
+        for name, config in self._config.tables.items():
+            table = TableId(*name.split("."))
+            status = self._store.catalog.tables.get(table)
+            if config.hot is None or status is None or status.state is not TableState.FOLLOWING:
+                continue
+            try:
+                self.rule(table)
+            except ConfigError as error:
+                _log.warning("table is not tiered", table=name, why=str(error))
+                continue
+            tables.append(table)
+        return tables
+
+    def _run(self) -> None:
+        self._carefully(self._tierer.recover)
+        while not self._stopping.wait(self._config.lake.interval):
+            if self._scheduled():
+                self._carefully(lambda: self.tier((), None))
+
+    def _carefully(self, work: Callable[[], object]) -> None:
+        """The schedule goes on, whatever one turn of it meets."""
+        try:
+            work()
+        except HtapkitError as error:
+            self._metrics.errors.labels(type(error).__name__).inc()
+            _log.warning("tiering waits", why=str(error))
+        except Exception as error:  # noqa: BLE001 - the top of a thread: it must go on
+            self._metrics.errors.labels(type(error).__name__).inc()
+            _log.exception("tiering failed")

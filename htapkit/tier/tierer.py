@@ -1,0 +1,227 @@
+"""Moves the line between hot and lake, one run at a time; mends what a crash left of one.
+
+A run has three steps. In the hot store, one transaction notes the run and opens an export at one
+position. In the lake, each table gets one commit, which is read back and compared. In the hot
+store, one transaction evicts what left, flips the boundaries and pins the versions. Whoever finds
+a run that was begun looks into the lake: with all its commits there, only the last step is missing;
+otherwise the run is dropped, and what it wrote is superseded by the next.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+import structlog
+
+from htapkit import failpoints
+from htapkit.errors import CatalogChanged, LakeFailed
+from htapkit.hot import Export, HotStore, histogram_query
+from htapkit.metrics import Metrics
+from htapkit.model import (
+    Boundary,
+    LakeFiles,
+    Layout,
+    Pin,
+    RunState,
+    TableId,
+    TableSchema,
+    TieringRun,
+)
+from htapkit.tier.rules import Rule, next_line
+
+_log = structlog.get_logger("htapkit.tier")
+
+Progress = Callable[[str, int, int], None]
+"""Called with the step, the rows done and the rows in all."""
+
+
+class Lake(Protocol):
+    """What tiering needs of `htapkit.lake.Lake`; the promises stand there."""
+
+    def commit(
+        self,
+        run: TieringRun,
+        schema: TableSchema,
+        layout: Layout,
+        base: Pin | None,
+        gone: pa.Table | None,
+        rows: Iterator[pa.RecordBatch],
+    ) -> Pin:
+        """Write a run's rows of one table."""
+        ...
+
+    def find(self, run: TieringRun, table: TableId) -> Pin | None:
+        """What `commit` made for this run, if it did."""
+        ...
+
+    def files(self, table: TableId, pin: Pin, lower: int | None, upper: int | None) -> LakeFiles:
+        """The files of a version."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What one run did to one table."""
+
+    table: TableId
+    below: int  # the boundary now, microseconds since 1970
+    rows: int  # that left the hot store
+    folded: int  # tombstones that were worked into the lake
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A table, how it lies, and where its line should be."""
+
+    table: TableId
+    rule: Rule
+    below: int
+
+
+class Tierer:
+    """Runs tiering for all sources of one store: one run at a time."""
+
+    def __init__(self, store: HotStore, lake: Lake, metrics: Metrics, rows_max: int) -> None:
+        """`rows_max` rows of a table leave in one run, or one period if that has more."""
+        self._store = store
+        self._lake = lake
+        self._metrics = metrics
+        self._rows_max = rows_max
+        self._one = threading.Lock()
+
+    def recover(self) -> None:
+        """Finish or drop the runs that a former process left. Raises LakeFailed, StoreError."""
+        with self._one:
+            for run in self._store.runs():
+                self._mend(run)
+
+    def tier(self, targets: Sequence[Target], progress: Progress) -> Sequence[Moved]:
+        """Move lines of one source to where they should be, in as many runs as it takes.
+
+        Late rows and patches of these tables go into the lake with the first run. Raises
+        LakeFailed, CatalogChanged (a table changed under a run; try again), StoreError.
+        """
+        moved: list[Moved] = []
+        while True:
+            step = [self._next(target) for target in targets]
+            moved += self.run(step, progress)
+            if all(one.below >= target.below for one, target in zip(step, targets, strict=True)):
+                return moved
+
+    def run(self, targets: Sequence[Target], progress: Progress) -> Sequence[Moved]:
+        """One run: all these tables, cut at one position."""
+        with self._one:
+            for left in self._store.runs():
+                self._mend(left)
+            begun = time.monotonic()
+            below = {target.table: target.below for target in targets}
+            columns = {target.table: target.rule.column.ordinal for target in targets}
+            export = self._store.begin_run(uuid.uuid4().hex, below, columns)
+            try:
+                failpoints.reach("tier.begun")
+                done = [self._write(export, target, progress) for target in targets]
+                pins = {target.table: pin for target, (pin, _) in zip(targets, done, strict=True)}
+                failpoints.reach("tier.verified")
+            finally:
+                export.close()
+            self._store.finish_run(export.run.id, pins)
+            failpoints.reach("tier.flipped")
+            for _, moved in done:
+                self._metrics.tiered_rows.labels(moved.table.source).inc(moved.rows)
+                _log.info(
+                    "tiered",
+                    table=str(moved.table),
+                    rows=moved.rows,
+                    folded=moved.folded,
+                    seconds=round(time.monotonic() - begun, 2),
+                )
+            return [moved for _, moved in done]
+
+    def _next(self, target: Target) -> Target:
+        """As far as one run may go."""
+        unit = target.rule.layout.partition
+        sql = histogram_query(target.table, target.rule.column, unit)
+        with self._store.read(sql) as read:
+            periods = [
+                (row["period"], row["rows"]) for b in read.batches() for row in b.to_pylist()
+            ]
+        boundary = self._boundary(target.table)
+        target_line = max(target.below, boundary.below) if boundary else target.below
+        line = next_line(periods, unit, target_line, self._rows_max)
+        return Target(target.table, target.rule, max(line, boundary.below) if boundary else line)
+
+    def _write(self, export: Export, target: Target, progress: Progress) -> tuple[Pin, Moved]:
+        table = target.table
+        schema, boundary = export.schema(table), export.boundary(table)
+        total = export.count(table)
+        gone = export.tombstones(table)
+        progress(f"writing {table}", 0, total)
+        rows = _counted(export.rows(table, target.rule.layout.sort), table, total, progress)
+        base = boundary.pin if boundary else None
+        failpoints.reach("tier.exported")
+        pin = self._lake.commit(
+            export.run, schema, target.rule.layout, base, gone if gone.num_rows else None, rows
+        )
+        failpoints.reach("tier.committed")
+        progress(f"comparing {table}", total, total)
+        self._compare(export, target, schema, boundary, pin)
+        return pin, Moved(table, target.below, total, gone.num_rows)
+
+    def _compare(
+        self,
+        export: Export,
+        target: Target,
+        schema: TableSchema,
+        boundary: Boundary | None,
+        pin: Pin,
+    ) -> None:
+        """What the lake has now must be what left. Raises LakeFailed."""
+        table, since = target.table, boundary.below if boundary else None
+        ordinal = target.rule.column.ordinal
+        expected = export.digest(table, since)
+        files = self._lake.files(table, pin, since, target.below)
+        found = self._store.lake_digest(schema, files, ordinal, since, target.below)
+        if found != expected:
+            raise LakeFailed(
+                f"{table}: the lake has {found[0]} rows of the range that was moved, and "
+                f"{expected[0]} were written (or their contents differ); nothing was removed from "
+                "the hot store; look at the lake's storage, then run `htapkit tier` again"
+            )
+
+    def _boundary(self, table: TableId) -> Boundary | None:
+        status = self._store.catalog.tables.get(table)
+        if status is None:
+            raise CatalogChanged(f"{table} is no longer mirrored")
+        return status.boundary
+
+    def _mend(self, run: TieringRun) -> None:
+        found: Mapping[TableId, Pin | None] = {}
+        if run.state is not RunState.VOID:
+            found = {table: self._lake.find(run, table) for table in run.below}
+        pins = {table: pin for table, pin in found.items() if pin is not None}
+        if pins and len(pins) == len(run.below):
+            try:
+                self._store.finish_run(run.id, pins)
+            except CatalogChanged as error:
+                _log.info("tiering run dropped", run=run.id, why=str(error))
+            else:
+                _log.info("tiering run finished after a restart", run=run.id)
+                return
+        self._store.drop_run(run.id)
+        _log.info("tiering run dropped", run=run.id, why=run.why or "the lake has not all of it")
+
+
+def _counted(
+    batches: Iterator[pa.RecordBatch], table: TableId, total: int, progress: Progress
+) -> Iterator[pa.RecordBatch]:
+    done = 0
+    for batch in batches:
+        yield batch
+        done += batch.num_rows
+        progress(f"writing {table}", done, total)

@@ -1,0 +1,215 @@
+"""Random histories of a table that lies in hot and lake: hot UNION lake equals the source.
+
+Ranges move, patches are folded, rows cross the line, tables are emptied, rewritten and copied again
+in the middle of a run, and the process dies at every named place.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis.stateful import precondition, rule
+
+from htapkit import failpoints
+from htapkit.errors import CatalogChanged
+from htapkit.hot import Read
+from htapkit.lake import Lake, LakeSettings
+from htapkit.metrics import Metrics
+from htapkit.model import Column, Layout, SqlType, TableId, TableSchema
+from htapkit.query import read_whole
+from htapkit.testing.stack import wait_until
+from htapkit.tier import Rule, Target, Tierer
+from tests.property.mirror_machine import (
+    DYING,
+    ITEMS,
+    PARTS,
+    MirrorMachine,
+    Row,
+    ran,
+    reached,
+    run_machine,
+)
+
+_INT, _TEXT = SqlType("int4", 23), SqlType("text", 25)
+SCHEMAS = {
+    ITEMS: TableSchema(
+        ITEMS,
+        (Column("id", _INT, 1), Column("at", SqlType("timestamp", 1114), 2), Column("v", _TEXT, 3)),
+        ("id",),
+    ),
+    PARTS: TableSchema(
+        PARTS,
+        (
+            Column("a", _INT, 1),
+            Column("b", _TEXT, 2),
+            Column("day", SqlType("date", 1082), 3),
+            Column("n", _INT, 4),
+        ),
+        ("a", "b"),
+    ),
+}
+TIMES = {ITEMS: SCHEMAS[ITEMS].columns[1], PARTS: SCHEMAS[PARTS].columns[2]}
+FIRST = date(2026, 1, 1)
+DAYS = 10
+DAY_US = 86_400_000_000
+FIRST_US = (FIRST - date(1970, 1, 1)).days * DAY_US
+
+
+class _Died(BaseException):
+    """The process is gone."""
+
+
+class TierMachine(MirrorMachine):
+    """A mirror whose tables also lie in a lake."""
+
+    schemas = SCHEMAS
+
+    def open(self) -> None:
+        """Start, or start again after a crash: what was left of a run is mended first."""
+        super().open()
+        self.lake = Lake(LakeSettings.local(Path(self.folder.name)))
+        self.store.use_lake(self.lake)
+        self.tierer = Tierer(self.store, self.lake, Metrics(), rows_max=1000)
+        self.tierer.recover()
+
+    def read(self, table: TableId) -> Read:
+        """Hot and lake."""
+        return read_whole(self.store, self.lake.files, table)
+
+    def row(self, data: st.DataObject, table: TableId, key: Row, value: int) -> Row:
+        """With a time now and then that no range holds."""
+        day = data.draw(st.integers(-1, DAYS))
+        last = f"v{value}" if table == ITEMS else value
+        if day < 0:
+            return (*key, None, last)
+        at = FIRST + timedelta(days=day)
+        if table == PARTS:
+            return (*key, at, last)
+        hour = time(data.draw(st.integers(0, 23)))
+        return (*key, datetime.combine(at, hour), last)
+
+    @rule(data=st.data())
+    @precondition(lambda self: not self.crashed)
+    def tier(self, data: st.DataObject) -> None:
+        """Move the line, or fold; something may happen meanwhile."""
+        ran["tier"] += 1
+        meanwhile = data.draw(st.sampled_from(["nothing", "write", "truncate", "copy_again"]))
+        place = data.draw(st.sampled_from(failpoints.TIER))
+
+        def happen() -> None:
+            if meanwhile == "write":
+                self.write(data, data.draw(st.integers(1, 4)))
+            elif meanwhile == "truncate":
+                self.truncate(data, data.draw(st.sampled_from([ITEMS, PARTS])), 8)
+            elif meanwhile == "copy_again":
+                self.mirror.copy_again(data.draw(st.sampled_from([ITEMS, PARTS])), "asked")
+            wait_until(self.settled, 20, lambda: str(self.mirror.report()))
+
+        if self._run(data, self._once(place, happen)):
+            ran[f"tier, meanwhile {meanwhile}"] += 1
+
+    @rule(data=st.data(), name=st.sampled_from(failpoints.TIER))
+    @precondition(lambda self: not self.crashed)
+    def die_while_tiering(self, data: st.DataObject, name: str) -> None:
+        """Die at a named place, write while nobody looks, start again."""
+        ran["die_while_tiering"] += 1
+
+        def die() -> None:
+            reached[name] += 1
+            raise _Died
+
+        try:
+            self._run(data, self._once(name, die))
+        except _Died:
+            self.close()
+            self.write(data, data.draw(st.integers(1, 3)))
+            self.open()
+        assert not self.store.runs(), "a run was left behind"
+
+    def _once(self, place: str, act: Callable[[], None]) -> Callable[[str], None]:
+        done = False
+
+        def at(name: str) -> None:
+            nonlocal done
+            if name == place and not done:
+                done = True
+                act()
+
+        return at
+
+    def _run(self, data: st.DataObject, callback: Callable[[str], None]) -> bool:
+        """One run; whether it came to its end."""
+        wait_until(self.settled, 20, lambda: str(self.mirror.report()))
+        chosen = data.draw(st.sampled_from([(ITEMS,), (PARTS,), (ITEMS, PARTS)]))
+        targets = [self._target(table, data.draw(st.integers(0, DAYS))) for table in chosen]
+        failpoints.arm(callback)
+        try:
+            self.tierer.run(targets, lambda *_: None)
+        except CatalogChanged:
+            ran["a run was void"] += 1
+            return False
+        finally:
+            failpoints.arm(None)
+        return True
+
+    def _target(self, table: TableId, days: int) -> Target:
+        boundary = self.store.catalog.tables[table].boundary
+        below = max(FIRST_US + days * DAY_US, boundary.below if boundary else 0)
+        column = TIMES[table]
+        layout = Layout(column.name, "day", (*SCHEMAS[table].key, column.name))
+        return Target(table, Rule(column, layout, None), below)
+
+
+@pytest.fixture(autouse=True)
+def _counts() -> Iterator[None]:
+    reached.clear()
+    ran.clear()
+    yield
+    failpoints.arm(None)
+
+
+@DYING
+@pytest.mark.timeout(600)
+def test_random_histories_over_hot_and_lake() -> None:
+    """A quick walk; the long one is below."""
+    run_machine(TierMachine, examples=10, steps=15, seed=random.randrange(2**32))
+    assert ran["tier"] >= 5, f"too few runs to say anything: {dict(ran)}"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+@DYING
+def test_long_random_histories_over_hot_and_lake() -> None:
+    """At least 10,000 steps, each rule and each named place of a run at least fifty times."""
+    total: Counter[str] = Counter()
+    rules: Counter[str] = Counter()
+    while sum(rules[name] for name in RULES) < STEPS_MIN or any(
+        total[name] < 50 for name in failpoints.TIER
+    ):
+        run_machine(TierMachine, examples=20, steps=50, seed=random.randrange(2**32))
+        total += reached
+        rules += ran
+        reached.clear()
+        ran.clear()
+    print(f"in all: {dict(rules)}; deaths: {dict(total)}")
+    assert min(rules[name] for name in RULES) >= 50, rules
+
+
+STEPS_MIN = 10_000
+RULES = (
+    "commit",
+    "truncate",
+    "rewrite",
+    "copy_again",
+    "source_down",
+    "position_lost",
+    "crash",
+    "tier",
+    "die_while_tiering",
+)

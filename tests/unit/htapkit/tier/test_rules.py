@@ -1,0 +1,102 @@
+"""Which tables can be tiered, by which column, and where their line lies."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from htapkit.config import TableConfig
+from htapkit.errors import ConfigError
+from htapkit.model import Column, Layout, SqlType, TableId, TableSchema
+from htapkit.tier.rules import after, floor, microseconds, next_line, rule_of
+
+ORDERS = TableId("shop", "public", "orders")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _schema(*columns: tuple[str, str, bool], key: tuple[str, ...] = ("id",)) -> TableSchema:
+    made = [
+        Column(name, SqlType(type_, 0), number, nullable=nullable)
+        for number, (name, type_, nullable) in enumerate(columns, 1)
+    ]
+    return TableSchema(ORDERS, tuple(made), key)
+
+
+def test_the_only_time_that_is_never_null_is_taken() -> None:
+    schema = _schema(("id", "int8", False), ("at", "timestamptz", False), ("paid", "date", True))
+    rule = rule_of(schema, TableConfig())
+    assert rule.column.name == rule.layout.time_column == "at"
+    assert rule.layout.sort == ("id", "at")
+    assert rule.hot_seconds is None
+
+
+def test_what_is_configured_is_taken() -> None:
+    schema = _schema(("id", "int8", False), ("at", "timestamptz", False), ("paid", "date", True))
+    wanted = {"time_column": "paid", "hot": "7 days", "partition": "month", "sort": ["paid"]}
+    rule = rule_of(schema, TableConfig.model_validate(wanted))
+    assert rule.column.name == "paid"
+    assert rule.layout == Layout("paid", "month", ("paid",))
+    assert rule.hot_seconds == 7 * 86_400
+
+
+@pytest.mark.parametrize(
+    ("schema", "config", "words"),
+    [
+        (_schema(("at", "date", False), key=()), {}, "has no key"),
+        (_schema(("id", "int8", False), ("at", "date", True)), {}, "choose one of .*at"),
+        (
+            _schema(("id", "int8", False), ("a", "date", False), ("b", "date", False)),
+            {},
+            "choose one of .*a, b",
+        ),
+        (
+            _schema(("id", "int8", False), ("a", "date", False)),
+            {"time_column": "id"},
+            "id is no date or timestamp; there is a",
+        ),
+        (
+            _schema(("id", "int8", False), ("a", "date", False)),
+            {"sort": ["nothing"]},
+            "no column nothing",
+        ),
+    ],
+)
+def test_what_cannot_be_tiered_says_why(
+    schema: TableSchema, config: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        rule_of(schema, TableConfig.model_validate(config))
+
+
+@pytest.mark.parametrize("unit", ["hour", "day", "month"])
+def test_periods_follow_each_other(unit: str) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    for _ in range(500):
+        moment = EPOCH + timedelta(seconds=chance.randrange(-(10**9), 4 * 10**9))
+        start = floor(moment, unit)
+        end = EPOCH + timedelta(microseconds=after(microseconds(start), unit))
+        assert start <= moment < end
+        assert floor(end, unit) == end
+        assert floor(end - timedelta(microseconds=1), unit) == start
+
+
+def test_the_line_never_cuts_an_open_period() -> None:
+    schema = _schema(("id", "int8", False), ("at", "timestamptz", False))
+    rule = rule_of(schema, TableConfig.model_validate({"hot": "36 hours"}))
+    now = datetime(2026, 3, 10, 11, 30, tzinfo=UTC)
+    assert rule.line(now, 36 * 3600) == microseconds(datetime(2026, 3, 8, tzinfo=UTC))
+
+
+def test_a_run_takes_whole_periods_up_to_its_limit() -> None:
+    day = 86_400_000_000
+    periods = [(0, 60), (day, 30), (2 * day, 30), (5 * day, 500), (6 * day, 1)]
+    assert next_line(periods, "day", 10 * day, 100) == 2 * day
+    assert next_line(periods[2:], "day", 10 * day, 100) == 3 * day
+    assert next_line(periods[3:], "day", 10 * day, 100) == 6 * day  # at least one
+    assert next_line(periods[4:], "day", 10 * day, 100) == 10 * day
+    assert next_line(periods, "day", 2 * day, 1000) == 2 * day
+    assert next_line([], "day", day, 10) == day

@@ -79,6 +79,14 @@ class Client:
         body = {"tables": list(tables), "older_than": older_than}
         return self._call("POST", "/api/v1/tier", body)
 
+    def compact(self, tables: Sequence[str] = ()) -> Mapping[str, Any]:
+        """Join small files of these tables (none: of all in the lake); the job."""
+        return self._call("POST", "/api/v1/compact", {"tables": list(tables)})
+
+    def expire(self, tables: Sequence[str] = ()) -> Mapping[str, Any]:
+        """Remove versions that nobody needs any more; the job."""
+        return self._call("POST", "/api/v1/expire", {"tables": list(tables)})
+
     def job(self, job_id: str) -> Mapping[str, Any]:
         """A job as it is now."""
         return self._call("GET", f"/api/v1/jobs/{job_id}")

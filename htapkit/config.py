@@ -10,7 +10,8 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -75,21 +76,33 @@ class SourceConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
-class PgwireConfig(_Section):
-    """The PostgreSQL port."""
+class _SqlPort(_Section):
+    """A port that takes SQL."""
 
-    listen: Listen = "127.0.0.1:6432"
+    listen: Listen
     auth: Literal["source", "trust"] = "source"
     tls_certificate: Path | None = None
     tls_key: Path | None = None
 
     @model_validator(mode="after")
-    def _safe(self) -> PgwireConfig:
+    def _safe(self) -> Self:
         if self.auth == "trust" and not self.listen.startswith(_LOOPBACK):
             raise ValueError("auth: trust lets anybody in and is allowed on loopback only")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together")
         return self
+
+
+class PgwireConfig(_SqlPort):
+    """The PostgreSQL port."""
+
+    listen: Listen = "127.0.0.1:6432"
+
+
+class FlightConfig(_SqlPort):
+    """The Flight SQL port."""
+
+    listen: Listen = "127.0.0.1:6433"
 
 
 class HttpConfig(_Section):
@@ -110,6 +123,7 @@ class ServersConfig(_Section):
 
     pgwire: PgwireConfig = PgwireConfig()
     http: HttpConfig = HttpConfig()
+    flight: FlightConfig | None = None
 
 
 class LimitsConfig(_Section):
@@ -129,6 +143,7 @@ class LimitsConfig(_Section):
     queue_batches: Annotated[int, Field(ge=1, le=64)] = 2
     snapshot_readers: Annotated[int, Field(ge=1, le=64)] = 2
     snapshot_rows_per_second: Annotated[int, Field(ge=1000)] | None = None
+    range_rows: Annotated[int, Field(ge=1000)] = 20_000_000
     tier_rows: Annotated[int, Field(ge=1000)] = 2_000_000
     threads: Annotated[int, Field(ge=1)] | None = None
 
@@ -266,6 +281,8 @@ def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
             annotation = arguments[1]
             if parts:
                 parts.pop(0)
+        if get_origin(annotation) is UnionType:
+            annotation = next(each for each in arguments if each is not NoneType)
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return None
         section = annotation

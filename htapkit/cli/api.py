@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,6 @@ from htapkit.jobs import Job
 from htapkit.metrics import Metrics
 from htapkit.model import TableId
 from htapkit.query import read_whole
-from htapkit.serve.pgwire import PgwireServer
 
 
 class Api:
@@ -31,7 +30,7 @@ class Api:
         mirrors: Mapping[str, Mirror],
         store: HotStore,
         metrics: Metrics,
-        pgwire: PgwireServer,
+        ports: Mapping[str, Callable[[], int]],
         history: History,
     ) -> None:
         """The parts must outlive the API."""
@@ -41,7 +40,7 @@ class Api:
         self._mirrors = mirrors
         self._store = store
         self._metrics = metrics
-        self._pgwire = pgwire
+        self._ports = ports
 
     def status(self) -> Mapping[str, Any]:
         """Sources and tables."""
@@ -50,7 +49,7 @@ class Api:
         return {
             "sources": sources,
             "pid": os.getpid(),
-            "pgwire_port": self._pgwire.port,
+            **{name: port() for name, port in self._ports.items()},
             "store": self._store.sizes(),
         }
 
@@ -102,6 +101,12 @@ class Api:
         except ValueError as error:
             raise ConfigError(f"older_than: {error}, found {older_than!r}") from None
         return _shown(self._tiering.tier(chosen, seconds))
+
+    def upkeep(self, verb: str, tables: list[str]) -> Mapping[str, Any]:
+        """Queue a compaction or an expiry."""
+        chosen = [self._table(table)[1] for table in tables]
+        queue = self._tiering.compact if verb == "compact" else self._tiering.expire
+        return _shown(queue(chosen))
 
     def job(self, job_id: str) -> Mapping[str, Any]:
         """One job."""

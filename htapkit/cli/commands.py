@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from htapkit.cli.lake_commands import tier
+from htapkit.cli.lake_commands import compact, expire, tier
 from htapkit.cli.logs import set_up_logging
 from htapkit.cli.options import CONFIG, JSON, client_of, full_name
 from htapkit.cli.output import print_findings, print_status, print_verification
@@ -56,6 +56,7 @@ def init(dsn: str, name: str | None, connector: str, config_path: Path) -> None:
         "servers:\n"
         '  pgwire: {listen: "127.0.0.1:6432", auth: source}\n'
         '  http: {listen: "127.0.0.1:6480"}\n'
+        '  flight: {listen: "127.0.0.1:6433", auth: source}\n'
     )
     config_path.write_text(text)
     config_path.chmod(0o600)
@@ -209,7 +210,8 @@ def explain(
     run_statement(load_config(config_path), text, source, user, as_json=as_json)
 
 
-cli.add_command(tier)
+for command in (tier, compact, expire):
+    cli.add_command(command)
 
 
 def _add_connector_commands() -> None:

@@ -14,7 +14,7 @@ from htapkit.ingest import Freshness, Mirror
 from htapkit.lake import Lake
 from htapkit.metrics import Metrics
 from htapkit.model import Access
-from htapkit.plan import LocalQuery, Plan, PlanCache, SessionView
+from htapkit.plan import Cut, LocalQuery, Plan, PlanCache, SessionView, asks_past
 from htapkit.query import run
 from htapkit.serve.pgwire import Database, Fresh, FreshnessWanted
 from htapkit.spi import Credential, Origin, OriginSession
@@ -88,7 +88,11 @@ class HotPlanner:
 
     def __call__(self, sql: str, session: SessionView, parameter_types: Sequence[int], /) -> Plan:
         """The plan."""
-        return self._cache.plan(sql, self._store.catalog, session, parameter_types)
+        cuts: tuple[Cut, ...] = ()
+        if asks_past(sql, session):
+            found = self._store.cuts(session.source)
+            cuts = tuple(Cut(each.position, each.flipped_at, each.boundaries) for each in found)
+        return self._cache.plan(sql, self._store.catalog, session, parameter_types, cuts)
 
 
 class HotReader:

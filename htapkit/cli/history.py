@@ -7,7 +7,7 @@ from htapkit.hot import HotStore
 from htapkit.jobs import JobRunner
 from htapkit.lake import Lake, LakeSettings
 from htapkit.metrics import Metrics
-from htapkit.tier import Tierer, TierService
+from htapkit.tier import Tierer, TierService, Upkeep
 
 
 def lake_settings(config: Config) -> LakeSettings:
@@ -26,7 +26,10 @@ class History:
         self.lake = lake
         self.jobs = JobRunner()
         tierer = Tierer(store, lake, metrics, config.limits.tier_rows)
-        self.tiering = TierService(config, store, tierer, self.jobs, metrics)
+        # A statement that still runs reads a version that may have been flipped away since.
+        keep_seconds = max(config.lake.keep, config.limits.statement_time)
+        upkeep = Upkeep(store, lake, keep_seconds)
+        self.tiering = TierService(config, store, tierer, upkeep, self.jobs, metrics)
 
     def start(self) -> None:
         """Mend what a former process left, then follow the schedule."""

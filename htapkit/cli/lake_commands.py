@@ -54,6 +54,46 @@ def tier(
     Console().print(shown)
 
 
+@click.command()
+@click.argument("tables", nargs=-1)
+@_NO_WAIT
+@CONFIG
+@JSON
+def compact(tables: tuple[str, ...], no_wait: bool, config_path: Path, as_json: bool) -> None:
+    """Join small files of TABLES (none: of all in the lake) into sorted ones. No row changes."""
+    _upkeep("compact", tables, config_path, no_wait=no_wait, as_json=as_json)
+
+
+@click.command()
+@click.argument("tables", nargs=-1)
+@_NO_WAIT
+@CONFIG
+@JSON
+def expire(tables: tuple[str, ...], no_wait: bool, config_path: Path, as_json: bool) -> None:
+    """Remove versions of TABLES (none: of all in the lake) that nobody reads any more."""
+    _upkeep("expire", tables, config_path, no_wait=no_wait, as_json=as_json)
+
+
+def _upkeep(
+    verb: str, tables: tuple[str, ...], config_path: Path, *, no_wait: bool, as_json: bool
+) -> None:
+    config = load_config(config_path)
+    with client_of(config) as client:
+        names = [full_name(config, table) for table in tables]
+        job = client.compact(names) if verb == "compact" else client.expire(names)
+        if no_wait:
+            click.echo(json.dumps(job) if as_json else job["id"])
+            return
+        result = follow(client, job["id"], quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    shown = Table("table", "compacted", "files removed", box=None)
+    for row in result["tables"]:
+        shown.add_row(row["table"], "yes" if row["compacted"] else "", str(row["files_removed"]))
+    Console().print(shown)
+
+
 def follow(client: Client, job_id: str, *, quiet: bool) -> Mapping[str, Any]:
     """Wait for a job with a bar on the terminal; its result. Raises ServerRefused if it failed."""
     columns = (

@@ -39,5 +39,5 @@ def set_up_logging(level: str, *, json: bool) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=number, handlers=[handler], force=True)
-    for chatty in ("httpx", "uvicorn"):
+    for chatty in ("httpx", "uvicorn", "pyiceberg"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

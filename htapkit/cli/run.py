@@ -15,6 +15,7 @@ from htapkit import failpoints
 from htapkit.cli.api import Api
 from htapkit.cli.endpoint import make_databases
 from htapkit.cli.history import History, lake_settings
+from htapkit.cli.ports import address, make_flight, pgwire_options
 from htapkit.config import Config
 from htapkit.errors import SourceError
 from htapkit.hot import HotLimits, HotStore
@@ -22,7 +23,7 @@ from htapkit.ingest import Mirror, MirrorOptions
 from htapkit.lake import Lake
 from htapkit.metrics import Metrics
 from htapkit.serve.http import HttpServer
-from htapkit.serve.pgwire import PgwireOptions, PgwireServer, load_tls
+from htapkit.serve.pgwire import PgwireServer
 from htapkit.spi import load_source
 
 _log = structlog.get_logger("htapkit.run")
@@ -46,7 +47,7 @@ class Server:
         }
         config.data_dir.mkdir(parents=True, exist_ok=True)
         settings = lake_settings(config)
-        lake = Lake(settings)
+        lake = self._lake = Lake(settings)
         self._store = HotStore(
             config.data_dir / "hot.duckdb",
             HotLimits(
@@ -62,15 +63,21 @@ class Server:
             lake=lake,
         )
         self._history = History(config, self._store, lake, self._metrics)
-        options = MirrorOptions(config.watch_interval, limits.snapshot_readers, limits.slot_lag)
+        options = MirrorOptions(
+            config.watch_interval, limits.snapshot_readers, limits.slot_lag, limits.range_rows
+        )
         self._mirrors = {
             name: Mirror(name, source, self._store, self._metrics, options)
             for name, source in sources.items()
         }
         databases = make_databases(self._mirrors, self._store, lake, self._metrics)
-        self._pgwire = PgwireServer(databases, _pgwire_options(config))
-        host, port = _address(config.servers.http.listen)
-        api = Api(self._mirrors, self._store, self._metrics, self._pgwire, self._history)
+        self._pgwire = PgwireServer(databases, pgwire_options(config))
+        self._flight = make_flight(config, databases)
+        host, port = address(config.servers.http.listen)
+        ports = {"pgwire_port": lambda: self._pgwire.port}
+        if self._flight is not None:
+            ports["flight_port"] = lambda: self.flight_port
+        api = Api(self._mirrors, self._store, self._metrics, ports, self._history)
         self._http = HttpServer(api, host, port, config.servers.http.token)
         self._housekeeping = threading.Thread(target=self._keep_house, name="house", daemon=True)
         self._stopping = threading.Event()
@@ -81,6 +88,11 @@ class Server:
         return self._pgwire.port
 
     @property
+    def flight_port(self) -> int:
+        """The port that is really used; 0 where there is none."""
+        return self._flight.port if self._flight is not None else 0
+
+    @property
     def http_port(self) -> int:
         """The port that is really used."""
         return self._http.port
@@ -88,8 +100,10 @@ class Server:
     def start(self) -> None:
         """Listen and mirror. Raises ConfigError when a port cannot be had."""
         self._pgwire.start()
+        if self._flight is not None:
+            self._flight.start()
         self._http.start()
-        _log.info("serving", http=self.http_port, pgwire=self.pgwire_port)
+        _log.info("serving", http=self.http_port, pgwire=self.pgwire_port, flight=self.flight_port)
         for mirror in self._mirrors.values():
             mirror.start()
         self._history.start()
@@ -99,6 +113,8 @@ class Server:
         """Take everything down; what is committed stays."""
         self._stopping.set()
         self._pgwire.stop()
+        if self._flight is not None:
+            self._flight.stop()
         self._http.stop()
         self._history.stop()
         for mirror in self._mirrors.values():
@@ -106,6 +122,7 @@ class Server:
         if self._housekeeping.is_alive():
             self._housekeeping.join(10)
         self._store.close()
+        self._lake.close()
         _log.info("stopped")
 
     def _measure(self, mirror: Mirror) -> None:
@@ -147,23 +164,3 @@ def run_until_signal(config: Config) -> None:
         ended.wait()
     finally:
         server.stop()
-
-
-def _pgwire_options(config: Config) -> PgwireOptions:
-    wanted = config.servers.pgwire
-    host, port = _address(wanted.listen)
-    tls = None
-    if wanted.tls_certificate is not None and wanted.tls_key is not None:
-        tls = load_tls(wanted.tls_certificate, wanted.tls_key)
-    return PgwireOptions(
-        host=host,
-        port=port,
-        trust=wanted.auth == "trust",
-        tls=tls,
-        clients_max=config.limits.client_connections,
-    )
-
-
-def _address(listen: str) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
-    return host.strip("[]"), int(port)

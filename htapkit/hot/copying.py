@@ -168,6 +168,8 @@ class Copying:
         with core.lock:
             record = self._record(None, table)
             last = core.state.next_seq - 1
+        if record.copy is None:
+            raise _given_up(table)
         with self._refused(table):
             done: int | None = 0
             while done is not None and done < last:
@@ -188,9 +190,13 @@ class Copying:
         core = self.core
         with core.lock:
             record = self._record(None, table)
+        if record.copy is None and record.state is TableState.COPYING:
+            raise _given_up(table)
         if record.copy is None and not (record.state is TableState.PAUSED and record.complete):
             raise TableSetAside(table, f"it has no copy to go on with; it is {record.state.value}")
         ranged = self.ranged(table)
+        if ranged is None and place is not None:
+            raise _given_up(table)
         if ranged is not None and (place is None or ranged.left):
             self._copy_on(table, record)
             return False
@@ -308,7 +314,9 @@ class Copying:
         try:
             staged = [from_row(table, *row[1:]) for row in rows]
             found = ranges.read(transaction.cursor, record)
-            if found and place is not None:
+            if place is not None and not found:
+                raise _given_up(table)
+            if place is not None:
                 schema = RangedReplay(transaction, record, list(found), covers, place).run(staged)
             else:
                 schema = replay(transaction, record, staged, covers)
@@ -336,8 +344,12 @@ class Copying:
     def _unchanged(self, transaction: Transaction, table: TableId, expected: Record) -> Record:
         record = self._record(transaction, table)
         if record.generation != expected.generation:
-            raise CatalogChanged(f"the copy of {table} was given up; make another one")
+            raise _given_up(table)
         return record
+
+
+def _given_up(table: TableId) -> CatalogChanged:
+    return CatalogChanged(f"the copy of {table} was given up; make another one")
 
 
 def _with_schema(record: Record, schema: TableSchema) -> Record:

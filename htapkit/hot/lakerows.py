@@ -7,7 +7,7 @@ lake's fault and comes out as LakeFailed; the hot store's file is never opened a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -47,6 +47,7 @@ class LakeArm:
     name: str
     schema: TableSchema  # as the hot store has it now
     files: LakeFiles
+    patched: bool = True  # without the rows that a tombstone covers; False: the version as it was
 
 
 class RestRows:
@@ -97,13 +98,17 @@ def lake_query(schema: TableSchema, files: LakeFiles, rest: str) -> str:
         for c in schema.columns
     )
     parts = []
-    if files.paths:
+    paths = ", ".join(_text(local_path(path)) for path in files.paths)
+    if files.paths and all(c.ordinal in files.names for c in held):
+        # Read by name, DuckDB knows from the files' own metadata how many rows there are.
+        named = ", ".join(_named(c, files.names) for c in schema.columns)
+        parts.append(statement("lake_files_by_name", columns=named, paths=paths))
+    elif files.paths:
         fields = ", ".join(
             f"{files.columns[c.ordinal].field}: "
             f"{{name: {_text(c.name)}, type: {_text(duckdb_type(c))}, default_value: NULL}}"
             for c in held
         )
-        paths = ", ".join(_text(local_path(path)) for path in files.paths)
         parts.append(statement("lake_files", columns=columns, paths=paths, fields=fields))
     if files.rest is not None:
         parts.append(statement("select_all", columns=columns, table=quote(rest)))
@@ -118,7 +123,7 @@ def lake_query(schema: TableSchema, files: LakeFiles, rest: str) -> str:
 def arm_query(arm: LakeArm, rest: str, *, buried: bool) -> str:
     """The rows of an arm that count: those without a tombstone, if there are any."""
     rows = lake_query(arm.schema, arm.files, rest)
-    if not buried:
+    if not buried or not arm.patched:
         return rows
     pairs = key_columns(arm.schema)
     key = ", ".join(f"kept.{quote(column.name)}" for _, column in pairs)
@@ -219,6 +224,12 @@ def _near(cursor: duckdb.DuckDBPyConnection, schema: TableSchema, count: int) ->
         values = ", ".join(f"CAST({_text(value)} AS {kind})" for value in found)
         parts.append(f"kept.{name} IN ({values})")
     return " AND ".join(parts)
+
+
+def _named(column: Column, names: Mapping[int, str]) -> str:
+    """A column of files with these names, in its hot type; NULL where they do not have it."""
+    held = quote(names[column.ordinal]) if column.ordinal in names else "NULL"
+    return f"CAST({held} AS {duckdb_type(column)}) AS {quote(column.name)}"
 
 
 def _held(schema: TableSchema, files: LakeFiles) -> list[Column]:

@@ -121,7 +121,18 @@ class Mirror:
         )
 
     def resume(self, table: TableId) -> None:
-        """Follow a paused table again: what was kept aside is applied first."""
+        """Follow a paused table again: what was kept aside is applied first.
+
+        A table that was paused while it was copied is copied again.
+        """
+        status = self._store.catalog.tables.get(table)
+        if (
+            status is not None
+            and status.copy_position is not None
+            and self._store.copying.ranged(table) is None
+        ):
+            self.copy_again(table, "it was paused while it was copied")
+            return
         self._store.finish_copy(table, self.source.positions.covers)
 
     def looked_at(self) -> float:

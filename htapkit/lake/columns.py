@@ -42,6 +42,15 @@ class Columns:
             if field.field_id in self.ordinals
         }
 
+    @property
+    def names(self) -> dict[int, str]:
+        """The name of each column of the source, as files of this schema have it."""
+        return {
+            self.ordinals[field.field_id]: field.name
+            for field in self.schema.fields
+            if field.field_id in self.ordinals
+        }
+
     def field(self, ordinal: int) -> NestedField | None:
         """The field of a column of the source."""
         for field in self.schema.fields:

@@ -41,6 +41,7 @@ def lake_files(version: Version, pin: Pin, lower: int | None, upper: int | None)
         columns=version.columns,
         paths=tuple(paths),
         rows=rows,
+        names=version.names,
         rest=_rest(version, rest) if rest else None,
     )
 

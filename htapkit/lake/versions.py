@@ -55,6 +55,7 @@ class Version:
     snapshot: Snapshot
     io: FileIO
     columns: Mapping[int, LakeColumn]
+    names: Mapping[int, str]  # as in every file; {} where the schema has changed since the first
     files: Files
     deleted: Mapping[str, FileScanTask]  # files with deletes by other engines, by path
 
@@ -102,7 +103,9 @@ class Versions:
         deleted: dict[str, FileScanTask] = {}
         if any(manifest.content == ManifestContent.DELETES for manifest in listed):
             deleted = deleted_files(metadata, snapshot, io, files.paths)
-        return Version(metadata, snapshot, io, columns.by_ordinal, files, deleted)
+        # A table that never had another schema has it in all of its files.
+        names = columns.names if len(metadata.schemas) == 1 else {}
+        return Version(metadata, snapshot, io, columns.by_ordinal, names, files, deleted)
 
     def _files(
         self,

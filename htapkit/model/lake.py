@@ -56,15 +56,17 @@ class LakeFiles:
     """What to read of a lake version for one statement, after pruning.
 
     `columns` is keyed by the source's stable column number (Column.ordinal); a column that is not
-    there is NULL in every row. `paths` are Parquet files whose rows all count. `rest` gives the
-    rows of files that have deletes written by other engines, already applied; its columns are named
-    by ordinal (`"7"`); None where there are no such files.
+    there is NULL in every row. `paths` are Parquet files whose rows all count; where all were
+    written with the same columns, `names` has their names by ordinal, else only field ids tell
+    them apart. `rest` gives the rows of files that have deletes written by other engines, already
+    applied; its columns are named by ordinal (`"7"`); None where there are no such files.
     """
 
     pin: Pin
     columns: Mapping[int, LakeColumn]
     paths: tuple[str, ...]
     rows: int  # of `paths`
+    names: Mapping[int, str] = field(default_factory=dict)  # in all `paths`; {} = not known
     rest: Callable[[], Iterator[pa.RecordBatch]] | None = None
 
 

@@ -27,13 +27,16 @@ def _arm(
     catalog: Catalog,
     files: Files | None,
 ) -> LakeArm:
-    if scan.pin is not None:
-        raise NotRoutable(f"{scan.table}: the past of a table cannot be read here yet")
     status = catalog.tables.get(scan.table)
-    if status is None or status.boundary is None:
+    if status is None or (status.boundary is None and scan.pin is None):
         raise CatalogChanged(f"{scan.table} has no part in the lake any more")
     if files is None:
         raise NotRoutable(f"{scan.table} has rows in the lake, and no lake is configured here")
+    if scan.pin is not None:
+        span = settled(scan, query.parameters, values)
+        found = files(scan.table, scan.pin, *span)
+        return LakeArm(scan.name, status.schema, found, patched=False)
+    assert status.boundary is not None
     pin, below = status.boundary.pin, status.boundary.below
     lower, upper = settled(scan, query.parameters, values)
     end = below if upper is None else min(upper, below)

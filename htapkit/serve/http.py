@@ -24,6 +24,7 @@ from htapkit.errors import ConfigError, HtapkitError, LimitReached
 _log = structlog.get_logger("htapkit.serve")
 _START_SECONDS = 15.0
 TABLE_VERBS = ("pause", "resume", "resync")
+UPKEEP_VERBS = ("compact", "expire")
 
 
 class Control(Protocol):
@@ -55,6 +56,10 @@ class Control(Protocol):
 
     def tier(self, tables: list[str], older_than: str | None) -> Mapping[str, Any]:
         """Queue a job that moves closed ranges to the lake; the job."""
+        ...
+
+    def upkeep(self, verb: str, tables: list[str]) -> Mapping[str, Any]:
+        """Queue a job that compacts or expires tables of the lake; the job."""
         ...
 
     def job(self, job_id: str) -> Mapping[str, Any]:
@@ -113,6 +118,9 @@ class HttpServer:
             Route(f"/api/v1/tables/{{table}}/{verb}", self._table_action(verb), methods=["POST"])
             for verb in TABLE_VERBS
         ]
+        upkeep_routes = [
+            Route(f"/api/v1/{verb}", self._upkeep(verb), methods=["POST"]) for verb in UPKEEP_VERBS
+        ]
         return Starlette(
             routes=[
                 Route("/livez", lambda _: PlainTextResponse("ok\n")),
@@ -125,6 +133,7 @@ class HttpServer:
                 Route("/api/v1/jobs", self._jobs),
                 Route("/api/v1/jobs/{job}", self._job),
                 *table_routes,
+                *upkeep_routes,
             ],
             exception_handlers={HtapkitError: _explain},  # type: ignore[dict-item]
         )
@@ -168,6 +177,16 @@ class HttpServer:
         tables, older_than = list(body.get("tables", [])), body.get("older_than")
         found = await run_in_threadpool(self._control.tier, tables, older_than)
         return JSONResponse(found, status_code=202)
+
+    def _upkeep(self, verb: str) -> Callable[[Request], Awaitable[Response]]:
+        async def act(request: Request) -> Response:
+            self._authorise(request)
+            body = await request.json() if await request.body() else {}
+            tables = list(body.get("tables", []))
+            found = await run_in_threadpool(self._control.upkeep, verb, tables)
+            return JSONResponse(found, status_code=202)
+
+        return act
 
     async def _jobs(self, request: Request) -> Response:
         self._authorise(request)

@@ -3,5 +3,6 @@
 from htapkit.tier.rules import Rule, rule_of
 from htapkit.tier.service import TierService
 from htapkit.tier.tierer import Lake, Moved, Target, Tierer
+from htapkit.tier.upkeep import Upkeep
 
-__all__ = ["Lake", "Moved", "Rule", "Target", "TierService", "Tierer", "rule_of"]
+__all__ = ["Lake", "Moved", "Rule", "Target", "TierService", "Tierer", "Upkeep", "rule_of"]

@@ -17,6 +17,7 @@ from htapkit.metrics import Metrics
 from htapkit.model import TableId, TableState
 from htapkit.tier.rules import Rule, rule_of
 from htapkit.tier.tierer import Target, Tierer
+from htapkit.tier.upkeep import Kept, Upkeep
 
 _log = structlog.get_logger("htapkit.tier")
 
@@ -29,17 +30,17 @@ class TierService:
         config: Config,
         store: HotStore,
         tierer: Tierer,
+        upkeep: Upkeep,
         jobs: JobRunner,
         metrics: Metrics,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Nothing happens before `start`."""
         self._config = config
         self._store = store
         self._tierer = tierer
+        self._upkeep = upkeep
         self._jobs = jobs
         self._metrics = metrics
-        self._clock = clock
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tier", daemon=True)
 
@@ -83,10 +84,40 @@ class TierService:
                 ]
             }
 
-        return self._jobs.submit("tier", ", ".join(str(t.table) for t in targets), work)
+        subject = ", ".join(f"{t.table} below {t.below}" for t in targets)
+        return self._jobs.submit("tier", subject, work)
+
+    def compact(self, tables: Sequence[TableId]) -> Job:
+        """Join small files of these tables (none: all in the lake). Raises LimitReached."""
+        return self._upkeep_job("compact", self._upkeep.compact, tables)
+
+    def expire(self, tables: Sequence[TableId]) -> Job:
+        """Remove what nobody reads any more of these tables (none: all). Raises LimitReached."""
+        return self._upkeep_job("expire", self._upkeep.expire, tables)
+
+    def _upkeep_job(
+        self,
+        kind: str,
+        keep: Callable[[Sequence[TableId], Progress], Sequence[Kept]],
+        tables: Sequence[TableId],
+    ) -> Job:
+        def work(progress: Progress) -> Mapping[str, Any]:
+            done = keep(tables or self._upkeep.tables(), progress)
+            return {
+                "tables": [
+                    {
+                        "table": str(each.table),
+                        "compacted": each.compacted,
+                        "files_removed": each.files_removed,
+                    }
+                    for each in done
+                ]
+            }
+
+        return self._jobs.submit(kind, ", ".join(map(str, tables)) or "all tables", work)
 
     def _targets(self, tables: Sequence[TableId], hot_seconds: float | None) -> Sequence[Target]:
-        now = self._clock()
+        now = datetime.now(UTC)
         found = []
         for table in tables:
             rule = self.rule(table)
@@ -119,6 +150,8 @@ class TierService:
         while not self._stopping.wait(self._config.lake.interval):
             if self._scheduled():
                 self._carefully(lambda: self.tier((), None))
+                self._carefully(lambda: self.compact(()))
+                self._carefully(lambda: self.expire(()))
 
     def _carefully(self, work: Callable[[], object]) -> None:
         """The schedule goes on, whatever one turn of it meets."""

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from typing import Any
 
+import httpx
+
 from htapkit.testing.postgres import free_port
 from htapkit.testing.stack import wait_until
 from tests.airflow.home import AirflowHome
@@ -44,7 +46,7 @@ class Standalone:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Standalone:
-        """Start, and wait until its scheduler works."""
+        """Start, and wait until its API and its scheduler work."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "airflow", "standalone"],
@@ -55,13 +57,8 @@ class Standalone:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        alive = "SELECT 1 FROM job WHERE job_type = 'SchedulerJob' AND state = 'running'"
         try:
-            wait_until(
-                lambda: bool(self.rows(alive)),
-                START_SECONDS_MAX,
-                self.log_end,
-            )
+            wait_until(self._healthy, START_SECONDS_MAX, self.log_end)
         except BaseException:
             self.stop()
             raise
@@ -70,6 +67,14 @@ class Standalone:
     def __exit__(self, *_: object) -> None:
         """Stop."""
         self.stop()
+
+    def _healthy(self) -> bool:
+        address = f"http://127.0.0.1:{self.port}/api/v2/monitor/health"
+        try:
+            answer = httpx.get(address, timeout=5, trust_env=False)
+        except httpx.HTTPError:
+            return False
+        return answer.is_success and answer.json()["scheduler"]["status"] == "healthy"
 
     def rows(self, sql: str) -> Sequence[tuple[Any, ...]]:
         """What Airflow's database says now."""

@@ -27,8 +27,6 @@ def test_backfill(shop: Mirrored, airflow: AirflowHome) -> None:
     fill(shop)
     # Before the scheduler runs: on SQLite, this command and the scheduler get in each other's way.
     airflow.command("dags", "reserialize")
-    for dag_id in ("htapkit_verify", "htapkit_tier"):
-        airflow.command("dags", "unpause", dag_id)
     airflow.command(
         "backfill",
         "create",
@@ -39,6 +37,8 @@ def test_backfill(shop: Mirrored, airflow: AirflowHome) -> None:
         f"--dag-run-conf={json.dumps({'hot_days': 0, 'tables': 'shop.public.events'})}",
     )
     with Standalone(airflow) as standalone:
+        for dag_id in ("htapkit_verify", "htapkit_tier"):
+            airflow.command("dags", "unpause", dag_id)
         follow(standalone)
     shop.same_answer("SELECT count(*), sum(id) FROM events", "union")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -241,6 +242,29 @@ def test_changed_tables_are_read_as_they_are(place: Place) -> None:
     place.rows("drop table changing")
     with pytest.raises(DatabaseError, match="42P01"):
         place.rows("select * from changing")
+
+
+@pytest.mark.parametrize(
+    "change", ["add column b int4 default 7", "alter column a type text", "drop column a"]
+)
+def test_tables_that_others_change(place: Place, change: str) -> None:
+    """At worst the next statement has to be asked again."""
+    headers = {"htapkit-route": "source"}
+    place.rows("create table moving (id int4 primary key, a int4)")
+    place.rows("insert into moving values (1, 2)")
+    try:
+        before = place.rows("select * from moving", headers)
+        assert before.to_pylist() == [{"id": 1, "a": 2}]
+        place.database.execute(f"alter table moving {change}")
+        with contextlib.suppress(DatabaseError):
+            place.rows("select * from moving", headers)
+        after = place.rows("select * from moving", headers).to_pylist()
+        with place.database.connect() as source:
+            assert [tuple(row.values()) for row in after] == source.execute(
+                "select * from moving"
+            ).fetchall()
+    finally:
+        place.rows("drop table moving")
 
 
 def test_another_database(place: Place) -> None:

@@ -11,7 +11,8 @@ import pytest
 from adbc_driver_manager import DatabaseError
 from pyarrow import flight
 
-from htapkit.serve.flight import FlightOptions
+from htapkit.errors import ConfigError
+from htapkit.serve.flight import FlightOptions, FlightServer
 from htapkit.serve.flight.commands import wrapped
 from htapkit.serve.flight.handler import Limits
 from htapkit.testing.postgres import Database, PostgresServer
@@ -118,3 +119,9 @@ def test_the_number_of_tickets_is_limited(place: Place) -> None:
 
         with pytest.raises(flight.FlightUnavailableError, match="50 tickets"):
             take_too_many()
+
+
+def test_a_taken_address_is_a_configuration_error(place: Place) -> None:
+    options = FlightOptions(port=place.flight.port, trust=True)
+    with pytest.raises(ConfigError, match=r"servers\.flight\.listen"):
+        FlightServer({}, options).start()

@@ -273,6 +273,23 @@ def test_a_restart_keeps_the_line(lake: Mirrored) -> None:
     _everything(lake, events)
 
 
+def test_upkeep_changes_no_row(lake: Mirrored) -> None:
+    events = _events(lake)
+    for number in range(3):
+        lake.run(f"update {events} set amount = {number} where id % 7 = {number}")
+        _tier(lake, events)
+    with lake.stack.client() as client:
+        table = [f"shop.public.{events}"]
+        client.wait(client.compact(table)["id"], timeout_seconds=60)
+        _everything(lake, events)
+        client.wait(client.expire(table)["id"], timeout_seconds=60)
+    lake.run(f"update {events} set kind = 'after' where id = 900")
+    _everything(lake, events)
+    _tier(lake, events)
+    _everything(lake, events)
+    lake.verified(events)
+
+
 def test_what_cannot_be_tiered_says_so(lake: Mirrored) -> None:
     lake.make(
         "keyless",

@@ -27,7 +27,7 @@ from htapkit.plan.plan import Effect, LocalQuery, Plan, Refuse, Relay, SetOption
 from htapkit.serve.flight import local
 from htapkit.serve.flight.clients import Memory
 from htapkit.serve.flight.commands import NeedsSession
-from htapkit.serve.flight.source import SourceConnection
+from htapkit.serve.flight.source import ColumnsChanged, SourceConnection
 from htapkit.serve.flight.sources import Sources
 from htapkit.serve.flight.statement import Session, Statement, Values
 from htapkit.serve.flight.watch import Watched
@@ -114,7 +114,9 @@ class Answers:
         cache, version = self._database.described, self._database.catalog_version()
         key = (sql.encode(), b"", settings.view(self._name, "auto").search_path, settings.role)
         found = cache.get((*key, version))
-        if found is None:
+        redefined_at = self._client.memory(self._name).redefined_at
+        if found is None or redefined_at >= self._database.looked_at():
+            # The version says nothing of tables that this client has just changed.
             with self._sources.borrow(self._client, self._name) as connection:
                 found = connection.describe(sql)
             cache.put((*key, version), found)
@@ -181,6 +183,9 @@ class Answers:
                 with self._watched.running(connection.cancel):
                     yield from connection.rows(statement.sql, statement.values, statement.schema)
                 self._tidy(connection, wrote=statement.once)
+        except ColumnsChanged:
+            self._database.described.forget(statement.described)
+            raise
         finally:
             self._went_to_source(keeps_tables=not statement.once)
 
@@ -290,7 +295,7 @@ class Answers:
             try:
                 with self._watched.running(connection.cancel):
                     made = list(connection.rows(sql, literals, schema))
-            except SourceRefused as refused:
+            except (SourceRefused, ColumnsChanged) as refused:
                 raise AtSource(f"finishing at the source: {refused}") from refused
             self._tidy(connection, wrote=False)
         return made

@@ -163,8 +163,7 @@ class Logins:
     def _new(self, client: Client, login: bytes, now: float) -> str:
         value = secrets.token_urlsafe(32)
         with self._lock:
-            for old in [v for v, t in self._tokens.items() if min(t.until, t.idle_until) <= now]:
-                self._by_login.pop(self._tokens.pop(old).login, None)
+            self._forget_old(now)
             while len(self._tokens) >= self._count_max:
                 _, oldest = self._tokens.popitem(last=False)
                 self._by_login.pop(oldest.login, None)
@@ -172,6 +171,15 @@ class Logins:
             self._tokens[value] = token
             self._by_login[login] = value
         return value
+
+    def sweep(self) -> None:
+        """Forget what has expired, passwords with it."""
+        with self._lock:
+            self._forget_old(self._now())
+
+    def _forget_old(self, now: float) -> None:
+        for old in [v for v, t in self._tokens.items() if min(t.until, t.idle_until) <= now]:
+            self._by_login.pop(self._tokens.pop(old).login, None)
 
 
 def _user_and_password(value: str) -> tuple[str, str]:

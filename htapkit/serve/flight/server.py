@@ -63,7 +63,7 @@ class FlightServer:
         self._options = options
         self._sources = Sources(databases, options.idle_connections_max)
         self._watch = Watch()
-        logins = Logins(
+        self._logins = Logins(
             self._sources.check,
             trust=options.trust,
             private=loopback or bool(options.tls_certificate),
@@ -71,7 +71,7 @@ class FlightServer:
             idle_seconds=options.login_idle_seconds,
             seconds=options.login_seconds,
         )
-        self._door = Door(logins, tuple(databases), options.calls_max)
+        self._door = Door(self._logins, tuple(databases), options.calls_max)
         self._handler = Handler(databases, options.limits, self._sources, self._watch)
         self._server: _Server | None = None
         self._stopping = threading.Event()
@@ -118,6 +118,7 @@ class FlightServer:
     def _sweep(self) -> None:
         while not self._stopping.wait(_SWEEP_SECONDS):
             self._sources.sweep()
+            self._logins.sweep()
 
 
 class _Server(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types

@@ -12,7 +12,7 @@ from itertools import islice
 
 import pyarrow as pa
 
-from htapkit.errors import SourceRefused, SourceUnavailable
+from htapkit.errors import HtapkitError, SourceRefused, SourceUnavailable
 from htapkit.serve.flight import source_rows
 from htapkit.serve.flight.commands import NeedsSession
 from htapkit.serve.flight.types import rows_schema
@@ -31,7 +31,16 @@ _TOGETHER = 500
 """Executions sent before their answers are read: too few to fill both ends' buffers."""
 
 Message = tuple[bytes, bytes]
+_CHANGED = "the statement's columns have changed at the source; ask, or prepare, again"
+_OTHER_FORMATS = "08P01"  # as many result formats as columns were promised, and not as there are
 _COPIES = frozenset({b"G", b"H", b"W"})
+
+
+class ColumnsChanged(HtapkitError):
+    """A statement gives other columns now than when it was described."""
+
+    sqlstate = "0A000"
+    retry = True
 
 
 class SourceConnection:
@@ -79,7 +88,7 @@ class SourceConnection:
         schema: pa.Schema,
         types: Sequence[int] = (),
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of a statement. Raises SourceRefused; where the columns differ, SourceRefused.
+        """The rows of a statement. Raises SourceRefused, ColumnsChanged.
 
         It must be read to its end; otherwise the connection is broken.
         """
@@ -182,8 +191,10 @@ class SourceConnection:
         while kind != b"Z":
             kind, last = self._receive()
         self._ready(last)
-        words = messages.error_fields(body).get("M", "the source refused the statement")
-        raise SourceRefused(words, body)
+        fields = messages.error_fields(body)
+        if fields.get("C") == _OTHER_FORMATS:
+            raise ColumnsChanged(_CHANGED)
+        raise SourceRefused(fields.get("M", "the source refused the statement"), body)
 
     def _refuse_copy(self) -> None:
         self.close()
@@ -222,7 +233,7 @@ class SourceConnection:
 
 def _check_columns(found: pa.Schema, promised: pa.Schema) -> None:
     if found.types != promised.types:
-        raise SourceRefused("the statement's columns have changed at the source; ask again")
+        raise ColumnsChanged(_CHANGED)
 
 
 def _changed(tag: str) -> int:

@@ -143,11 +143,12 @@ class Sources:
             idle.connection.close()
 
     def sweep(self) -> None:
-        """Close what was idle for too long."""
+        """Close what was idle for too long, and forget the clients behind it."""
         now = self._now()
         with self._lock:
             gone = [idle for idle in self._idle if idle.since + _IDLE_SECONDS <= now]
             self._idle = [idle for idle in self._idle if idle.since + _IDLE_SECONDS > now]
+            self._settings = {key: found for key, found in self._settings.items() if found[1] > now}
         for idle in gone:
             idle.connection.close()
 

@@ -172,7 +172,7 @@ class PlainLake:
             ]
             yield from rows.cast(pa.schema(large)).to_batches()
 
-        return LakeFiles(pin, self.columns(pin), (), 0, rest)
+        return LakeFiles(pin, self.columns(pin), (), 0, rest=rest)
 
 
 def arm(store: HotStore, lake: PlainLake, table: TableId, name: str = "htapkit lake 1") -> LakeArm:

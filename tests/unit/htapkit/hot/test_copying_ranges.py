@@ -46,17 +46,20 @@ def test_each_range_counts_from_its_own_position(copy: Copy) -> None:
     assert copy.found() == sorted(copy.rows.values())
 
 
-@pytest.mark.parametrize("target", [5, 15, 35])
-def test_a_key_change_is_judged_on_both_sides(copy: Copy, target: int) -> None:
-    """The row leaves one range and arrives in another, or was read where it went."""
+@pytest.mark.parametrize("early", [(0, 2), (0,), (2,), ()])
+@pytest.mark.parametrize("target", [5, 15])
+def test_a_key_change_is_judged_on_both_sides(
+    copy: Copy, target: int, early: tuple[int, ...]
+) -> None:
+    """The row leaves a range, or arrives in one, or both; or was read where it went."""
     copy.rows = {25: (25, 1, "x")}
     copy.start()
-    copy.read(0)
-    copy.read(2)
+    for number in early:
+        copy.read(number)
     copy.rows = {target: (target, 2, "y")}
     copy.commit(Rows(SCHEMA).update(target, 2, "y", before=(25,)).changes())
-    copy.read(1)
-    copy.read(3)
+    for number in copy.left():
+        copy.read(number)
     copy.stream()
     assert copy.finish()
     assert copy.found() == [(target, 2, "y")]
@@ -159,6 +162,22 @@ def test_a_column_that_is_added_between_two_ranges(copy: Copy) -> None:
     assert copy.found() == [(5, 1, "x", None), (6, 2, "y", 3), (15, 4, "z", 5)]
 
 
+def test_changes_of_columns_before_the_copy_are_left_out(copy: Copy) -> None:
+    """They would take a column out that the rows of the first range have."""
+    narrow = schema_of(columns={"id": INT8, "a": INT4})
+    copy.commit(SchemaChange(narrow, faithful=True), Rows(narrow).insert(5, 1).changes())
+    copy.rows[5] = (5, 2, "x")
+    copy.commit(SchemaChange(SCHEMA, faithful=True), Rows(SCHEMA).update(5, 2, "x").changes())
+    copy.start()
+    copy.read(0)
+    copy.stream()
+    copy.fold()
+    for number in copy.left():
+        copy.read(number)
+    assert copy.finish()
+    assert copy.found() == [(5, 2, "x")]
+
+
 def test_a_pause_in_between_ends_with_the_copy_going_on(copy: Copy) -> None:
     """Half a copy is never swapped in."""
     copy.rows = {5: (5, 1, "x")}
@@ -174,7 +193,13 @@ def test_another_copy_forgets_the_ranges(copy: Copy) -> None:
     """They belong to one copy of the table."""
     copy.start()
     copy.read(0)
+    copy.commit(Rows(SCHEMA).insert(5, 1, "x").changes())
+    copy.stream()
     copy.store.copy_again(TABLE, "asked")
     assert copy.store.copying.ranged(TABLE) is None
+    with pytest.raises(CatalogChanged):
+        copy.fold()
+    with pytest.raises(CatalogChanged):
+        copy.finish()
     copy.start()
     assert copy.left() == [0, 1, 2, 3]

@@ -17,7 +17,7 @@ import pytest
 from htapkit.errors import CatalogChanged, LakeFailed, NotRoutable
 from htapkit.hot import HotLimits, HotStore
 from htapkit.model import LakeColumn, LakeFiles, Pin, Route, SqlType, TableId, TableSchema
-from htapkit.plan import LocalQuery, SessionView, plan
+from htapkit.plan import Cut, LocalQuery, SessionView, plan
 from htapkit.query import run
 from tests.unit.htapkit.hot.building import (
     INT8,
@@ -269,6 +269,30 @@ def test_a_lake_that_fails_is_no_failure_of_the_store(store: HotStore, lake: Fak
         _rows(store, lake, query)
     recent = f"SELECT count(*) FROM visits WHERE at >= '{START + timedelta(days=6)}'"
     assert _rows(store, lake, _planned(store, recent)) == [(16,)]
+
+
+def test_the_past_is_the_lake_as_it_was(store: HotStore, lake: FakeLake) -> None:
+    """Later changes of its rows do not count, neither as tombstones nor as folded."""
+    rows = _visits(40)
+    _follow(store, rows)
+    below = START + timedelta(days=6)
+    _tier(store, lake, below)
+    patches = Rows(VISITS).update(3, rows[3][1], "new").delete(5).insert(99, START, "late")
+    store.apply(batch_of(2, patches.changes()), covers)
+    kept = [row for row in rows if row[1] < below and row[0] not in {3, 5}]
+    _tier(store, lake, below, kept)
+    store.apply(batch_of(3, Rows(VISITS).delete(7).changes()), covers)
+    cuts = [Cut(each.position, each.flipped_at, each.boundaries) for each in store.cuts("shop")]
+    sql = f"SELECT id, page FROM visits WHERE at < '{START + timedelta(days=2)}' ORDER BY id"
+    first = [(n, f"p{n % 3}") for n in range(8)]
+    later = [(n, "new" if n == 3 else page) for n, page in first if n != 5] + [(99, "late")]
+    now = [row for row in later if row[0] != 7]
+    for as_of, expected in ((cuts[0].at, first), (cuts[1].at, later), (None, now)):
+        view = replace(SESSION, as_of=as_of.isoformat() if as_of else "")
+        made = plan(sql, store.catalog, view, (), cuts)
+        assert isinstance(made, LocalQuery), made
+        assert _rows(store, lake, made) == expected
+        assert made.as_of == (None if as_of is None else position(1 if as_of == cuts[0].at else 2))
 
 
 def test_forced_routes_give_the_same_rows(store: HotStore, lake: FakeLake) -> None:

@@ -1,0 +1,2 @@
+SELECT {columns}
+FROM read_parquet([{paths}], hive_partitioning = false)

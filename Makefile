@@ -3,12 +3,15 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.installed
+ALL_STAMP := .venv/.installed-all
 # Passed through: make demo ARGS="--seconds 20", make test TEST_ARGS="-k decode -x"
 ARGS ?=
 TEST_ARGS ?=
 # make test LONG=1 runs everything in one go
 LONG ?=
 SELECT := $(if $(LONG),,-m "not long")
+# What the long tests need besides: Airflow and Spark
+TESTED := $(if $(LONG),$(ALL_STAMP),$(STAMP))
 
 .PHONY: help setup fmt lint test test-long check demo bench docs integration e2e constraints clean
 
@@ -21,6 +24,10 @@ $(STAMP): pyproject.toml constraints.txt .ci/setup
 	@.ci/setup
 	@touch $@
 
+$(ALL_STAMP): $(STAMP)
+	@EXTRAS=dev,airflow,spark .ci/setup
+	@touch $@
+
 fmt: $(STAMP) ## format the code, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix-only --quiet .
@@ -31,10 +38,10 @@ lint: $(STAMP) ## formatting, ruff, mypy --strict, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(STAMP) ## the quick tests, under 20 minutes (LONG=1: all of them)
+test: $(TESTED) ## the quick tests, under 20 minutes (LONG=1: all of them)
 	$(BIN)/pytest $(SELECT) $(TEST_ARGS)
 
-test-long: $(STAMP) ## only the long tests: crashes by the hundred, big data, real clients
+test-long: $(ALL_STAMP) ## only the long tests: crashes by the hundred, big data, real clients
 	$(BIN)/pytest -m long $(TEST_ARGS)
 
 integration: $(STAMP) ## only the tests that start a real PostgreSQL

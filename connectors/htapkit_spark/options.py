@@ -1,0 +1,83 @@
+"""Options of `spark.read.format("htapkit")`: checked before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from htapkit.errors import ConfigError
+
+SESSION = ("freshness", "on_stale", "position", "route", "wait_timeout")
+"""What `SET htapkit.…` sets on the PostgreSQL port."""
+
+_ALLOWED = (
+    "url",
+    "table",
+    "query",
+    "database",
+    "user",
+    "password",
+    "token",
+    "tls_ca",
+    *SESSION,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where to ask, as whom, and for what. Secrets are not in its repr."""
+
+    url: str
+    relation: str  # what stands behind FROM
+    database: str = ""
+    user: str = ""
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+    tls_ca: str = ""  # PEM
+    session: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_options(given: Mapping[str, str]) -> Options:
+    """The options as Spark hands them over. Raises ConfigError, which never shows a secret.
+
+    The file `tls_ca` is read here, so that the machines of a cluster do not need it.
+    """
+    found = {key.lower(): value for key, value in given.items()}
+    unknown = sorted(found.keys() - set(_ALLOWED))
+    if unknown:
+        raise ConfigError(f"unknown option {', '.join(unknown)}; allowed: {', '.join(_ALLOWED)}")
+    url = found.get("url", "")
+    if not url.startswith(("grpc://", "grpc+tcp://", "grpc+tls://")):
+        raise ConfigError("option url: expected such as grpc+tls://htap.example.org:6433")
+    if bool(found.get("user")) != bool(found.get("password")):
+        raise ConfigError("options user and password go together")
+    if found.get("user") and found.get("token"):
+        raise ConfigError("give either user and password, or token")
+    return Options(
+        url=url,
+        relation=_relation(found.get("table", ""), found.get("query", "")),
+        database=found.get("database", ""),
+        user=found.get("user", ""),
+        password=found.get("password", ""),
+        token=found.get("token", ""),
+        tls_ca=_read_file(found.get("tls_ca", "")),
+        session={name: found[name] for name in SESSION if found.get(name)},
+    )
+
+
+def _relation(table: str, query: str) -> str:
+    if bool(table.strip()) == bool(query.strip()):
+        raise ConfigError("give either table (a name as in SQL) or query (a SELECT)")
+    if table.strip():
+        return table.strip()
+    return f"(\n{query.strip().rstrip(';')}\n) AS spark_query"
+
+
+def _read_file(path: str) -> str:
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"option tls_ca: cannot read {path} as a PEM file") from error

@@ -25,9 +25,14 @@ class Comparison:
     route: str
 
     @property
+    def here(self) -> bool:
+        """Not answered by the source."""
+        return self.route in {"hot", "union"}
+
+    @property
     def good(self) -> bool:
         """Equal rows, and from the copy."""
-        return self.equal and self.route == "hot"
+        return self.equal and self.here
 
 
 def compare(source_dsn: str, copy_dsn: str) -> Iterator[Comparison]:

@@ -88,6 +88,6 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
             f"{each.copy_ms:,.1f} ms",
             f"{each.source_ms / each.copy_ms:,.1f}x",
             "[green]yes[/]" if each.equal else "[red]no[/]",
-            each.route if each.route == "hot" else f"[red]{each.route}[/]",
+            each.route if each.here else f"[red]{each.route}[/]",
         )
     return table

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.bench.figures import Figure, show, write_markdown
 
-NAMES = ("cdc", "snapshot", "freshness", "tpch", "wire", "source", "rows", "memory")
+NAMES = ("cdc", "snapshot", "freshness", "tpch", "wire", "source", "rows", "memory", "lake")
 
 
 def main() -> int:

@@ -31,7 +31,7 @@ def run() -> list[Figure]:
         tempfile.TemporaryDirectory() as scratch,
         PostgresServer(18, settings=settings) as server,
     ):
-        _load(server, folder)
+        load(server, folder)
         sources = {"shop": {"dsn": server.dsn(), "tables": ["public.*"]}}
         with Stack(Path(scratch) / "stack", sources) as stack:
             stack.wait_ready(900)
@@ -87,7 +87,8 @@ def _measure(
     return median["port"], median["bare"], median["source"], routes
 
 
-def _load(server: PostgresServer, folder: Path) -> None:
+def load(server: PostgresServer, folder: Path) -> None:
+    """Schema, rows and indexes at the source."""
     with server.connect() as admin:
         for statement in tpch_data.schema().split(";"):
             if statement.strip():

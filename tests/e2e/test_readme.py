@@ -84,6 +84,8 @@ def test_demo_answers_from_the_copy_and_leaves_nothing(scratch: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "5 of 5 answers equal, 5 given by the copy" in done.stdout
+    assert "5 of 5 answers equal, 5 given by copy and lake" in done.stdout
+    assert re.search(r"[1-9][\d,]+ rows older than 90 days are in Iceberg tables", done.stdout)
     assert re.search(r"psql postgresql://\S+:\d+/shop", done.stdout)
     average = re.search(r"the shop made ([\d,]+) transactions/s", done.stdout)
     assert average

@@ -34,23 +34,31 @@ def print_status(console: Console, status: Mapping[str, Any]) -> None:
         for line in [source["why"], *source["warnings"]]:
             if line:
                 console.print(f"  [yellow]{line}[/]", highlight=False)
-        table = Table(
-            "table", "state", "rows", "in the lake", "last good position", "last error", box=None
-        )
-        for row in source["tables"]:
-            shown = _STATE_STYLE.get(row["state"], "white")
-            rows = f"{row['rows']:,}"
-            if row["state"] == "copying":
-                rows += f" of ~{row['rows_estimate']:,}"
-            table.add_row(
-                row["table"],
-                f"[{shown}]{row['state']}[/]",
-                rows,
-                _in_the_lake(row),
-                row["position"],
-                row["why"],
-            )
-        console.print(table)
+        console.print(_tables(source["tables"]))
+
+
+def _tables(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The tables of a source; columns that would be empty are left out."""
+    columns: dict[str, list[str]] = {
+        "table": [row["table"] for row in rows],
+        "state": [f"[{_STATE_STYLE.get(row['state'], 'white')}]{row['state']}[/]" for row in rows],
+        "rows": [_rows(row) for row in rows],
+        "in the lake": [_in_the_lake(row) for row in rows],
+        "last good position": [row["position"] for row in rows],
+        "last error": [row["why"] for row in rows],
+    }
+    shown = {name: cells for name, cells in columns.items() if name == "table" or any(cells)}
+    table = Table(box=None)
+    for name in shown:
+        table.add_column(name, no_wrap=name in {"table", "state", "rows"})
+    for cells in zip(*shown.values(), strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def _rows(row: Mapping[str, Any]) -> str:
+    done = f"{row['rows']:,}"
+    return f"{done} of ~{row['rows_estimate']:,}" if row["state"] == "copying" else done
 
 
 def _in_the_lake(row: Mapping[str, Any]) -> str:

@@ -10,10 +10,8 @@ TEST_ARGS ?=
 # make test LONG=1 runs everything in one go
 LONG ?=
 SELECT := $(if $(LONG),,-m "not long")
-# What the long tests need besides: Airflow and Spark
-TESTED := $(if $(LONG),$(ALL_STAMP),$(STAMP))
 
-.PHONY: help setup fmt lint test test-long check demo bench docs integration e2e constraints clean
+.PHONY: help setup fmt lint test test-long test-engines check demo bench docs integration e2e constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -38,11 +36,14 @@ lint: $(STAMP) ## formatting, ruff, mypy --strict, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(TESTED) ## the quick tests, under 20 minutes (LONG=1: all of them)
+test: $(STAMP) ## the quick tests, under 20 minutes (LONG=1: all of them)
 	$(BIN)/pytest $(SELECT) $(TEST_ARGS)
 
-test-long: $(ALL_STAMP) ## only the long tests: crashes by the hundred, big data, real clients
+test-long: $(STAMP) ## only the long tests: crashes by the hundred, big data, real clients
 	$(BIN)/pytest -m long $(TEST_ARGS)
+
+test-engines: $(ALL_STAMP) ## the tests with a real Airflow and a real Spark (installs both)
+	$(BIN)/pytest tests/airflow tests/spark $(TEST_ARGS)
 
 integration: $(STAMP) ## only the tests that start a real PostgreSQL
 	$(BIN)/pytest -m "integration and not long" $(TEST_ARGS)

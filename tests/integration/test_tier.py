@@ -6,11 +6,16 @@ The source is the oracle, the read is strong, and the route says that the lake w
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
+import yaml
 
 from htapkit.client import ServerRefused
 from htapkit.testing.postgres import PostgresServer
@@ -302,3 +307,32 @@ def test_what_cannot_be_tiered_says_so(lake: Mirrored) -> None:
         _tier(lake, "nothing")
     with pytest.raises(ServerRefused, match="expected a duration"):
         _tier(lake, "keyless", older_than="a while")
+
+
+def test_the_commands(lake: Mirrored, tmp_path: Path) -> None:
+    events = _events(lake)
+    document = yaml.safe_load(lake.stack.config_path.read_text())
+    document["servers"]["http"]["listen"] = f"127.0.0.1:{lake.stack.http_port}"
+    config = tmp_path / "htapkit.yaml"
+    config.write_text(yaml.safe_dump(document))
+
+    def command(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "htapkit", *arguments, "--config", str(config)],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    lake.run(f"update {events} set kind = 'again' where id in (980, 981)")
+    moved = json.loads(command("tier", events, "--older-than", "5 days", "--json"))["tables"]
+    assert sum(row["rows"] for row in moved) in range(96, 148), "five more days, and two patches"
+    assert sum(row["folded"] for row in moved) == 2
+    _everything(lake, events)
+    assert events in command("compact", events)
+    assert events in command("expire", events)
+    assert events in command("status")
+    _everything(lake, events)

@@ -187,7 +187,7 @@ def test_random_histories_over_hot_and_lake() -> None:
 @pytest.mark.timeout(2400)
 @DYING
 def test_long_random_histories_over_hot_and_lake() -> None:
-    """Thousands of steps, each rule and each named place of a run at least fifty times."""
+    """At least 10,000 steps, each rule and each named place of a run at least fifty times."""
     total: Counter[str] = Counter()
     rules: Counter[str] = Counter()
     while sum(rules[name] for name in RULES) < STEPS_MIN or any(
@@ -202,7 +202,7 @@ def test_long_random_histories_over_hot_and_lake() -> None:
     assert min(rules[name] for name in RULES) >= 50, rules
 
 
-STEPS_MIN = 3_000
+STEPS_MIN = 10_000
 RULES = (
     "commit",
     "truncate",

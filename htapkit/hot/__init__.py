@@ -6,7 +6,7 @@ Promises and limits: README.md in this package. DuckDB is imported nowhere else 
 from __future__ import annotations
 
 from htapkit.hot.digest import Digest
-from htapkit.hot.export import Export
+from htapkit.hot.export import DIGEST_MODULUS, Export
 from htapkit.hot.histogram import histogram_query
 from htapkit.hot.lakerows import LakeArm, LakeReader
 from htapkit.hot.limits import HotLimits
@@ -17,6 +17,7 @@ from htapkit.hot.runs import Cut
 from htapkit.hot.store import HotStore
 
 __all__ = [
+    "DIGEST_MODULUS",
     "Applied",
     "Cut",
     "Digest",

@@ -23,7 +23,7 @@ from htapkit.hot.times import in_range, time_column
 from htapkit.model import Boundary, TableId, TableSchema, TieringRun
 
 _BATCH_ROWS = 122_880
-_MODULUS = 2**64
+DIGEST_MODULUS = 2**64
 
 
 class Export:
@@ -152,4 +152,4 @@ def digest_query(schema: TableSchema, rows: str, condition: str) -> str:
 def digest_of(found: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """The result of `digest_query`."""
     count, total = found[0]
-    return count, total % _MODULUS
+    return count, total % DIGEST_MODULUS

@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,8 +21,8 @@ import pyarrow as pa
 import structlog
 
 from htapkit import failpoints
-from htapkit.errors import CatalogChanged, LakeFailed
-from htapkit.hot import Export, HotStore, histogram_query
+from htapkit.errors import CatalogChanged, HtapkitError, LakeFailed, StoreError
+from htapkit.hot import DIGEST_MODULUS, Export, HotStore, histogram_query
 from htapkit.metrics import Metrics
 from htapkit.model import (
     Boundary,
@@ -36,6 +37,8 @@ from htapkit.model import (
 from htapkit.tier.rules import Rule, next_line
 
 _log = structlog.get_logger("htapkit.tier")
+COMPARED_ROWS_MAX = 5_000_000
+"""Of a lake version: with more, a run compares only the range that it adds."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the step, the rows done and the rows in all."""
@@ -124,15 +127,12 @@ class Tierer:
             columns = {target.table: target.rule.column.ordinal for target in targets}
             export = self._store.begin_run(uuid.uuid4().hex, below, columns)
             try:
-                failpoints.reach("tier.begun")
-                done = [self._write(export, target, progress) for target in targets]
-                pins = {target.table: pin for target, (pin, _) in zip(targets, done, strict=True)}
-                failpoints.reach("tier.verified")
-            finally:
-                export.close()
-            self._store.finish_run(export.run.id, pins)
-            failpoints.reach("tier.flipped")
-            for _, moved in done:
+                done = self._export(export, targets, progress)
+            except HtapkitError as error:
+                # Otherwise the hot store would log changed keys for nothing.
+                self._drop(export.run, str(error))
+                raise
+            for moved in done:
                 self._metrics.tiered_rows.labels(moved.table.source).inc(moved.rows)
                 _log.info(
                     "tiered",
@@ -141,7 +141,28 @@ class Tierer:
                     folded=moved.folded,
                     seconds=round(time.monotonic() - begun, 2),
                 )
-            return [moved for _, moved in done]
+            return done
+
+    def _export(
+        self, export: Export, targets: Sequence[Target], progress: Progress
+    ) -> Sequence[Moved]:
+        """Write what is exported, compare it, flip."""
+        try:
+            failpoints.reach("tier.begun")
+            done = [self._write(export, target, progress) for target in targets]
+            pins = {target.table: pin for target, (pin, _) in zip(targets, done, strict=True)}
+            failpoints.reach("tier.verified")
+        finally:
+            export.close()
+        self._store.finish_run(export.run.id, pins)
+        failpoints.reach("tier.flipped")
+        return [moved for _, moved in done]
+
+    def _drop(self, run: TieringRun, why: str) -> None:
+        """Give a run up; a store that fails now will have it dropped by the next run."""
+        _log.info("tiering run dropped", run=run.id, why=why)
+        with suppress(StoreError):
+            self._store.drop_run(run.id)
 
     def _next(self, target: Target) -> Target:
         """As far as one run may go."""
@@ -181,12 +202,24 @@ class Tierer:
         boundary: Boundary | None,
         pin: Pin,
     ) -> None:
-        """What the lake has now must be what left. Raises LakeFailed."""
-        table, since = target.table, boundary.below if boundary else None
-        ordinal = target.rule.column.ordinal
-        expected = export.digest(table, since)
+        """What the lake has now must be what it had, less what is buried, and what left hot.
+
+        Of a large version only the range that the run adds is compared, not what it folds into
+        older ones. Raises LakeFailed.
+        """
+        table, ordinal = target.table, target.rule.column.ordinal
+        digest = self._store.lake_digest
+        if boundary is None or boundary.pin.rows > COMPARED_ROWS_MAX:
+            since = boundary.below if boundary else None
+            expected = export.digest(table, since)
+        else:
+            since = None
+            before = self._lake.files(table, boundary.pin, None, None)
+            kept = digest(schema, before, ordinal, None, None, export.tombstones(table))
+            came = export.digest(table)
+            expected = (kept[0] + came[0], (kept[1] + came[1]) % DIGEST_MODULUS)
         files = self._lake.files(table, pin, since, target.below)
-        found = self._store.lake_digest(schema, files, ordinal, since, target.below)
+        found = digest(schema, files, ordinal, since, target.below)
         if found != expected:
             raise LakeFailed(
                 f"{table}: the lake has {found[0]} rows of the range that was moved, and "
@@ -205,16 +238,15 @@ class Tierer:
         if run.state is not RunState.VOID:
             found = {table: self._lake.find(run, table) for table in run.below}
         pins = {table: pin for table, pin in found.items() if pin is not None}
-        if pins and len(pins) == len(run.below):
-            try:
-                self._store.finish_run(run.id, pins)
-            except CatalogChanged as error:
-                _log.info("tiering run dropped", run=run.id, why=str(error))
-            else:
-                _log.info("tiering run finished after a restart", run=run.id)
-                return
-        self._store.drop_run(run.id)
-        _log.info("tiering run dropped", run=run.id, why=run.why or "the lake has not all of it")
+        if not pins or len(pins) < len(run.below):
+            self._drop(run, run.why or "the lake has not all of it")
+            return
+        try:
+            self._store.finish_run(run.id, pins)
+        except CatalogChanged as error:
+            self._drop(run, str(error))
+        else:
+            _log.info("tiering run finished after a restart", run=run.id)
 
 
 def _counted(

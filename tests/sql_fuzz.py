@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from tests.sql_fuzz_calls import aggregate, over_groups, window_call
-from tests.sql_fuzz_values import LITERALS, OIDS, RUNS, Values
+from tests.sql_fuzz_values import CLOCKS, LITERALS, OIDS, RUNS, Values
 from tests.sql_fuzz_words import COMPARED, FRAMES, SHOWN, TABLES, WEIGHTS, Column, Query
 
 
@@ -296,6 +296,8 @@ class Grammar:
 
     def literal(self, type_: str) -> str:
         """A constant, or a parameter."""
+        if type_ in CLOCKS and self.chance(0.25):
+            return self.random.choice(CLOCKS[type_])
         text = self.random.choice(LITERALS[type_])
         if self._parameters and type_ in OIDS and self.chance(0.6):
             others = [self.random.choice(LITERALS[type_]) for _ in range(RUNS - 1)]

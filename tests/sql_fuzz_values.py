@@ -47,6 +47,20 @@ LITERALS: dict[str, tuple[str, ...]] = {
     "uuid": ("c4ca4238-a0b9-2382-0dcc-509a6f75849b", "00000000-0000-0000-0000-000000000000"),
 }
 
+CLOCKS: dict[str, tuple[str, ...]] = {
+    "date": ("date_trunc('year', now())::date", "date_trunc('year', current_date)::date - 400"),
+    "timestamp": (
+        "date_trunc('year', localtimestamp)",
+        "(date_trunc('year', localtimestamp) - interval '17 months')",
+    ),
+    "timestamptz": (
+        "date_trunc('year', now())",
+        "(date_trunc('year', current_timestamp) - 900 * interval '1 day')",
+        "(date_trunc('year', current_date) - '26 months'::interval)",
+    ),
+}
+"""Times of the source's own clock that stay the same while a run lasts."""
+
 
 @dataclass(slots=True)
 class Values:

@@ -252,7 +252,7 @@ def _read_details(connection: Connection, shelf: Shelf, roots: Sequence[Relation
 
 
 def _attribute(row: tuple[Any, ...], encoding: str) -> Attribute:
-    attribute = Attribute(*row[1:12])
+    attribute = replace(Attribute(*row[1:12]), collation=row[16])
     if encoding in _ORDERED_ENCODINGS:
         return attribute
     return replace(attribute, collation_provider="i") if attribute.collation_provider else attribute

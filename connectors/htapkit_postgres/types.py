@@ -60,6 +60,7 @@ class Attribute:
     collation_provider: str = ""  # c(libc), i(cu), b(uiltin), "" = none
     collation_locale: str = ""  # collcollate or colllocale, datcollate or datlocale
     collation_deterministic: bool = True
+    collation: str = ""  # its name with its schema's, "" = the database's own, or none
 
 
 def quoted(identifier: str) -> str:
@@ -94,6 +95,7 @@ def column(attribute: Attribute, storage: Storage = Storage.NATIVE) -> Column:
         storage=storage,
         binary_order=_binary_order(type_, attribute),
         deterministic=_deterministic(type_, attribute),
+        collation=attribute.collation,
     )
 
 

@@ -21,6 +21,7 @@ def to_json(schema: TableSchema) -> str:
                     "storage": c.storage.value,
                     "binary_order": c.binary_order,
                     "deterministic": c.deterministic,
+                    "collation": c.collation,
                 }
                 for c in schema.columns
             ],
@@ -52,4 +53,5 @@ def _column(found: dict[str, Any]) -> Column:
         storage=Storage(found["storage"]),
         binary_order=found["binary_order"],
         deterministic=found["deterministic"],
+        collation=found.get("collation", ""),  # older files do not have it
     )

@@ -119,6 +119,7 @@ class Column:
     storage: Storage = Storage.NATIVE
     binary_order: bool = True  # text sorts by its bytes (collation C), so that both engines agree
     deterministic: bool = True  # equal text means equal bytes (no nondeterministic collation)
+    collation: str = ""  # `schema.name`, where it is another than the database's own
 
     @property
     def arrow(self) -> pa.DataType:

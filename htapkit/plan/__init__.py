@@ -6,6 +6,7 @@ from htapkit.plan.arms import settled
 from htapkit.plan.cache import PlanCache
 from htapkit.plan.past import asks_past, is_time
 from htapkit.plan.plan import (
+    Clock,
     Considered,
     Cut,
     Effect,
@@ -26,6 +27,7 @@ from htapkit.plan.plan import (
 from htapkit.plan.planner import plan
 
 __all__ = [
+    "Clock",
     "Considered",
     "Cut",
     "Effect",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sqlglot import exp
 
-from htapkit.plan import casts
+from htapkit.plan import casts, clock
 from htapkit.plan.arms import Reference, Span, edge
 from htapkit.plan.context import Context
 from htapkit.plan.expr import Expr
@@ -103,7 +103,7 @@ def _span(context: Context, operator: str, column: Expr, value: exp.Expression) 
     days = column.type == "date"
     begins, ends = operator in {">", ">=", "="}, operator in {"<", "<=", "="}
     after_low, after_high = operator == ">", operator != "<"
-    parameter = _parameter(context, value)
+    parameter = _parameter(context, column, value)
     if parameter is not None:
         limits = []
         if begins:
@@ -132,8 +132,11 @@ def _constant(context: Context, column: Expr, node: exp.Expression) -> int | Non
     return value.moment * DAY_MICROS if value.type == "date" else value.moment
 
 
-def _parameter(context: Context, node: exp.Expression) -> Parameter | None:
-    """The parameter that this is, bare or cast to its own type."""
+def _parameter(context: Context, column: Expr, node: exp.Expression) -> Parameter | None:
+    """The parameter that this is, bare or cast to its own type, or a constant of the clock."""
+    asked = clock.parameter(context, node, column.type)
+    if asked is not None:
+        return asked
     inner = node
     while isinstance(inner, (exp.Paren, exp.Cast)):
         inner = inner.this

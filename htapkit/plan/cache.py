@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from htapkit.model import Catalog
-from htapkit.plan.plan import Cut, Effect, Plan, Relay, SessionView
+from htapkit.plan.plan import READS, Cut, Plan, Relay, SessionView
 from htapkit.plan.planner import Given, decide
 from htapkit.plan.skeleton import skeleton
 
@@ -47,7 +47,7 @@ class PlanCache:
         decision = decide(sql, Given(catalog, session, parameter_types, cuts))
         made = decision.plan
         # A relayed read stays one whatever its literals are: they never decide what it may change.
-        relayed = isinstance(made, Relay) and made.effect is Effect.READ
+        relayed = isinstance(made, Relay) and made.effect in READS
         if similar is not None and relayed and decision.by_shape:
             self._keep(similar, made)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from htapkit.model import SqlType, TableId
@@ -32,6 +33,7 @@ class Expr:
     oid: int = 0
     binary: bool = True
     deterministic: bool = True
+    collate: str = ""  # a text's collation, where it is not the database's own; or SEVERAL
     inexact: bool = False  # a float whose last digits PostgreSQL itself leaves open
     origin: tuple[TableId, str] | None = None
     collation: tuple[TableId, str] | None = None  # of a computed text: the column it is taken from
@@ -50,6 +52,16 @@ class Expr:
     def shown_scale(self) -> str:
         """DuckDB SQL of the display scale."""
         return self.dscale or str(self.scale)
+
+
+SEVERAL = "?"
+"""The collation of a text made of texts of different ones: PostgreSQL refuses to compare it."""
+
+
+def collate_of(parts: Iterable[Expr]) -> str:
+    """The collation of what is made of these texts: one beside the database's own prevails."""
+    found = {part.collate for part in parts} - {""}
+    return found.pop() if len(found) == 1 else SEVERAL if found else ""
 
 
 def fails(condition: str, what: str) -> str:

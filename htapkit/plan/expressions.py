@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from htapkit.plan import aggregates, casts, functions, literals, moments, operators, windows
+from htapkit.plan import aggregates, casts, clock, functions, literals, moments, operators, windows
 from htapkit.plan.context import Context
 from htapkit.plan.datatypes import type_of
 from htapkit.plan.expr import Expr, boolean
@@ -42,6 +42,9 @@ def bind(context: Context, node: exp.Expression) -> Expr:
         key = grouping.match(node)
         if key is not None:
             return key
+    asked = clock.value(context, node)
+    if asked is not None:
+        return asked
     handler = HANDLERS.get(type(node))
     if handler is None:
         raise UnprovenError(type(node).__name__.lower(), "not on the list of what is proven")
@@ -95,9 +98,19 @@ def _compare(context: Context, node: exp.Expression) -> Expr:
         return _rows(context, operator, left, right)
     if isinstance(right, (exp.Any, exp.All)):
         return _any(context, operator, node)
-    return operators.compare(
-        operator, _tight(context, left), _tight(context, right), utc=context.statement.utc
-    )
+    if clock.constant_type(context, left) is not None:
+        b = _tight(context, right)
+        a = _beside(context, b, left)
+    else:
+        a = _tight(context, left)
+        b = _beside(context, a, right)
+    return operators.compare(operator, a, b, utc=context.statement.utc)
+
+
+def _beside(context: Context, value: Expr, node: exp.Expression) -> Expr:
+    """An operand that is compared with a value."""
+    asked = clock.value(context, node, value.type)
+    return asked if asked is not None else _tight(context, node)
 
 
 def _rows(context: Context, operator: str, left: exp.Tuple, right: exp.Tuple) -> Expr:
@@ -167,8 +180,8 @@ def _between(context: Context, node: exp.Expression) -> Expr:
         raise UnprovenError("BETWEEN SYMMETRIC", "not proven equal")
     utc = context.statement.utc
     value = _tight(context, node.this)
-    low = operators.compare(">=", value, _tight(context, node.args["low"]), utc=utc)
-    high = operators.compare("<=", value, _tight(context, node.args["high"]), utc=utc)
+    low = operators.compare(">=", value, _beside(context, value, node.args["low"]), utc=utc)
+    high = operators.compare("<=", value, _beside(context, value, node.args["high"]), utc=utc)
     return boolean(f"({low.sql} AND {high.sql})")
 
 
@@ -229,10 +242,7 @@ def _like(context: Context, node: exp.Expression, escape: str = "\\") -> Expr:
         or value.type not in {"text", "varchar", "bpchar"}
     ):
         raise UnprovenError("LIKE", "only of a text and a literal")
-    if value.opaque or not value.deterministic:
-        raise UnprovenError(
-            "LIKE", "a column that is kept as text or whose collation is not deterministic"
-        )
+    operators.comparable(replace(value, inexact=False), "LIKE", order=False)
     text = pattern.text
     rest = text.replace(escape * 2, "") if escape else ""
     if escape and rest.endswith(escape):

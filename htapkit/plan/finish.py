@@ -60,7 +60,11 @@ def local_query(statement: Statement, tree: exp.Expression) -> Local:
         if not isinstance(tree, exp.Select):
             raise
         fresh = Statement(
-            statement.catalog, statement.session, statement.parameter_types, cuts=statement.cuts
+            statement.catalog,
+            statement.session,
+            statement.parameter_types,
+            cuts=statement.cuts,
+            clock=statement.clock,
         )
         try:
             local = _Split(fresh, tree).local(str(refusal))
@@ -73,7 +77,7 @@ def local_query(statement: Statement, tree: exp.Expression) -> Local:
                 by_value=refusal.by_value or second.by_value,
             ) from second
         statement.access, statement.parameters = fresh.access, fresh.parameters
-        statement.references = fresh.references
+        statement.references, statement.clocks = fresh.references, fresh.clocks
         return local
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from htapkit.plan import casts
-from htapkit.plan.expr import Expr, numeric
+from htapkit.plan.expr import SEVERAL, Expr, collate_of, numeric
 from htapkit.plan.operators import (
     arithmetic,
     common_type,
@@ -36,8 +36,8 @@ def _text(name: str, arguments: list[Expr], at: int) -> Expr:
     argument = arguments[at]
     if argument.type not in TEXTS | {"unknown"} - {"name"} or argument.opaque:
         raise _refuse(name, arguments)
-    if not argument.deterministic:
-        raise _refuse(name, arguments, "a nondeterministic collation")
+    if not argument.deterministic or collate_of(arguments) == SEVERAL:
+        raise _refuse(name, arguments, "a nondeterministic collation, or several")
     return casts.coerce(argument, "text", utc=False)
 
 
@@ -245,6 +245,7 @@ def unify(parts: list[Expr], construct: str, *, utc: bool) -> tuple[list[Expr], 
         else -1,
         binary=all(part.binary for part in parts),
         deterministic=all(part.deterministic for part in parts),
+        collate=collate_of(parts),
         inexact=any(part.inexact for part in parts),
         constant=all(part.constant for part in parts),
     )
@@ -335,7 +336,7 @@ def _extreme(name: str) -> Build:
 
     def build(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
         cast, pattern = unify(arguments, name, utc=utc)
-        for part in cast:
+        for part in [*cast, pattern]:
             comparable(part, name, order=True)
         if pattern.type in FLOATS | {"bpchar", "bool"} or (
             pattern.type == "numeric" and pattern.dscale is None

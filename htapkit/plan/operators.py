@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from htapkit.plan import casts, literals
-from htapkit.plan.expr import Expr, as_decimal, boolean, fails, numeric
+from htapkit.plan.expr import SEVERAL, Expr, as_decimal, boolean, collate_of, fails, numeric
 from htapkit.plan.names import quote_text
 from htapkit.plan.types import DUCKDB, FLOATS, INTEGERS, MOMENTS, NUMERIC_ORDER, PLAIN_TEXTS, TEXTS
 from htapkit.plan.unproven import UnprovenError
@@ -64,6 +64,8 @@ def comparable(expr: Expr, construct: str, *, order: bool) -> None:
     if expr.type in TEXTS:
         if not expr.deterministic:
             raise UnprovenError(construct, "a nondeterministic collation")
+        if expr.collate == SEVERAL:
+            raise UnprovenError(construct, "a text of several collations")
         if order and not expr.binary:
             raise UnprovenError(construct, "text order under a collation other than C")
     if expr.type in {"interval", "json"}:
@@ -76,6 +78,8 @@ def compare(operator: str, left: Expr, right: Expr, *, utc: bool) -> Expr:
     left, right = _unified(left, right, construct, utc=utc)
     for side in (left, right):
         comparable(side, construct, order=operator not in EQUALITIES)
+    if collate_of((left, right)) == SEVERAL:
+        raise UnprovenError(construct, "texts of two collations")
     constant = left.constant and right.constant
     if left.type == "bpchar" or right.type == "bpchar":
         return boolean(_compare_padded(operator, left, right), constant=constant)
@@ -357,5 +361,6 @@ def texts(sql: str, *parts: Expr, type_: str = "text") -> Expr:
         constant=all(part.constant for part in parts),
         binary=all(part.binary for part in parts),
         deterministic=all(part.deterministic for part in parts),
+        collate=collate_of(parts),
         collation=collations.pop() if len(collations) == 1 else None,
     )

@@ -8,6 +8,7 @@ save the few whose syntax needs a parser.
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any, ClassVar
 
 from sqlglot import exp
@@ -16,6 +17,8 @@ from sqlglot.errors import SqlglotError
 from sqlglot.parsers.postgres import PostgresParser
 from sqlglot.tokenizer_core import Token, TokenType
 
+_FIELDS = frozenset({"year", "month", "day", "hour", "minute", "second"})
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
 _SYNTAX = ("CAST", "EXTRACT", "OVERLAY", "POSITION", "SUBSTRING", "TRIM")
 
 # Statements that sqlglot does not know are a normal thing here, not worth a warning each.
@@ -36,6 +39,24 @@ class Source(Postgres):
             for name, parser in PostgresParser.FUNCTION_PARSERS.items()
             if name in _SYNTAX
         }
+
+        def _parse_interval_span(
+            self,
+            this: exp.Expr,
+            parse_function_unit: bool = True,  # noqa: FBT001, FBT002 - as it is called
+        ) -> exp.Interval:
+            """An interval's text stays as it was: sqlglot would drop what it does not know."""
+            whole, begin = this.copy(), self._index
+            span = super()._parse_interval_span(this, parse_function_unit)
+            if self._index == begin:
+                following = self._curr
+                if following is not None and following.text.lower() in _FIELDS:
+                    self.raise_error("an interval cut to a field")
+                return exp.Interval(this=whole)
+            if not _WHOLE_NUMBER.fullmatch(whole.name) or not isinstance(span.unit, exp.Var):
+                self.raise_error("an interval cut to a field")
+            span.set("this", whole)
+            return span
 
 
 _DIALECT = Source()

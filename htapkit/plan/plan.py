@@ -21,6 +21,7 @@ class SessionView:
     time_zone: str = "UTC"
     route: str = "auto"  # htapkit.route: auto, hot, lake, union, source
     as_of: str = ""  # htapkit.as_of: a time, of which all tables are read; "" = the present
+    clock: bool = False  # the caller can ask the source for `LocalQuery.clocks`
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,17 @@ class Effect(StrEnum):
     """What a relayed statement may do to the session and its transaction."""
 
     READ = "read"  # reads rows and changes nothing: later statements may still be answered locally
+    VIEW = "view"  # reads a relation of which nothing is known: a view's functions may do anything
     BEGIN = "begin"  # opens a READ COMMITTED transaction
     END = "end"  # COMMIT or ROLLBACK of the whole transaction
     SETTINGS = (
         "settings"  # SET, RESET, DISCARD: settings are to be read again before a local answer
     )
     OTHER = "other"  # may write or lock, or nobody knows: an open transaction stays at the source
+
+
+READS = frozenset({Effect.READ, Effect.VIEW})
+"""Effects of statements that may be answered locally as soon as tables or settings are others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +70,23 @@ class OutColumn:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A placeholder of the local SQL: which of the client's parameters ($1 is 1), as which type."""
+    """A placeholder of the local SQL: which of the client's parameters ($1 is 1), as which type.
+
+    A negative number is one of `LocalQuery.clocks`: the first is -1.
+    """
 
     number: int
+    type: SqlType
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A constant made of now() or its like, which only the source can compute.
+
+    All of a statement are asked for at once (`SELECT sql, …`), in its transaction, before it runs.
+    """
+
+    sql: str  # PostgreSQL's
     type: SqlType
 
 
@@ -131,6 +151,7 @@ class LocalQuery:
     cuts: tuple[tuple[TableId, int], ...] = ()
     as_of: Position | None = None
     own_words: bool = False  # PostgreSQL would not understand the statement
+    clocks: tuple[Clock, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlglot import exp
 from sqlglot.tokenizer_core import Token, TokenType
 
 from htapkit.model import Access, Catalog
-from htapkit.plan import classify, finish, past, route
+from htapkit.plan import classify, clock, finish, past, route
+from htapkit.plan.names import folded
 from htapkit.plan.parse import statement_count, statement_of, tokens_of, trees_of
 from htapkit.plan.plan import (
     Considered,
@@ -166,14 +167,20 @@ def _query(tree: exp.Expression, tokens: Sequence[Token], given: Given) -> Decis
     unknown = classify.unknown_calls(tokens, tree)
     effect = classify.query_effect(tree, unknown)
     timeless = effect is Effect.READ and _only_system(tree)
+    asks = session.clock and clock.can_be_asked(tree)
+    statement = Statement(
+        given.catalog, session, given.parameter_types, cuts=given.cuts, clock=asks
+    )
+    relayed = effect
+    if effect is Effect.READ and _unknown_relation(statement, tree):
+        relayed = Effect.VIEW
     if session.route == "source" and not _foreign(tree, session) and not past.names_past(tree):
-        return Decision(_relay(effect, "htapkit.route is source"), timeless=timeless)
-    statement = Statement(given.catalog, session, given.parameter_types, cuts=given.cuts)
+        return Decision(_relay(relayed, "htapkit.route is source"), timeless=timeless)
     try:
         _harmless(effect, unknown)
         local = finish.local_query(statement, tree)
     except UnprovenError as refusal:
-        made = _refused(refusal, effect, tree, session)
+        made = _refused(refusal, relayed, tree, session)
         return Decision(made, not refusal.by_value, timeless)
     except LocalOnlyError as refusal:
         reason = str(refusal)
@@ -181,8 +188,8 @@ def _query(tree: exp.Expression, tokens: Sequence[Token], given: Given) -> Decis
             Refuse(NOT_SUPPORTED, reason, (route.hot_choice(chosen=False, reason=reason),))
         )
     except RecursionError:
-        return Decision(_relay(effect, "the statement is nested too deeply"))
-    return Decision(_chosen(local, statement, effect, tree, session), timeless=timeless)
+        return Decision(_relay(relayed, "the statement is nested too deeply"))
+    return Decision(_chosen(local, statement, relayed, tree, session), timeless=timeless)
 
 
 def _harmless(effect: Effect, unknown: Sequence[str]) -> None:
@@ -193,14 +200,36 @@ def _harmless(effect: Effect, unknown: Sequence[str]) -> None:
         raise UnprovenError("the statement", "may write, lock or change the session")
 
 
+def _tables(tree: exp.Expression) -> Iterator[exp.Table]:
+    """The relations that are named, without WITH items and system catalogs."""
+    ctes = {cte.alias for cte in tree.find_all(exp.CTE)}
+    for table in tree.find_all(exp.Table):
+        if not table.db and table.name in ctes:
+            continue
+        if table.db in {"pg_catalog", "information_schema"} or table.name.startswith("pg_"):
+            continue
+        yield table
+
+
 def _only_system(tree: exp.Expression) -> bool:
     """Whether no table but system catalogs is named: that is never the hot store's business."""
-    ctes = {cte.alias for cte in tree.find_all(exp.CTE)}
-    return all(
-        table.db in {"pg_catalog", "information_schema"} or table.name.startswith("pg_")
-        for table in tree.find_all(exp.Table)
-        if table.db or table.name not in ctes
-    )
+    return not any(True for _ in _tables(tree))
+
+
+def _unknown_relation(statement: Statement, tree: exp.Expression) -> bool:
+    """Whether a relation is named that may be a view, whose functions may do anything."""
+    for table in _tables(tree):
+        if not isinstance(table.this, exp.Identifier):
+            continue  # a function, which `unknown_calls` has looked at
+        try:
+            statement.known(
+                folded(table.args["catalog"]) if table.args.get("catalog") else None,
+                folded(table.args["db"]) if table.args.get("db") else None,
+                folded(table.this),
+            )
+        except (UnprovenError, LocalOnlyError):
+            return True
+    return False
 
 
 def _foreign(tree: exp.Expression, session: SessionView) -> bool:
@@ -284,6 +313,7 @@ def _chosen(
         route.cuts(read),
         read[0].boundary.position if is_past and read[0].boundary is not None else None,
         own_words,
+        tuple(statement.clocks),
     )
 
 

@@ -12,7 +12,14 @@ from htapkit.plan.expr import Expr
 from htapkit.plan.expressions import bind
 from htapkit.plan.names import folded, quote
 from htapkit.plan.scopes import UNSURE, Scope, Statement
-from htapkit.plan.selects import Item, distinct_value, limit_clause, select_list
+from htapkit.plan.selects import (
+    Item,
+    distinct_value,
+    keeps_first,
+    limit_clause,
+    orders_rows,
+    select_list,
+)
 from htapkit.plan.tables import Cte, From, OutputColumn, Query, Relations, only
 from htapkit.plan.unproven import UnprovenError
 from htapkit.plan.windows import sort_flags, sort_key
@@ -220,9 +227,7 @@ def order_clause(bound: Core, node: exp.Select, items: list[Item], values: list[
         return ""
     if order.args.get("siblings"):
         raise UnprovenError("ORDER SIBLINGS BY", "not PostgreSQL's")
-    plain_distinct = (
-        node.args.get("distinct") is not None and node.args["distinct"].args.get("on") is None
-    )
+    plain_distinct = node.args.get("distinct") is not None and not keeps_first(node)
     keys = []
     for item in order.expressions:
         at = groups.output_position(item.this, items, aliases=True)
@@ -238,7 +243,7 @@ def order_clause(bound: Core, node: exp.Select, items: list[Item], values: list[
             if at is None:
                 raise UnprovenError("ORDER BY", "an expression that is not in the DISTINCT list")
             value = replace(values[at], sql=values[at].sql)
-        keys.append(sort_key(value, **sort_flags(item)))
+        keys.append(sort_key(value, **sort_flags(item), shown=orders_rows(node)))
     return " ORDER BY " + ", ".join(keys) if keys else ""
 
 

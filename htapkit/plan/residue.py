@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
+from htapkit.plan.clock import call_type
 from htapkit.plan.context import Context
 from htapkit.plan.expr import Expr
 from htapkit.plan.expressions import LOOSE
@@ -107,7 +108,7 @@ class Residue:
         """PostgreSQL's expression over local columns; `computed`: it is only a part."""
         if node is None:
             raise UnprovenError("an expression", "missing")
-        if _constant(node):
+        if _constant(node, clock=not self.context.statement.clock):
             return node.copy()
         bound, failure = self._bound(node, computed=computed)
         if bound is not None and bound.dscale == "" and not bound.constant:
@@ -193,9 +194,14 @@ def _finishing(node: exp.Expression) -> None:
         raise UnprovenError(type(node).__name__.lower(), "cannot be computed on the result")
 
 
-def _constant(node: exp.Expression) -> bool:
-    """Whether nothing in it depends on rows or parameters, and PostgreSQL may compute it."""
+def _constant(node: exp.Expression, *, clock: bool) -> bool:
+    """Whether nothing in it depends on rows or parameters, and PostgreSQL may compute it.
+
+    `clock`: now() may be in it. Where it is asked for, the answer must stand in all places.
+    """
     for inner in node.walk():
+        if not clock and isinstance(inner, exp.Expression) and call_type(inner) is not None:
+            return False
         if isinstance(
             inner, (exp.Column, exp.Parameter, exp.Query, exp.Subquery, exp.Star, exp.Window)
         ):

@@ -14,8 +14,8 @@ from htapkit.plan.arms import Reference
 from htapkit.plan.expr import Expr, numeric
 from htapkit.plan.names import quote
 from htapkit.plan.past import cut_of
-from htapkit.plan.plan import Cut, Parameter, SessionView
-from htapkit.plan.types import DUCKDB, NAMES, is_utc, numeric_typmod
+from htapkit.plan.plan import Clock, Cut, Parameter, SessionView
+from htapkit.plan.types import DUCKDB, NAMES, is_utc, numeric_typmod, sql_type
 from htapkit.plan.unproven import LocalOnlyError, UnprovenError
 
 UNSURE = "\x00"
@@ -45,6 +45,8 @@ class Statement:
     aliases: int = 0
     references: list[Reference] = field(default_factory=list)
     cuts: Sequence[Cut] = ()
+    clock: bool = False  # its calls of the clock can be asked of the source
+    clocks: list[Clock] = field(default_factory=list)
 
     @property
     def utc(self) -> bool:
@@ -63,10 +65,20 @@ class Statement:
         if name not in DUCKDB and name != "numeric":
             raise UnprovenError(f"${number}", "a parameter whose type is not known here")
         typmod = numeric_typmod(PARAMETER_DIGITS, PARAMETER_SCALE) if name == "numeric" else -1
-        wanted = Parameter(number, SqlType(name, oid, typmod))
+        return self.placeholder(Parameter(number, SqlType(name, oid, typmod)))
+
+    def asked(self, sql: str, type_: str) -> Expr:
+        """A constant of the clock, as a placeholder of the local SQL."""
+        wanted = Clock(sql, sql_type(type_))
+        if wanted not in self.clocks:
+            self.clocks.append(wanted)
+        return self.placeholder(Parameter(-self.clocks.index(wanted) - 1, wanted.type))
+
+    def placeholder(self, wanted: Parameter) -> Expr:
+        """The expression of a parameter; the same one is numbered once."""
         if wanted not in self.parameters:
             self.parameters.append(wanted)
-        at = self.parameters.index(wanted) + 1
+        at, name = self.parameters.index(wanted) + 1, wanted.type.name
         if name == "numeric":
             sql = f"CAST(${at} AS DECIMAL({PARAMETER_DIGITS},{PARAMETER_SCALE}))"
             return numeric(sql, PARAMETER_DIGITS, PARAMETER_SCALE, None)
@@ -93,8 +105,8 @@ class Statement:
         self.references.append(reference)
         return reference.sql()
 
-    def table(self, catalog: str | None, schema: str | None, name: str) -> TableStatus:
-        """The readable table that PostgreSQL would find under this name."""
+    def known(self, catalog: str | None, schema: str | None, name: str) -> TableStatus:
+        """The table that PostgreSQL would find under this name, readable here or not."""
         source = catalog or self.session.source
         if schema is None:
             schema = self._first_schema(name)
@@ -108,6 +120,12 @@ class Statement:
             raise UnprovenError(f"{schema}.{name}", "a system catalog")
         if status is None:
             raise UnprovenError(f"table {schema}.{name}", "not mirrored")
+        return status
+
+    def table(self, catalog: str | None, schema: str | None, name: str) -> TableStatus:
+        """The same, where it can be read; noted as one that the statement reads."""
+        status = self.known(catalog, schema, name)
+        table = status.schema.table
         readable = self.catalog.readable(table)
         if readable is None:
             why = f": {status.why}" if status.why else ""
@@ -212,6 +230,7 @@ def table_columns(schema: TableSchema, alias: str) -> list[tuple[str, Expr]]:
                     oid=column.type.oid,
                     binary=column.binary_order,
                     deterministic=column.deterministic,
+                    collate=column.collation,
                     origin=(schema.table, column.name),
                 ),
             )

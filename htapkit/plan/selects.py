@@ -46,6 +46,20 @@ def distinct_value(value: Expr) -> Expr:
     return replace(value, sql=unsigned_zero(value.sql)) if value.type in FLOATS else value
 
 
+def keeps_first(node: exp.Expression) -> bool:
+    """Whether a query is DISTINCT ON: its order decides which rows there are."""
+    distinct = node.args.get("distinct")
+    # Of UNION it is only a flag.
+    return isinstance(distinct, exp.Expression) and distinct.args.get("on") is not None
+
+
+def orders_rows(node: exp.Expression) -> bool:
+    """Whether ORDER BY of a query says no more than in which order its rows are sent."""
+    if keeps_first(node):
+        return False
+    return node.parent is None or not (node.args.get("limit") or node.args.get("offset"))
+
+
 def limit_clause(context: Context, node: exp.Expression) -> str:
     """LIMIT and OFFSET of whole numbers or parameters."""
     parts = ""

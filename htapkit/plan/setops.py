@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from htapkit.plan import casts, functions, groups
+from htapkit.plan import casts, functions, groups, operators
 from htapkit.plan.context import Context
-from htapkit.plan.expr import Expr, derived
+from htapkit.plan.expr import Expr, collate_of, derived
 from htapkit.plan.expressions import bind
 from htapkit.plan.names import quote
 from htapkit.plan.scopes import Scope, Statement
@@ -16,6 +16,7 @@ from htapkit.plan.selects import (
     Item,
     distinct_value,
     limit_clause,
+    orders_rows,
     select_list,
 )
 from htapkit.plan.tables import OutputColumn, Query, Relations, columns_of, only
@@ -38,7 +39,7 @@ def order_output(statement: Statement, query: Query, node: exp.Expression) -> Qu
         at = groups.output_position(item.this, items, aliases=True)
         if at is None:
             raise UnprovenError("ORDER BY", "an expression over a set operation")
-        keys.append(sort_key(seen[at][1], **sort_flags(item)))
+        keys.append(sort_key(seen[at][1], **sort_flags(item), shown=orders_rows(node)))
     values = [expr for _, expr in seen]
     text = f"SELECT {select_list(values)} FROM ({query.sql}) AS {alias}"  # noqa: S608 - quoted names
     if keys:
@@ -93,7 +94,7 @@ def _united(seen: list[Expr], *, distinct: bool, utc: bool) -> tuple[list[Expr],
     ):
         return seen, replace(seen[0], origin=None)
     if all(part.type == "bpchar" and part.typmod == seen[0].typmod for part in seen):
-        cast, pattern = seen, replace(seen[0], origin=None)
+        cast, pattern = seen, replace(seen[0], origin=None, collate=collate_of(seen))
     else:
         cast, pattern = functions.unify(seen, "a set operation", utc=utc)
         if pattern.type == "bpchar":
@@ -101,6 +102,7 @@ def _united(seen: list[Expr], *, distinct: bool, utc: bool) -> tuple[list[Expr],
     if pattern.dscale != "":
         raise UnprovenError("a set operation", "of numerics of several scales")
     if distinct:
+        operators.comparable(pattern, "a set operation", order=False)
         cast = [distinct_value(replace(part, dscale="")) for part in cast]
     return [replace(part, dscale="") for part in cast], pattern
 

@@ -25,9 +25,13 @@ _VALUES = frozenset({"lag", "lead", "first_value", "last_value", "nth_value"})
 _SIDES = frozenset({"unbounded", "current row"})
 
 
-def sort_key(value: Expr, *, descending: bool, nulls_first: bool) -> str:
-    """One ORDER BY item, with the place of NULLs spelled out: the engines' defaults differ."""
-    if value.inexact:
+def sort_key(value: Expr, *, descending: bool, nulls_first: bool, shown: bool = False) -> str:
+    """One ORDER BY item, with the place of NULLs spelled out: the engines' defaults differ.
+
+    `shown`: it only decides where the statement's own rows stand. Elsewhere the last digits of a
+    float sum would decide what the rows are.
+    """
+    if value.inexact and shown:
         value = replace(value, inexact=False)
     comparable(value, "ORDER BY", order=True)
     direction, place = "DESC" if descending else "ASC", "FIRST" if nulls_first else "LAST"

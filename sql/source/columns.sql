@@ -20,12 +20,15 @@ SELECT a.attrelid::int8, a.attname, a.attnum::int4,
        CASE WHEN co.collprovider = 'd' THEN d.datcollate ELSE coalesce(co.collcollate, '') END,
        coalesce(co.collisdeterministic, true),
        a.attgenerated::text, a.atthasmissing, a.atttypid::int8,
-       coalesce(md5(pg_get_expr(def.adbin, def.adrelid)), '')
+       coalesce(md5(pg_get_expr(def.adbin, def.adrelid)), ''),
+       CASE WHEN co.oid IS NULL OR co.collprovider = 'd' THEN ''
+            ELSE format('%%I.%%I', cn.nspname, co.collname) END
   FROM pg_attribute a
   LEFT JOIN bases b ON b.domain = a.atttypid
   JOIN pg_type t ON t.oid = coalesce(b.base, a.atttypid)
   JOIN pg_namespace tn ON tn.oid = t.typnamespace
   LEFT JOIN pg_collation co ON co.oid = a.attcollation
+  LEFT JOIN pg_namespace cn ON cn.oid = co.collnamespace
   LEFT JOIN pg_attrdef def ON a.attgenerated <> '' AND def.adrelid = a.attrelid AND def.adnum = a.attnum
   JOIN pg_database d ON d.datname = current_database()
  WHERE a.attrelid = ANY (%(tables)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped

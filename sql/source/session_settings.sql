@@ -13,4 +13,9 @@ select current_setting('TimeZone') as "TimeZone",
        current_setting('transaction_isolation') as transaction_isolation,
        (select setting from pg_catalog.pg_settings where name = 'statement_timeout') as statement_timeout_ms,
        pg_catalog.to_json(pg_catalog.current_schemas(true))::pg_catalog.text as schemas,
+       -- A session's schema of temporary objects outlives them.
+       pg_catalog.pg_my_temp_schema() <> 0 and (
+           exists (select from pg_catalog.pg_class where relnamespace = pg_catalog.pg_my_temp_schema())
+           or exists (select from pg_catalog.pg_type where typnamespace = pg_catalog.pg_my_temp_schema())
+       ) as temporary,
        current_user::pg_catalog.text as role

@@ -78,7 +78,7 @@ class Sessions:
 
 @contextmanager
 def opened(database: Database, port: str) -> Iterator[Sessions]:
-    """New sessions: once one had a temporary table, nothing is hot in it any more."""
+    """New sessions."""
     with (
         database.connect() as source,
         psycopg.connect(port, autocommit=True) as auto,
@@ -88,7 +88,6 @@ def opened(database: Database, port: str) -> Iterator[Sessions]:
             connection.execute("SET statement_timeout = '20s'")
         for connection in (auto, forced):
             connection.execute("SET htapkit.freshness = 'strong'")
-            connection.prepare_threshold = None  # DEALLOCATE makes the port forget its own ones
         yield Sessions(source, auto, forced)
 
 

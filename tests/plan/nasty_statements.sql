@@ -156,3 +156,9 @@ select starts_with('abc','ab'), 'abc' ^@ 'ab'
 select bit_length('abc'), to_hex(255), gcd(12,18), div(7,2), mod(7,3), sign(-2), power(2,3), log(100), ln(1), cbrt(27)
 select date '2024-01-01', k, count(*) from plain group by cube (date '2024-01-01', k) order by 2, 3
 select length(md5('')), count(*) from plain group by rollup (length(md5('')))
+select ts - interval '1 day ago' from m order by id limit 2
+select ts + interval '1 day 02:00' from m order by id limit 2
+select ts + interval '1 day 5 hours' day from m order by id limit 2
+select ts + interval '36' hour from m order by id limit 2
+select count(*) from m where ts < timestamp '2024-01-02' - interval '1 hour ago'
+select ts + interval '1' day + interval '2 hours' from m order by id limit 2

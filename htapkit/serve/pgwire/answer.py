@@ -14,11 +14,11 @@ from functools import partial
 from typing import TypeVar
 
 from htapkit.errors import CatalogChanged, HtapkitError, NotRoutable, Stale
-from htapkit.plan.plan import Effect, LocalQuery, Plan, Relay
+from htapkit.plan.plan import READS, Effect, LocalQuery, Plan, Relay
 from htapkit.serve.pgwire import finish, messages, own
+from htapkit.serve.pgwire.bound_values import local_values
 from htapkit.serve.pgwire.database import Database, Described, Read
 from htapkit.serve.pgwire.messages import Bound
-from htapkit.serve.pgwire.parameters import OddParameter, decode
 from htapkit.serve.pgwire.portal import (
     Answer,
     AtSource,
@@ -56,12 +56,17 @@ class Wanted:
     bound: Bound
     in_block: bool
     limit: int = 0
+    clocks: tuple[object, ...] = ()  # the values of query.clocks
 
     def columns(self) -> tuple[WireColumn, ...]:
         """What the client gets, in the formats that it asked for. Raises AtSource."""
         fields = self.described.fields
         if fields is None:
             raise AtSource("the source says that it gives no rows")
+        if self.query.finish is None:
+            planned = own.described_types(self.query, made_up=bool(self.statement.shape))
+            if planned != tuple(field.oid for field in fields):
+                raise AtSource("the source gives columns of other types")
         formats = self.bound.result_formats(len(fields))
         return tuple(
             WireColumn(field.oid, field.typmod, code == 1)
@@ -80,6 +85,7 @@ class Answers:
         self._state = state
         self._questions = Questions(database, link, state)
         self.describe = self._questions.describe
+        self.clocks = self._questions.clocks
         self._plans: dict[tuple[bytes, bytes], tuple[object, int, Plan]] = {}
         self._final: dict[tuple[bytes, bytes], tuple[object, int, Plan]] = {}
         self._worker = Worker(f"read {name}")
@@ -137,7 +143,7 @@ class Answers:
         plan = self.plan(statement.sql, statement.types)
         declared = messages.read_oids(statement.types) if statement.types else ()
         open_types = b"$" in statement.sql and (not declared or 0 in declared)
-        reads = isinstance(plan, Relay) and plan.effect is Effect.READ
+        reads = isinstance(plan, Relay) and plan.effect in READS
         if open_types and (reads or isinstance(plan, LocalQuery)):
             known = self.describe(statement.asked, statement.types).parameters
             plan = self._database.planner(statement.sql.decode(), self._state.view, known)
@@ -157,7 +163,7 @@ class Answers:
             return "the transaction is in error"
         if not state.pure:
             return "the transaction has written or locked"
-        if state.redefined_at >= self._database.looked_at():
+        if state.redefined_at is not None and state.redefined_at >= self._database.looked_at():
             self._database.look()
             return "the session has changed tables, and the copy has not looked at them yet"
         if state.unknown or state.doubtful:
@@ -190,13 +196,20 @@ class Answers:
         statement.seen = None
         plan = self.replan(statement)
         described = self.describe(statement.asked, statement.types)
-        if not isinstance(plan, LocalQuery) or described != wanted.described:
+        if (
+            not isinstance(plan, LocalQuery)
+            or described != wanted.described
+            or plan.clocks != wanted.query.clocks
+        ):
             raise AtSource("the tables changed meanwhile")
         assert statement.seen is not None
         return replace(wanted, query=plan, version=statement.seen[1])
 
     def _open(self, wanted: Wanted) -> tuple[Answer, Chunk]:
-        columns, values, state = wanted.columns(), _values(wanted), self._state
+        columns, state = wanted.columns(), self._state
+        values = local_values(
+            wanted.query.parameters, wanted.described.parameters, wanted.bound, wanted.clocks
+        )
         assert state.settings is not None
         zone = state.settings.zone
         zoned = wanted.query.finish is None and any(in_zone(column) for column in columns)
@@ -375,19 +388,3 @@ def _slice(deadline: float | None) -> float:
     if deadline is None:
         return 1.0
     return min(1.0, max(0.001, deadline - time.monotonic()))
-
-
-def _values(wanted: Wanted) -> list[object]:
-    """The local SQL's parameters from the client's."""
-    bound, known = wanted.bound, wanted.described.parameters
-    values: list[object] = []
-    for parameter in wanted.query.parameters:
-        index = parameter.number - 1
-        if index >= len(bound.values) or index >= len(known):
-            raise AtSource(f"there is no parameter ${parameter.number}")
-        try:
-            value = decode(bound.values[index], known[index], bound.parameter_format(index))
-        except OddParameter as odd:
-            raise AtSource(str(odd)) from odd
-        values.append(value)
-    return values

@@ -10,7 +10,7 @@ from collections.abc import MutableMapping
 from typing import NamedTuple, Protocol
 
 from htapkit.errors import HtapkitError
-from htapkit.plan.plan import Effect, LocalQuery, Refuse, Relay
+from htapkit.plan.plan import READS, Effect, LocalQuery, Refuse, Relay
 from htapkit.serve.pgwire import messages, own, protocol
 from htapkit.serve.pgwire.answer import Answers, Wanted
 from htapkit.serve.pgwire.database import Database
@@ -121,7 +121,7 @@ class Executes:
         plan = statement.plan
         if not isinstance(plan, Relay):
             return False
-        if plan.effect is not Effect.READ:
+        if plan.effect not in READS:
             return True
         if self._link.conversation.status == "T" and not self._state.pure:
             return True
@@ -153,7 +153,12 @@ class Executes:
             self.fail(own.Refused(plan))
             return after
         if isinstance(plan, LocalQuery) and not reason:
-            return self._open(portal, self._wanted(portal, plan, limit), position, after)
+            try:
+                wanted = self._wanted(portal, plan, limit)
+            except AtSource as why:
+                reason = str(why)
+            else:
+                return self._open(portal, wanted, position, after)
         problem = answers.forced(reason, plan) if isinstance(plan, LocalQuery) else None
         if problem is not None:
             self.fail(problem)
@@ -161,12 +166,16 @@ class Executes:
         return PASS
 
     def _wanted(self, portal: Portal, plan: LocalQuery, limit: int) -> Wanted:
+        """What to open. Raises AtSource, HiddenFailed."""
         statement = portal.statement
         described = self._answers.describe(statement.asked, statement.types)
         bound = messages.read_bound(portal.message[5:], portal.rest)
         assert statement.seen is not None
         version = statement.seen[1]
-        return Wanted(statement, plan, version, described, bound, self._in_block(), limit)
+        # Before the batch may end: its transaction is the one that now() is about.
+        clocks = self._answers.clocks(plan)
+        in_block = self._in_block()
+        return Wanted(statement, plan, version, described, bound, in_block, limit, clocks)
 
     def _as_told(self, wanted: Wanted) -> None:
         """Raise AtSource where the client was told other columns than we know of.
@@ -265,7 +274,7 @@ class Executes:
         if early is None:
             return PASS
         conversation = self._link.conversation
-        conversation.sent(protocol.BIND, None, [])
+        conversation.sent(protocol.BIND, None, [], tells=True)
         self._batch.relay_execute(protocol.EXECUTE, portal.statement.effect)
         cursor = 0
         while cursor < len(early.raw):

@@ -61,6 +61,12 @@ def unseen(plan: object, source: str) -> bool:
     return foreign or (isinstance(plan, LocalQuery) and plan.own_words)
 
 
+def described_types(query: LocalQuery, *, made_up: bool) -> tuple[int, ...]:
+    """The types that the source must have described; `made_up`: of `shape`, not the statement."""
+    oids = (column.type.oid for column in query.columns)
+    return tuple(_TEXT if made_up and oid >= FIRST_USER_OID else oid for oid in oids)
+
+
 def shape(plan: Own | LocalQuery) -> str:
     """A statement for the source of the same columns and parameters, never executed."""
     if isinstance(plan, LocalQuery):
@@ -73,6 +79,7 @@ def shape(plan: Own | LocalQuery) -> str:
         bound = "".join(
             f" AND ${p.number}::pg_catalog.{_quoted(p.type.name)} IS NOT NULL"
             for p in plan.parameters
+            if p.number > 0
         )
         return f"SELECT {columns} WHERE 1 / (pg_catalog.random() * 0)::int4 = 1{bound}"
     names = _columns(plan)

@@ -122,11 +122,13 @@ class Owed:
     """A message that the source has not finished answering.
 
     `sink` takes its replies instead of the client: for hidden messages, and for replies held back.
+    With `tells` an error among them is the client's all the same.
     """
 
     reply: Reply
     subject: object = None
     sink: Captured | None = None
+    tells: bool = False
     void: bool = False  # an error came before it was done
 
 
@@ -141,7 +143,13 @@ class Conversation:
         self.flushed = True  # all that is owed will come without another message from us
 
     def sent(
-        self, kind: int, subject: object = None, sink: Captured | None = None, *, of: int = 0
+        self,
+        kind: int,
+        subject: object = None,
+        sink: Captured | None = None,
+        *,
+        of: int = 0,
+        tells: bool = False,
     ) -> Owed | None:
         """A message went to the source. `of` is `S` or `P` for Describe. Gives what it owes now."""
         phase = self.phase
@@ -163,7 +171,7 @@ class Conversation:
             reply = _OWED.get(kind)
         if reply is None:
             return None
-        owed = Owed(reply, subject, sink)
+        owed = Owed(reply, subject, sink, tells)
         self.owed.append(owed)
         return owed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 
 from htapkit.errors import HtapkitError
-from htapkit.plan.plan import Effect, LocalQuery, Plan, Refuse, Relay
+from htapkit.plan.plan import READS, Effect, LocalQuery, Plan, Refuse, Relay
 from htapkit.serve.pgwire import messages, own, protocol
 from htapkit.serve.pgwire.answer import Answers, Wanted
 from htapkit.serve.pgwire.database import Database
@@ -47,7 +47,7 @@ class Queries:
         text = data[position + 5 : after - 1]
         plan = self._answers.plan(text, b"")
         if isinstance(plan, Relay):
-            known = plan.effect is not Effect.READ or not self._state.unknown
+            known = plan.effect not in READS or not self._state.unknown
             if known or self._link.conversation.status != "I":
                 return self._batch.relay_execute(protocol.QUERY, plan.effect)
         self._batch.send_before(position)
@@ -100,14 +100,16 @@ class Queries:
     def _query_local(self, statement: Statement, plan: LocalQuery, reason: str) -> bool:
         problem: HtapkitError | None = None
         try:
-            if reason or plan.parameters or statement.seen is None:
+            bound_ones = any(parameter.number > 0 for parameter in plan.parameters)
+            if reason or bound_ones or statement.seen is None:
                 raise AtSource(reason or "a simple Query has no parameters")  # noqa: TRY301
             in_block = self._link.conversation.status == "T"
             if own.unseen(plan, self._state.view.source):
                 statement.shape = own.shape(plan).encode()
             described = self._answers.describe(statement.asked, b"", anew=in_block)
             version, bound = statement.seen[1], Bound((), (), ())
-            wanted = Wanted(statement, plan, version, described, bound, in_block)
+            clocks = self._answers.clocks(plan)
+            wanted = Wanted(statement, plan, version, described, bound, in_block, clocks=clocks)
             answer, chunk = self._answers.open(wanted)
         except AtSource as why:
             problem = self._answers.forced(str(why), plan)

@@ -12,8 +12,11 @@ import time
 from datetime import tzinfo
 
 from htapkit.errors import HtapkitError
+from htapkit.plan.plan import LocalQuery
 from htapkit.serve.pgwire import messages, protocol
 from htapkit.serve.pgwire.database import Database, Described
+from htapkit.serve.pgwire.parameters import OddParameter, decode
+from htapkit.serve.pgwire.portal import AtSource
 from htapkit.serve.pgwire.protocol import Captured
 from htapkit.serve.pgwire.relay import Link
 from htapkit.serve.pgwire.settings import read_settings
@@ -91,6 +94,26 @@ class Questions:
         described = Described(messages.read_oids(replies[protocol.PARAMETERS]), fields)
         self._database.described.put(key, described)
         return described
+
+    def clocks(self, query: LocalQuery) -> tuple[object, ...]:
+        """The values of LocalQuery.clocks, in the session's own transaction.
+
+        Raises AtSource where they are not of the planned types, HiddenFailed.
+        """
+        if not query.clocks:
+            return ()
+        found = self._ask("SELECT " + ", ".join(clock.sql for clock in query.clocks))
+        oids = [field.oid for field in messages.read_fields(found[protocol.ROWS])]
+        if oids != [clock.type.oid for clock in query.clocks]:
+            raise AtSource("the source's clock gives other types")
+        texts = messages.read_row(found[protocol.ROW])
+        try:
+            return tuple(
+                decode(None if text is None else text.encode(), oid, 0)
+                for text, oid in zip(texts, oids, strict=True)
+            )
+        except OddParameter as odd:
+            raise AtSource(f"the source's clock: {odd}") from odd
 
     def zone_agrees(self, zone: tzinfo) -> bool:
         """Whether the source's edition of the session's zone is ours. Raises HiddenFailed."""

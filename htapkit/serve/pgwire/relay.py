@@ -243,7 +243,7 @@ class Link:
                 if kind == protocol.PARAMETER_STATUS:
                     self._listener.parameter(data[position + 5 : after])
             elif head is not None:
-                if head.sink is not None:
+                if head.sink is not None and not (head.tells and kind == protocol.ERROR):
                     parts.append(data[start:position])
                     head.sink.append((kind, data[position + 5 : after]))
                     start = after

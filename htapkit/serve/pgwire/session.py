@@ -171,8 +171,14 @@ class Session:
 
     def _completed(self, body: bytes) -> None:
         self._tag = body
-        if body.startswith((b"DEALLOCATE", b"DISCARD")):
+        if body.startswith((b"DEALLOCATE ALL", b"DISCARD ALL")):
             self._statements.clear()
+        elif body.startswith(b"DEALLOCATE"):
+            # Which one is gone is not said. Those of the source's own can be sent there unknown;
+            # of ours only we know the meaning, and that of the one which is gone harms nobody.
+            kept = {name: each for name, each in self._statements.items() if each.shape}
+            self._statements.clear()
+            self._statements.update(kept)
 
     def _drop_portals(self) -> None:
         for name in list(self._portals):

@@ -166,9 +166,9 @@ class SourceSettings:
         names = ("default_transaction_isolation", "transaction_isolation")
         return all(self.values.get(name) == "read committed" for name in names)
 
-    def view(self, source: str, route: str, as_of: str = "") -> SessionView:
-        """For the planner."""
-        return SessionView(source, self.schemas, self.values["TimeZone"], route, as_of)
+    def view(self, source: str, route: str, as_of: str = "", *, clock: bool = False) -> SessionView:
+        """For the planner. `clock`: the caller can ask what `LocalQuery.clocks` are."""
+        return SessionView(source, self.schemas, self.values["TimeZone"], route, as_of, clock)
 
 
 _REQUIRED: Mapping[str, Sequence[str]] = {
@@ -196,8 +196,11 @@ def read_settings(names: Sequence[bytes], row: Sequence[str | None]) -> SourceSe
         problem = f"DateStyle is {found['DateStyle']}"
     if zone is None:
         problem = f"TimeZone is {found['TimeZone']}"
-    if any(schema.startswith("pg_temp_") for schema in schemas):
+    if found.pop("temporary") == "t":
         problem = "the session has temporary tables"
+    schemas = tuple(schema for schema in schemas if not schema.startswith("pg_temp_"))
+    if "pg_catalog" in schemas[1:]:
+        problem = "search_path has other schemas before pg_catalog"
     limit = int(found.pop("statement_timeout_ms")) / 1000
     own = tuple(schema for schema in schemas if schema != "pg_catalog")
     return SourceSettings(found, own, role, zone or UTC, problem, limit)

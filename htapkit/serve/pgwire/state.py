@@ -7,7 +7,6 @@ It only keeps score; messages are `session`'s and `answer`'s.
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 
@@ -34,13 +33,15 @@ class SessionState:
         self.source = source
         self.options = options
         self.settings: SourceSettings | None = None
-        self.view = SessionView(source, route=options.route, as_of=options.as_of)
+        self.view = SessionView(source, route=options.route, as_of=options.as_of, clock=True)
         self.unknown = True  # settings must be read before anything can be said
         self.doubtful = False  # settings must be read before a local answer
         self.pure = True  # the open transaction has only read
         self.relayed = False  # since the last local answer: freshness must look at the head
         self.floors: tuple[Position, ...] = ()
-        self.redefined_at = -math.inf  # when a transaction that may have changed tables ended
+        self.redefined_at: float | None = (
+            None  # when a transaction that may have changed tables ended
+        )
         self.redefining = False  # the open transaction may have changed tables
         self.last = Last()
         self._before: Options | None = None  # options when the transaction first changed one
@@ -56,9 +57,9 @@ class SessionState:
     def _look(self) -> None:
         route, as_of = self.options.route, self.options.as_of
         if self.settings is None:
-            self.view = SessionView(self.source, route=route, as_of=as_of)
+            self.view = SessionView(self.source, route=route, as_of=as_of, clock=True)
             return
-        view = self.settings.view(self.source, route, as_of)
+        view = self.settings.view(self.source, route, as_of, clock=True)
         if view != self.view:
             self.view = view
 
@@ -68,7 +69,7 @@ class SessionState:
             self.relayed = True
         elif effect is Effect.SETTINGS:
             self.unknown = self._settings_moved = True
-        elif effect is Effect.OTHER:
+        elif effect in {Effect.OTHER, Effect.VIEW}:
             self.pure = False
             self.relayed = self.doubtful = self._settings_moved = True
 

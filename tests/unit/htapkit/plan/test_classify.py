@@ -26,9 +26,14 @@ EFFECTS = {
         "EXPLAIN SELECT 1",
         "EXPLAIN DELETE FROM orders",
         "SELECT * FROM pg_catalog.pg_class c WHERE pg_catalog.pg_table_is_visible(c.oid)",
-        "SELECT * FROM unknown_table",
         "SELECT count(*) FROM orders WHERE note ~ 'a'",
         "WITH v(a) AS (SELECT 1) SELECT a FROM v",
+    ],
+    Effect.VIEW: [
+        "SELECT * FROM unknown_table",
+        "SELECT count(*) FROM public.unknown_table",
+        "WITH w AS (SELECT a FROM unknown_table) SELECT * FROM w",
+        "SELECT * FROM orders WHERE id IN (SELECT a FROM unknown_table)",
     ],
     Effect.BEGIN: [
         "BEGIN",

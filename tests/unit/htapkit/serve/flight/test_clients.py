@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -146,3 +147,15 @@ def test_what_is_remembered_is_of_one_database() -> None:
     client.remember("shop", lambda memory: replace(memory, relays=memory.relays + 1))
     assert client.memory("shop").relayed
     assert not client.memory("other").relayed
+
+
+def test_an_expired_login_is_forgotten_with_its_password() -> None:
+    place = Place()
+    client, _ = place.basic("ann")
+    gone = weakref.ref(client)
+    del client
+    place.logins.sweep()
+    assert gone() is not None
+    place.now += 10.0
+    place.logins.sweep()
+    assert gone() is None

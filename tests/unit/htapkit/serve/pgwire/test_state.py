@@ -20,13 +20,24 @@ def test_a_write_keeps_the_transaction_at_the_source_until_it_ends() -> None:
     assert state.wanted().head, "its own commit must be seen"
 
 
+def test_a_query_of_a_view_may_write_and_leaves_the_tables_as_they_are() -> None:
+    state = SessionState("shop", Options())
+    state.unknown = False
+    state.done(Effect.VIEW)
+    assert not state.pure
+    state.ready("I", rolled_back=False)
+    assert state.doubtful
+    assert state.redefined_at is None
+
+
 def test_changed_tables_count_from_the_end_of_their_transaction() -> None:
     state = SessionState("shop", Options())
     state.redefining = True
     state.ready("T", rolled_back=False)
-    assert state.redefined_at < 0
+    assert state.redefined_at is None
     begun = time.monotonic()
     state.ready("I", rolled_back=False)
+    assert state.redefined_at is not None
     assert begun <= state.redefined_at <= time.monotonic()
     assert not state.redefining
 

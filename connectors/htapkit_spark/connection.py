@@ -80,12 +80,13 @@ def _cursor(options: Options) -> Iterator[flight_sql.Cursor]:
 
 def _translated(options: Options, error: flight_sql.Error) -> ServerRefused | ServerUnreachable:
     # The server's own errors end with their SQLSTATE.
-    if "SQLSTATE" not in str(error) and "UNAVAILABLE" in str(error).upper():
+    told = str(error)
+    if "[SQLSTATE" not in told and "Unavailable" in told:
         return ServerUnreachable(
             f"no htapkit answers at {options.url}; is `servers.flight` in its configuration, and "
-            "can every machine of the cluster reach it?"
+            f"can every machine of the cluster reach it? {told}"
         )
-    return ServerRefused(str(error))
+    return ServerRefused(told)
 
 
 def _driver_options(options: Options) -> dict[str, str]:

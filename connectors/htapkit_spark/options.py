@@ -11,10 +11,12 @@ from htapkit.errors import ConfigError
 SESSION = ("freshness", "on_stale", "position", "route", "wait_timeout")
 """What `SET htapkit.…` sets on the PostgreSQL port."""
 
-_ALLOWED = (
+ALLOWED = (
     "url",
     "table",
     "query",
+    "where",
+    "push_filters",
     "database",
     "user",
     "password",
@@ -30,6 +32,8 @@ class Options:
 
     url: str
     relation: str  # what stands behind FROM
+    where: str = ""  # a condition in PostgreSQL's words
+    push_filters: bool = False
     database: str = ""
     user: str = ""
     password: str = field(default="", repr=False)
@@ -44,9 +48,9 @@ def read_options(given: Mapping[str, str]) -> Options:
     The file `tls_ca` is read here, so that the machines of a cluster do not need it.
     """
     found = {key.lower(): value for key, value in given.items()}
-    unknown = sorted(found.keys() - set(_ALLOWED))
+    unknown = sorted(found.keys() - set(ALLOWED))
     if unknown:
-        raise ConfigError(f"unknown option {', '.join(unknown)}; allowed: {', '.join(_ALLOWED)}")
+        raise ConfigError(f"unknown option {', '.join(unknown)}; allowed: {', '.join(ALLOWED)}")
     url = found.get("url", "")
     if not url.startswith(("grpc://", "grpc+tcp://", "grpc+tls://")):
         raise ConfigError("option url: expected such as grpc+tls://htap.example.org:6433")
@@ -57,6 +61,8 @@ def read_options(given: Mapping[str, str]) -> Options:
     return Options(
         url=url,
         relation=_relation(found.get("table", ""), found.get("query", "")),
+        where=_where(found.get("where", "")),
+        push_filters=_boolean("push_filters", found.get("push_filters", "false")),
         database=found.get("database", ""),
         user=found.get("user", ""),
         password=found.get("password", ""),
@@ -72,6 +78,16 @@ def _relation(table: str, query: str) -> str:
     if table.strip():
         return table.strip()
     return f"(\n{query.strip().rstrip(';')}\n) AS spark_query"
+
+
+def _where(condition: str) -> str:
+    return f"(\n{condition.strip()}\n)" if condition.strip() else ""
+
+
+def _boolean(name: str, value: str) -> bool:
+    if value.lower() not in {"true", "false"}:
+        raise ConfigError(f"option {name}: expected true or false, found {value}")
+    return value.lower() == "true"
 
 
 def _read_file(path: str) -> str:

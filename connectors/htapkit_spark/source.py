@@ -33,6 +33,9 @@ from htapkit_spark import connection, statement
 from htapkit_spark.options import Options, read_options
 from htapkit_spark.types import spark_batch, spark_schema
 
+_Comparison = (
+    EqualTo | EqualNullSafe | LessThan | LessThanOrEqual | GreaterThan | GreaterThanOrEqual
+)
 _OPERATORS: dict[type[Filter], str] = {
     EqualTo: "=",
     EqualNullSafe: "=",
@@ -78,12 +81,16 @@ class HtapkitReader(DataSourceReader):
         """`schema` is the user's choice of columns, or all of them."""
         self._options = options
         self._schema = schema
-        self._conditions: list[str] = []
+        self._conditions = [options.where] if options.where else []
 
     def pushFilters(self, filters: list[Filter]) -> Iterator[Filter]:  # noqa: N802 - Spark's name
-        """Send along what can be sent; Spark goes on to apply all filters itself."""
+        """Send along what can be sent, if that is wanted; Spark applies all filters in any case.
+
+        It is not done unasked: Spark 4.1 keeps one plan for each loaded DataFrame, so that the
+        filters of one query on it would be those of the next, and of another branch of a union.
+        """
         for each in filters:
-            sent = self._condition(each)
+            sent = self._condition(each) if self._options.push_filters else None
             if sent is not None:
                 self._conditions.append(sent)
             yield each
@@ -122,10 +129,10 @@ class HtapkitReader(DataSourceReader):
                 return statement.null_condition(name, null=True)
             case In(attribute=(name,), value=several):
                 return statement.condition(name, self._kind(name), "=", tuple(several))
-        operator = _OPERATORS.get(type(each))
-        if operator is None or len(each.attribute) != 1:
+        if not isinstance(each, _Comparison) or len(each.attribute) != 1:
             return None
         (name,) = each.attribute
+        operator = _OPERATORS[type(each)]
         return statement.condition(name, self._kind(name), operator, (each.value,))
 
     def _kind(self, column: str) -> str:

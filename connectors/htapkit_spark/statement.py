@@ -2,7 +2,8 @@
 
 A condition that is sent may let more rows through than Spark's own filter, and never fewer: Spark
 applies its filters to the rows that come, so that its rules decide. Where PostgreSQL's rules could
-let fewer through (an order of texts under a collation, NOT), nothing is sent.
+let fewer through (an order of texts under a collation, NOT), nothing is sent; nor where the copy
+would leave the statement to the source (bytea).
 """
 
 from __future__ import annotations
@@ -90,10 +91,6 @@ def _text(value: object) -> str | None:
     return "E'" + escaped.replace("\\", "\\\\") + "'" if "\\" in value else f"'{escaped}'"
 
 
-def _octets(value: object) -> str | None:
-    return f"'\\x{value.hex()}'::bytea" if isinstance(value, bytes) else None
-
-
 def _date(value: object) -> str | None:
     plain = isinstance(value, date) and not isinstance(value, datetime)
     return f"DATE '{value}'" if plain else None
@@ -123,7 +120,6 @@ _RENDERERS: Mapping[str, Callable[[object], str | None]] = {
     "double": _float,
     "decimal": _decimal,
     "string": _text,
-    "binary": _octets,
     "date": _date,
     "time": _time,
     "timestamp": _timestamp,

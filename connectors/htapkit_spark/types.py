@@ -1,8 +1,9 @@
-"""Types: Flight's columns as Spark's, and batches in the units that Spark reads."""
+"""Types: Flight's columns as Spark's, and its batches with them."""
 
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql.types import (
     BinaryType,
     BooleanType,
@@ -19,7 +20,6 @@ from pyspark.sql.types import (
     StructType,
     TimestampNTZType,
     TimestampType,
-    TimeType,
 )
 
 from htapkit.errors import ConfigError
@@ -34,12 +34,11 @@ _SPARK: dict[pa.DataType, DataType] = {
     pa.string(): StringType(),
     pa.binary(): BinaryType(),
     pa.date32(): DateType(),
-    pa.time64("us"): TimeType(6),
+    pa.time64("us"): StringType(),  # Spark's own type of it is switched off by default
     pa.timestamp("us"): TimestampNTZType(),
     pa.timestamp("us", "UTC"): TimestampType(),
 }
-_SPARK_TIME = pa.time64("ns")
-"""Spark reads times of day in nanoseconds only."""
+_DAY = pa.scalar(86_400_000_000, pa.int64())
 
 
 def spark_schema(schema: pa.Schema) -> StructType:
@@ -66,11 +65,16 @@ def spark_type(field: pa.Field) -> DataType:
 
 
 def spark_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch of Flight's in Spark's units."""
-    times = [field.name for field in batch.schema if pa.types.is_time64(field.type)]
-    if not times:
-        return batch
-    wanted = [
-        field.with_type(_SPARK_TIME) if field.name in times else field for field in batch.schema
-    ]
-    return batch.cast(pa.schema(wanted))
+    """A batch of Flight's as Spark reads it: times of day are text, as PostgreSQL prints them."""
+    for position, field in enumerate(batch.schema):
+        if pa.types.is_time64(field.type):
+            printed = _printed(batch.column(position))
+            batch = batch.set_column(position, field.with_type(pa.string()), printed)
+    return batch
+
+
+def _printed(times: pa.Array) -> pa.Array:
+    midnight = pc.equal(times.cast(pa.int64()), _DAY)  # the end of the day, which Arrow has not
+    inside = pc.if_else(midnight, pa.scalar(0, times.type), times).cast(pa.string())
+    short = pc.utf8_rtrim(pc.utf8_rtrim(inside, "0"), ".")
+    return pc.if_else(midnight, "24:00:00", short)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+
 from htapkit.config import TableConfig
 from htapkit.errors import ConfigError
 from htapkit.model import Column, Layout, TableSchema
@@ -13,6 +15,7 @@ from htapkit.model import Column, Layout, TableSchema
 TIME_TYPES = frozenset({"date", "timestamp", "timestamptz"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_NUMPY_UNITS = {"hour": "h", "day": "D", "month": "M"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +72,12 @@ def floor(moment: datetime, unit: str) -> datetime:
 
 
 def after(period: int, unit: str) -> int:
-    """The end of the period that starts at `period`; both in microseconds since 1970."""
-    start = _EPOCH + timedelta(microseconds=period)
-    longest = {"hour": timedelta(hours=1), "day": timedelta(days=1), "month": timedelta(days=31)}
-    return microseconds(floor(start + longest[unit], unit))
+    """The end of the period that starts at `period`; both in microseconds since 1970.
+
+    For any time that PostgreSQL has, also those that Python's own datetime does not reach.
+    """
+    start = np.datetime64(period, "us").astype(f"datetime64[{_NUMPY_UNITS[unit]}]")
+    return int((start + 1).astype("datetime64[us]").astype(np.int64))
 
 
 def microseconds(moment: datetime) -> int:

@@ -181,9 +181,9 @@ def test_times_that_no_range_holds(lake: Mirrored) -> None:
         "insert into notes select g, 'p' || g % 3, timestamp '2020-01-01' + g * interval '1 day', "
         "'v' from generate_series(1, 300) g",
         "insert into notes values (1, 'n', null, 'null'), (2, 'n', 'infinity', 'never'), "
-        "(3, 'n', '-infinity', 'always')",
+        "(3, 'n', '-infinity', 'always'), (4, 'n', '0044-03-15 BC', 'ides')",
     )
-    assert _tier(lake, "notes") == 300
+    assert _tier(lake, "notes") == 301
     _same(lake, "select * from notes order by part, id")
     lake.run(
         "update notes set at = null where id = 7",

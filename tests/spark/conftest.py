@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,24 @@ from tests.spark.jars import JARS, missing
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 TABLE = {"partition": "day", "hot": "10 days", "time_column": "at"}
+TIERED = (
+    *(
+        "things",
+        "times",
+        "compacted",
+        "expired",
+        "kept",
+        "changed",
+        "raced",
+        "grown",
+        "torn",
+        "told",
+    ),
+    *("read", "accounts"),
+)
 _CATALOG = "spark.sql.catalog.htapkit"
 
 
@@ -91,20 +106,8 @@ def history(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Mirrored]:
     """A real htapkit on a real PostgreSQL. Nothing tiers but what a test asks for."""
-    names = (
-        "things",
-        "times",
-        "compacted",
-        "expired",
-        "kept",
-        "changed",
-        "raced",
-        "grown",
-        "torn",
-        "read",
-    )
     configuration = {
-        "tables": {f"shop.public.{name}": TABLE for name in names},
+        "tables": {f"shop.public.{name}": TABLE for name in TIERED},
         "lake": {"interval": "1 day"},
         "servers": {"flight": {"listen": f"127.0.0.1:{flight_port}", "auth": "trust"}},
     }
@@ -158,12 +161,43 @@ def spark(history: Mirrored, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     try:
         yield Spark(session)
     finally:
-        gateway = SparkContext._gateway
+        gateway: Any = SparkContext._gateway
         session.stop()
         gateway.shutdown()
         gateway.proc.stdin.close()
         gateway.proc.wait(60)
         SparkContext._gateway = SparkContext._jvm = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """Reads of htapkit's, as Spark's DataFrames."""
+
+    session: SparkSession
+    url: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def table(self, name: str, *, schema: str = "", **options: str) -> DataFrame:
+        """A table."""
+        return self._load({"table": name, **options}, schema)
+
+    def query(self, sql: str, **options: str) -> DataFrame:
+        """A statement."""
+        return self._load({"query": sql, **options}, "")
+
+    def _load(self, options: Mapping[str, str], schema: str) -> DataFrame:
+        asked = {"url": self.url, "freshness": "strong", **self.options, **options}
+        reader = self.session.read.format("htapkit").options(**asked)
+        return reader.schema(schema).load() if schema else reader.load()
+
+
+@pytest.fixture(scope="session")
+def htapkit(spark: Spark, flight_port: int) -> Reads:
+    """The data source, registered."""
+    from htapkit_spark import HtapkitDataSource  # noqa: PLC0415 - only where pyspark is
+
+    spark.session.dataSource.register(HtapkitDataSource)
+    return Reads(spark.session, f"grpc://127.0.0.1:{flight_port}")
 
 
 def tier(mirror: Mirrored, *tables: str) -> int:

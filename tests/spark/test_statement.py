@@ -39,7 +39,6 @@ WHERE = {"url": "grpc://127.0.0.1:6433"}
             [datetime(2024, 2, 29)],  # noqa: DTZ001 - it has no zone
             "\"c\" < TIMESTAMP '2024-02-29 00:00:00'",
         ),
-        ("binary", "=", [b"\x00\xff"], "\"c\" = '\\x00ff'::bytea"),
         ("string", "=", ["it's"], "\"c\"::text = 'it''s'"),
         ("string", "=", ["a\\b'"], "\"c\"::text = E'a\\\\b'''"),
         ("string", "=", ["ab  "], "\"c\"::text IN ('ab  ', 'ab')"),
@@ -56,6 +55,7 @@ def test_conditions(kind: str, operator: str, values: list[object], expected: st
         ("string", "=", ["nul\0"]),  # PostgreSQL has no such text
         ("decimal", "=", [Decimal("NaN")]),
         ("long", "=", [True]),
+        ("binary", "=", [b"\x00"]),
         ("timestamp", "<", [datetime(2024, 1, 1)]),  # noqa: DTZ001 - which zone?
         ("timestamp_ntz", "<", [datetime(2024, 1, 1, tzinfo=UTC)]),
         ("date", "<", [datetime(2024, 1, 1, tzinfo=UTC)]),
@@ -80,6 +80,8 @@ def test_a_query_stands_in_parentheses_of_its_own_lines() -> None:
     """So that a comment at its end hides nothing."""
     options = read_options({**WHERE, "query": "select 1 as a -- one ;"})
     assert options.relation == "(\nselect 1 as a -- one \n) AS spark_query"
+    options = read_options({**WHERE, "table": "t", "where": "a = 1 -- one"})
+    assert options.where == "(\na = 1 -- one\n)"
 
 
 def test_options(tmp_path: Path) -> None:
@@ -119,6 +121,7 @@ def test_options(tmp_path: Path) -> None:
         ({**WHERE, "table": "t", "user": "ann"}, "go together"),
         ({**WHERE, "table": "t", "user": "a", "password": "pw", "token": "s3cret"}, "either user"),
         ({**WHERE, "table": "t", "passwrod": "s3cret"}, "unknown option passwrod"),
+        ({**WHERE, "table": "t", "push_filters": "perhaps"}, "push_filters: expected true or"),
         ({**WHERE, "table": "t", "tls_ca": "/nowhere/ca.pem"}, "tls_ca"),
     ],
 )

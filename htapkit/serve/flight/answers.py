@@ -114,8 +114,7 @@ class Answers:
         cache, version = self._database.described, self._database.catalog_version()
         key = (sql.encode(), b"", settings.view(self._name, "auto").search_path, settings.role)
         found = cache.get((*key, version))
-        redefined_at = self._client.memory(self._name).redefined_at
-        if found is None or redefined_at >= self._database.looked_at():
+        if found is None or self._unseen(self._client.memory(self._name).redefined_at):
             # The version says nothing of tables that this client has just changed.
             with self._sources.borrow(self._client, self._name) as connection:
                 found = connection.describe(sql)
@@ -300,15 +299,19 @@ class Answers:
             self._tidy(connection, wrote=False)
         return made
 
-    def _wait_looked(self, redefined_at: float) -> None:
+    def _unseen(self, redefined_at: float | None) -> bool:
+        """Whether the client may have changed tables since the copy last looked at them."""
+        return redefined_at is not None and redefined_at >= self._database.looked_at()
+
+    def _wait_looked(self, redefined_at: float | None) -> None:
         """Raise AtSource while the copy has not looked at tables that the client has changed."""
-        options, looked_at = self._session.options, self._database.looked_at
-        if redefined_at < looked_at():
+        if not self._unseen(redefined_at):
             return
+        options = self._session.options
         self._database.look()
         patience = 0.0 if options.route == "auto" else options.wait_seconds
         deadline = time.monotonic() + patience
-        while redefined_at >= looked_at():
+        while self._unseen(redefined_at):
             if time.monotonic() >= deadline or self._watched.stopped:
                 raise AtSource("the client has changed tables, which the copy has not looked at")
             time.sleep(_LOOK_SECONDS)

@@ -44,7 +44,7 @@ class Memory:
     floors: tuple[Position, ...] = ()  # positions that an answer must cover
     relays: int = 0  # statements that the source has run: what they did or saw must be seen
     covered: int = 0  # as many of them are covered by the floors
-    redefined_at: float = float("-inf")  # when a statement that may have changed tables ended
+    redefined_at: float | None = None  # when a statement that may have changed tables ended
     last: Last = field(default_factory=Last)
 
     @property

@@ -84,6 +84,17 @@ def test_periods_follow_each_other(unit: str) -> None:
         assert floor(end - timedelta(microseconds=1), unit) == start
 
 
+def test_periods_that_python_has_no_dates_for() -> None:
+    hour, day = 3_600_000_000, 86_400_000_000
+    cycles = 5 * 146_097 * day  # the calendar repeats every 400 years
+    ides = microseconds(datetime(1957, 3, 15, tzinfo=UTC)) - cycles  # 44 BC is the year -43
+    assert after(ides, "hour") == ides + hour
+    assert after(ides, "day") == ides + day
+    assert after(ides - 14 * day, "month") == ides + 17 * day  # March has 31 days
+    far = microseconds(datetime(8000, 2, 1, tzinfo=UTC)) + cycles  # the year 10000, a leap year
+    assert after(far, "month") == far + 29 * day
+
+
 def test_the_line_never_cuts_an_open_period() -> None:
     schema = _schema(("id", "int8", False), ("at", "timestamptz", False))
     rule = rule_of(schema, TableConfig.model_validate({"hot": "36 hours"}))

@@ -24,6 +24,7 @@ from pyiceberg.manifest import (
     write_manifest,
     write_manifest_list,
 )
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
@@ -320,12 +321,12 @@ class Draft:
         return writer.to_manifest_file()
 
     def _summary(self, change: Change, removed: Sequence[DataFile]) -> Summary:
-        collector = SnapshotSummaryCollector()
+        # Told of no partitions, it does not name them by dates that Python does not have.
+        collector, schema = SnapshotSummaryCollector(), self._metadata.schema()
         for file in change.added:
-            collector.add_file(file, self._metadata.schema(), self._metadata.spec())
-        specs, schema = self._metadata.specs(), self._metadata.schema()
+            collector.add_file(file, schema, UNPARTITIONED_PARTITION_SPEC)
         for file in removed:
-            collector.remove_file(file, schema, specs[file.spec_id])
+            collector.remove_file(file, schema, UNPARTITIONED_PARTITION_SPEC)
         replaces = change.operation is Operation.REPLACE
         # pyiceberg adds up the totals of the three operations that it knows itself.
         counted = Operation.OVERWRITE if replaces else change.operation

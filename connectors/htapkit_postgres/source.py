@@ -67,12 +67,13 @@ class PostgresSource:
         self._identity = ""
         self.positions = LsnOrder()
         self.head = PostgresHead(self._settings, self._connect)
-        self.origin = PostgresOrigin(
+        self._asking = PostgresOrigin(
             self._settings.source,
             self._settings.dsn,
             options.connections_max,
             partial(connect, self._settings),
         )
+        self.origin = self._asking
 
     def check(self) -> Sequence[Finding]:
         """The preflight. Changes nothing."""
@@ -189,8 +190,9 @@ class PostgresSource:
             slot.detach(connection, self._settings)
 
     def close(self) -> None:
-        """Let go of the head's connection."""
+        """Let go of our own connections. Clients' sessions are theirs."""
         self.head.close()
+        self._asking.close()
 
     def _described(self, tables: Sequence[TableId] | None) -> list[Discovered]:
         settings = self._settings

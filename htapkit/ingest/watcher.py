@@ -16,7 +16,16 @@ import structlog
 
 from htapkit.hot import HotStore
 from htapkit.ingest.copier import BetweenBatches
-from htapkit.model import Broken, SchemaChange, Severity, Storage, TableId, TableSchema, TableState
+from htapkit.model import (
+    Broken,
+    SchemaChange,
+    Severity,
+    Storage,
+    TableId,
+    TableSchema,
+    TableState,
+    TableStatus,
+)
 from htapkit.spi import Discovered, Source
 
 _log = structlog.get_logger("htapkit.ingest")
@@ -42,6 +51,7 @@ class Watcher:
         self._problems: Mapping[TableId, str] = {}
         self._hindered: set[TableId] = set()
         self._warnings: tuple[str, ...] = ()
+        self._whole = True  # the look in hand could judge every table
         self.looked_at = float("-inf")
         """When (time.monotonic) the last whole look began."""
 
@@ -57,22 +67,31 @@ class Watcher:
         """Before a stream is opened: know the tables. Called by the follower."""
         findings = self._source.check()
         self._warnings = tuple(f.message for f in findings if f.severity is not Severity.OK)
-        self._compare(self._source.discover(), lambda work: work())
+        known = self._known()
+        self._compare(known, self._source.discover(), lambda work: work())
 
     def look(self) -> None:
         """Look once. Raises SourceError."""
         begun = time.monotonic()
-        found = self._source.discover()
-        if self._compare(found, self._between):
+        known = self._known()
+        self._whole = True
+        if self._compare(known, self._source.discover(), self._between):
             self._reopen()
-        self.looked_at = begun
+        if self._whole:
+            self.looked_at = begun
+
+    def _known(self) -> Mapping[TableId, TableStatus]:
+        tables = self._store.catalog.tables
+        return {table: status for table, status in tables.items() if table.source == self._name}
 
     def _compare(
-        self, found: Sequence[Discovered], run: Callable[[Callable[[], object]], object]
+        self,
+        known: Mapping[TableId, TableStatus],
+        found: Sequence[Discovered],
+        run: Callable[[Callable[[], object]], object],
     ) -> bool:
-        """Act on every difference; whether tables were added."""
+        """Act on every difference; whether tables were added. `known` is older than `found`."""
         tables: dict[TableId, Discovered] = {d.schema.table: d for d in found}
-        known = {t: s for t, s in self._store.catalog.tables.items() if t.source == self._name}
         self._problems = {t: d.problem for t, d in tables.items() if d.problem and t not in known}
         added = False
         for table, now in tables.items():
@@ -82,16 +101,30 @@ class Watcher:
                     run(partial(self._store.add_table, now.schema, now.fingerprint))
                     added = True
                 continue
-            self._compare_one(table, now, run)
+            # What the stream changes meanwhile may be newer than what was found.
+            same = partial(self._is_still, known[table].schema)
+            status = self._store.catalog.tables.get(table)
+            if status is not None and same():
+                self._compare_one(status, now, partial(_run_if, same, run))
+            else:
+                self._whole = False
         for table in known.keys() - tables.keys():
             _log.info("table is gone", table=str(table))
             run(partial(self._store.drop_table, table))
         return added
 
+    def _is_still(self, schema: TableSchema) -> bool:
+        """Whether the copy has a table as it was."""
+        status = self._store.catalog.tables.get(schema.table)
+        return status is not None and status.schema == schema
+
     def _compare_one(
-        self, table: TableId, now: Discovered, run: Callable[[Callable[[], object]], object]
+        self,
+        status: TableStatus,
+        now: Discovered,
+        run: Callable[[Callable[[], object]], object],
     ) -> None:
-        status = self._store.catalog.tables[table]
+        table = now.schema.table
         if now.problem:
             self._hindered.add(table)
             if status.state is not TableState.SET_ASIDE or status.why != now.problem:
@@ -119,6 +152,15 @@ class Watcher:
             return  # the snapshot that is coming will have the new form
         _log.info("table is copied again", table=str(table), why=why)
         run(lambda: self._store.add_table(now.schema, now.fingerprint, why))
+
+
+def _run_if(
+    same: Callable[[], bool],
+    run: Callable[[Callable[[], object]], object],
+    work: Callable[[], object],
+) -> object:
+    """Run `work` if that still holds when its turn comes."""
+    return run(lambda: work() if same() else None)
 
 
 def _keep_text(change: SchemaChange, before: TableSchema) -> SchemaChange:

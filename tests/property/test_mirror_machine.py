@@ -26,7 +26,10 @@ def _counts() -> Iterator[None]:
 @DYING
 def test_random_histories_with_crashes() -> None:
     """A quick walk; the long one is below."""
-    run_machine(MirrorMachine, examples=12, steps=12, seed=random.randrange(2**32))
+    for _ in range(8):  # which rules a history has is left to chance
+        run_machine(MirrorMachine, examples=12, steps=12, seed=random.randrange(2**32))
+        if sum(reached.values()) >= 3:
+            break
     assert sum(reached.values()) >= 3, f"too few crashes to say anything: {reached}"
 
 

@@ -81,7 +81,10 @@ class RangesMachine(MirrorMachine):
 @DYING
 def test_random_histories_of_ranges() -> None:
     """A quick walk; the long one is below."""
-    run_machine(RangesMachine, examples=10, steps=14, seed=random.randrange(2**32))
+    for _ in range(8):  # which rules a history has is left to chance
+        run_machine(RangesMachine, examples=10, steps=14, seed=random.randrange(2**32))
+        if reached["copy.range"]:
+            break
     assert reached["copy.range"] > 0, reached
 
 

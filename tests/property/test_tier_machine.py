@@ -178,8 +178,11 @@ def _counts() -> Iterator[None]:
 @pytest.mark.timeout(600)
 def test_random_histories_over_hot_and_lake() -> None:
     """A quick walk; the long one is below."""
-    run_machine(TierMachine, examples=10, steps=15, seed=random.randrange(2**32))
-    runs = ran["tier"] + ran["die_while_tiering"]
+    for _ in range(8):  # which rules a history has is left to chance
+        run_machine(TierMachine, examples=10, steps=15, seed=random.randrange(2**32))
+        runs = ran["tier"] + ran["die_while_tiering"]
+        if runs >= 5:
+            break
     assert runs >= 5, f"too few runs to say anything: {dict(ran)}"
 
 

@@ -180,7 +180,8 @@ class Tierer:
     def _write(self, export: Export, target: Target, progress: Progress) -> tuple[Pin, Moved]:
         table = target.table
         schema, boundary = export.schema(table), export.boundary(table)
-        total = export.count(table)
+        exported = export.digest(table)
+        total = exported[0]
         gone = export.tombstones(table)
         progress(f"writing {table}", 0, total)
         rows = _counted(export.rows(table, target.rule.layout.sort), table, total, progress)
@@ -191,15 +192,15 @@ class Tierer:
         )
         failpoints.reach("tier.committed")
         progress(f"comparing {table}", total, total)
-        self._compare(export, target, schema, boundary, pin)
+        self._compare(export, exported, target, schema, pin)
         return pin, Moved(table, target.below, total, gone.num_rows)
 
     def _compare(
         self,
         export: Export,
+        exported: tuple[int, int],
         target: Target,
         schema: TableSchema,
-        boundary: Boundary | None,
         pin: Pin,
     ) -> None:
         """What the lake has now must be what it had, less what is buried, and what left hot.
@@ -208,16 +209,17 @@ class Tierer:
         older ones. Raises LakeFailed.
         """
         table, ordinal = target.table, target.rule.column.ordinal
-        digest = self._store.lake_digest
-        if boundary is None or boundary.pin.rows > COMPARED_ROWS_MAX:
-            since = boundary.below if boundary else None
+        digest, boundary = self._store.lake_digest, export.boundary(table)
+        since = None
+        if boundary is None:
+            expected = exported
+        elif boundary.pin.rows > COMPARED_ROWS_MAX:
+            since = boundary.below
             expected = export.digest(table, since)
         else:
-            since = None
             before = self._lake.files(table, boundary.pin, None, None)
             kept = digest(schema, before, ordinal, None, None, export.tombstones(table))
-            came = export.digest(table)
-            expected = (kept[0] + came[0], (kept[1] + came[1]) % DIGEST_MODULUS)
+            expected = (kept[0] + exported[0], (kept[1] + exported[1]) % DIGEST_MODULUS)
         files = self._lake.files(table, pin, since, target.below)
         found = digest(schema, files, ordinal, since, target.below)
         if found != expected:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -48,22 +47,6 @@ from tests.unit.htapkit.hot.lakes import (
     write_run,
 )
 from tests.unit.htapkit.hot.test_store import follow, rows_of, state
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> PlainLake:
-    return PlainLake(tmp_path / "warehouse")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "hot.duckdb"
-
-
-@pytest.fixture
-def store(path: Path, lake: PlainLake) -> Iterator[HotStore]:
-    with opened(path, lake) as made:
-        yield made
 
 
 @pytest.mark.parametrize("as_rest", [False, True])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from htapkit.hot import HotStore
 from tests.unit.htapkit.hot.building import (
@@ -28,22 +25,6 @@ from tests.unit.htapkit.hot.lakes import (
     write_run,
 )
 from tests.unit.htapkit.hot.test_store import follow
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> PlainLake:
-    return PlainLake(tmp_path / "warehouse")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "hot.duckdb"
-
-
-@pytest.fixture
-def store(path: Path, lake: PlainLake) -> Iterator[HotStore]:
-    with opened(path, lake) as made:
-        yield made
 
 
 def test_all_is_there_after_opening_again(path: Path, lake: PlainLake) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,28 +38,11 @@ from tests.unit.htapkit.hot.lakes import (
     at,
     beside,
     boundary_of,
-    opened,
     tier,
     whole_rows,
     write_run,
 )
 from tests.unit.htapkit.hot.test_store import follow, rows_of, state
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> PlainLake:
-    return PlainLake(tmp_path / "warehouse")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "hot.duckdb"
-
-
-@pytest.fixture
-def store(path: Path, lake: PlainLake) -> Iterator[HotStore]:
-    with opened(path, lake) as made:
-        yield made
 
 
 def test_a_run_moves_what_is_below_the_line(store: HotStore, lake: PlainLake) -> None:

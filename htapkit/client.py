@@ -87,6 +87,25 @@ class Client:
         """Remove versions that nobody needs any more; the job."""
         return self._call("POST", "/api/v1/expire", {"tables": list(tables)})
 
+    def export(
+        self,
+        path: str,
+        *,
+        sql: str | None = None,
+        table: str | None = None,
+        begin: str | None = None,
+        end: str | None = None,
+        format: str = "parquet",  # noqa: A002 - the word for it
+        source: str | None = None,
+    ) -> Mapping[str, Any]:
+        """Write a statement's rows, or a table's in [begin, end), to a file there; the job.
+
+        `format` is parquet, csv or iceberg (then `path` is a table's name).
+        """
+        body = {"path": path, "sql": sql, "table": table, "from": begin, "to": end}
+        body |= {"format": format, "source": source}
+        return self._call("POST", "/api/v1/export", body)
+
     def job(self, job_id: str) -> Mapping[str, Any]:
         """A job as it is now."""
         return self._call("GET", f"/api/v1/jobs/{job_id}")

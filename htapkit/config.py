@@ -167,6 +167,14 @@ class LakeConfig(_Section):
     keep: Seconds = 7 * 86_400.0
 
 
+class ExportsConfig(_Section):
+    """Where exports are written, and whose rights they have."""
+
+    folder: Path
+    user: str = ""  # "": the role of the source's DSN
+    password: str = ""
+
+
 class Config(_Section):
     """The whole file."""
 
@@ -175,6 +183,7 @@ class Config(_Section):
     servers: ServersConfig = ServersConfig()
     tables: dict[str, TableConfig] = {}
     lake: LakeConfig = LakeConfig()
+    exports: ExportsConfig | None = None
     limits: LimitsConfig = LimitsConfig()
     watch_interval: Seconds = 5.0
 
@@ -225,9 +234,22 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Con
         config = Config.model_validate(expanded)
     except ValidationError as error:
         raise ConfigError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from error
-    data_dir = config.data_dir
-    absolute = data_dir if data_dir.is_absolute() else path.resolve().parent / data_dir
-    return config.model_copy(update={"data_dir": absolute})
+    base = path.resolve().parent
+    found: dict[str, object] = {"data_dir": base / config.data_dir}
+    if config.exports is not None:
+        folder = base / config.exports.folder
+        _check_apart(folder, base / config.data_dir)
+        found["exports"] = config.exports.model_copy(update={"folder": folder})
+    return config.model_copy(update=found)
+
+
+def _check_apart(exports: Path, data_dir: Path) -> None:
+    """Whoever may export must not be able to replace the copy. Raises ConfigError."""
+    one, other = exports.resolve(), data_dir.resolve()
+    if one.is_relative_to(other) or other.is_relative_to(one):
+        raise ConfigError(
+            f"exports.folder: {exports} and data_dir ({data_dir}) must not lie in one another"
+        )
 
 
 def _expand(value: object, environment: Mapping[str, str], key: str) -> object:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from htapkit.cli.exports import Export, Exports
 from htapkit.cli.history import History
 from htapkit.config import parse_seconds
 from htapkit.errors import ConfigError
@@ -32,8 +33,10 @@ class Api:
         metrics: Metrics,
         ports: Mapping[str, Callable[[], int]],
         history: History,
+        exports: Exports,
     ) -> None:
         """The parts must outlive the API."""
+        self._exports = exports
         self._tiering = history.tiering
         self._jobs = history.jobs
         self._whole = partial(read_whole, store, history.lake.files)
@@ -107,6 +110,21 @@ class Api:
         chosen = [self._table(table)[1] for table in tables]
         queue = self._tiering.compact if verb == "compact" else self._tiering.expire
         return _shown(queue(chosen))
+
+    def export(self, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Queue an export: a statement (`sql`), or a table's rows (`table`, `from`, `to`)."""
+        path, format_ = str(wanted.get("path") or ""), str(wanted.get("format") or "parquet")
+        source, sql, table = wanted.get("source"), wanted.get("sql"), wanted.get("table")
+        begin, end = wanted.get("from"), wanted.get("to")
+        if (sql is None) == (table is None):
+            raise ConfigError("give a statement or a table, one of them")
+        if table is not None:
+            table_id = self._table(str(table))[1]
+            source, sql = table_id.source, self._exports.table(table_id, begin, end)
+        elif begin is not None or end is not None:
+            raise ConfigError("from and to go with a table; a statement says it in its WHERE")
+        chosen = str(source or next(iter(self._mirrors)))
+        return _shown(self._exports.submit(Export(path, format_, chosen, str(sql))))
 
     def job(self, job_id: str) -> Mapping[str, Any]:
         """One job."""

@@ -17,13 +17,13 @@ from htapkit.cli.options import CONFIG, JSON, client_of, full_name
 from htapkit.client import Client
 from htapkit.config import load_config
 
-_NO_WAIT = click.option("--no-wait", is_flag=True, help="Print the job's id and do not wait.")
+NO_WAIT = click.option("--no-wait", is_flag=True, help="Print the job's id and do not wait.")
 
 
 @click.command()
 @click.argument("tables", nargs=-1)
 @click.option("--older-than", help="Move what is older, such as '7 days'; default: `hot`.")
-@_NO_WAIT
+@NO_WAIT
 @CONFIG
 @JSON
 def tier(
@@ -56,7 +56,7 @@ def tier(
 
 @click.command()
 @click.argument("tables", nargs=-1)
-@_NO_WAIT
+@NO_WAIT
 @CONFIG
 @JSON
 def compact(tables: tuple[str, ...], no_wait: bool, config_path: Path, as_json: bool) -> None:
@@ -66,7 +66,7 @@ def compact(tables: tuple[str, ...], no_wait: bool, config_path: Path, as_json: 
 
 @click.command()
 @click.argument("tables", nargs=-1)
-@_NO_WAIT
+@NO_WAIT
 @CONFIG
 @JSON
 def expire(tables: tuple[str, ...], no_wait: bool, config_path: Path, as_json: bool) -> None:

@@ -14,6 +14,7 @@ import structlog
 from htapkit import failpoints
 from htapkit.cli.api import Api
 from htapkit.cli.endpoint import make_databases
+from htapkit.cli.exports import Exports
 from htapkit.cli.history import History, lake_settings
 from htapkit.cli.ports import address, make_flight, pgwire_options
 from htapkit.config import Config
@@ -77,7 +78,9 @@ class Server:
         ports = {"pgwire_port": lambda: self._pgwire.port}
         if self._flight is not None:
             ports["flight_port"] = lambda: self.flight_port
-        api = Api(self._mirrors, self._store, self._metrics, ports, self._history)
+        history = self._history
+        self._exports = Exports(config, databases, lake, history.jobs, history.tiering)
+        api = Api(self._mirrors, self._store, self._metrics, ports, history, self._exports)
         self._http = HttpServer(api, host, port, config.servers.http.token)
         self._housekeeping = threading.Thread(target=self._keep_house, name="house", daemon=True)
         self._stopping = threading.Event()
@@ -116,6 +119,7 @@ class Server:
         if self._flight is not None:
             self._flight.stop()
         self._http.stop()
+        self._exports.close()
         self._history.stop()
         for mirror in self._mirrors.values():
             mirror.stop()

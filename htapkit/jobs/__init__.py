@@ -1,5 +1,5 @@
 """Long work with an id, a progress and a result: see README.md."""
 
-from htapkit.jobs.runner import Job, JobRunner, JobState, Progress
+from htapkit.jobs.runner import Job, JobRunner, JobState, Lane, Progress
 
-__all__ = ["Job", "JobRunner", "JobState", "Progress"]
+__all__ = ["Job", "JobRunner", "JobState", "Lane", "Progress"]

@@ -1,4 +1,4 @@
-"""A queue of jobs and the one thread that does them, in order."""
+"""Queues of jobs, each with the one thread that does them in order."""
 
 from __future__ import annotations
 
@@ -58,35 +58,47 @@ Progress = Callable[[str, int, int], None]
 Work = Callable[[Progress], Mapping[str, Any]]
 
 
+class Lane(StrEnum):
+    """What may go on beside one another: within a lane, jobs run one after the other."""
+
+    LAKE = "lake"  # moving and maintaining: never two at a time
+    EXPORT = "export"  # an hour of export must not hold up the line between hot and lake
+
+
 class JobRunner:
-    """Does jobs one after the other. Thread-safe."""
+    """Does jobs, those of one lane one after the other. Thread-safe."""
 
     def __init__(self) -> None:
         """Nothing runs before `start`."""
         self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._work: deque[tuple[str, Work]] = deque()
+        self._work: Mapping[Lane, deque[tuple[str, Work]]] = {lane: deque() for lane in Lane}
         self._changed = threading.Condition()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, args=(lane,), name=f"jobs {lane}", daemon=True)
+            for lane in Lane
+        ]
 
     def start(self) -> None:
         """Begin to work."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, timeout_seconds: float = 20.0) -> None:
-        """Take no further job; wait for the one in hand."""
+        """Take no further job; wait for those in hand."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(timeout_seconds)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout_seconds)
 
     @property
     def stopping(self) -> bool:
         """Whether a job should come to an end soon."""
         return self._stopping
 
-    def submit(self, kind: str, subject: str, work: Work) -> Job:
+    def submit(self, kind: str, subject: str, work: Work, lane: Lane = Lane.LAKE) -> Job:
         """Queue a job; one of the same kind and subject that still waits is given instead.
 
         Raises LimitReached.
@@ -99,13 +111,13 @@ class JobRunner:
                     JobState.QUEUED,
                 ):
                     return waiting
-            if len(self._work) >= _WAITING_MAX:
+            if len(self._work[lane]) >= _WAITING_MAX:
                 raise LimitReached(f"{_WAITING_MAX} jobs wait already; try again later")
             job = Job(uuid.uuid4().hex, kind, subject, queued_at=datetime.now(UTC))
             self._jobs[job.id] = job
             while len(self._jobs) > _KEPT_MAX:
                 self._jobs.popitem(last=False)
-            self._work.append((job.id, work))
+            self._work[lane].append((job.id, work))
             self._changed.notify_all()
             return job
 
@@ -122,13 +134,14 @@ class JobRunner:
         with self._changed:
             return tuple(self._jobs.values())
 
-    def _run(self) -> None:
+    def _run(self, lane: Lane) -> None:
+        waiting = self._work[lane]
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or bool(self._work))
+                self._changed.wait_for(lambda: self._stopping or bool(waiting))
                 if self._stopping:
                     return
-                job_id, work = self._work.popleft()
+                job_id, work = waiting.popleft()
             self._do(job_id, work)
 
     def _do(self, job_id: str, work: Work) -> None:

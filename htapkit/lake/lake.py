@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from pyiceberg.table import StaticTable, Table
 from pyiceberg.table.metadata import TableMetadata
 
 from htapkit.errors import LakeFailed
-from htapkit.lake import maintenance
+from htapkit.lake import exporting, maintenance
 from htapkit.lake.columns import PROPERTY, first_columns
 from htapkit.lake.committing import Commit, run_summary
 from htapkit.lake.foreign import FOREIGN, delete_quietly, translated
@@ -164,6 +164,24 @@ class Lake:
             pinned = {pin.metadata for pin in keep}
             return maintenance.sweep(found.refresh(), listed, older_than, pinned)
 
+    def export(
+        self,
+        name: str,
+        rows: tuple[pa.Schema, Iterable[pa.RecordBatch]],
+        told: Mapping[str, str],
+        older_than: datetime,
+    ) -> str:
+        """Make the table `exports.<name>` hold these rows (schema, batches); its metadata's place.
+
+        One commit with `told` in its summary. Versions from before `older_than` go. Raises
+        LakeRefused where there is such a table with other columns, LakeFailed.
+        """
+        with translated(f"export to the lake's {exporting.NAMESPACE}.{name}"):
+            _make_namespace(self._opened(), (exporting.NAMESPACE,))
+            location = self._folder_of(exporting.NAMESPACE, name)
+            table = exporting.replace_table(self._opened(), name, location, rows, told, older_than)
+            return table.metadata_location
+
     def drop(self, table: TableId) -> None:
         """Remove a table, its versions and its files. Nothing happens where there is none."""
         with self._changing(table, "drop"):
@@ -234,11 +252,13 @@ class Lake:
 
     def _location(self, table: TableId) -> str | None:
         """The folder of a table; None where the catalog decides."""
+        return self._folder_of(f"{table.source}.{table.schema}", table.name)
+
+    def _folder_of(self, namespace: str, name: str) -> str | None:
         warehouse = self._settings.warehouse
         if "://" not in warehouse and not warehouse.startswith("/"):
             return None
-        namespace = _folder(f"{table.source}.{table.schema}")
-        return f"{warehouse.rstrip('/')}/{namespace}/{_folder(table.name)}"
+        return f"{warehouse.rstrip('/')}/{_folder(namespace)}/{_folder(name)}"
 
     def _version(self, table: TableId, pin: Pin) -> Version:
         return self._versions.get(

@@ -46,7 +46,11 @@ _HOLDS = {(LongType(), IntegerType()), (DoubleType(), FloatType())}
 
 def iceberg_type(column: Column) -> IcebergType:
     """The Iceberg type that holds every value of a column exactly."""
-    arrow = column.arrow
+    return iceberg_of(column.arrow)
+
+
+def iceberg_of(arrow: pa.DataType) -> IcebergType:
+    """The Iceberg type that holds every value of one of our Arrow types exactly."""
     if pa.types.is_decimal128(arrow):
         return DecimalType(arrow.precision, arrow.scale)
     return _ICEBERG[arrow]

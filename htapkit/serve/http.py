@@ -62,6 +62,10 @@ class Control(Protocol):
         """Queue a job that compacts or expires tables of the lake; the job."""
         ...
 
+    def export(self, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Queue a job that writes a statement's or a table's rows to a file; the job."""
+        ...
+
     def job(self, job_id: str) -> Mapping[str, Any]:
         """A job as it is now."""
         ...
@@ -130,6 +134,7 @@ class HttpServer:
                 Route("/api/v1/sources/{source}/detach", self._detach, methods=["POST"]),
                 Route("/api/v1/verify", self._verify, methods=["POST"]),
                 Route("/api/v1/tier", self._tier, methods=["POST"]),
+                Route("/api/v1/export", self._export, methods=["POST"]),
                 Route("/api/v1/jobs", self._jobs),
                 Route("/api/v1/jobs/{job}", self._job),
                 *table_routes,
@@ -187,6 +192,11 @@ class HttpServer:
             return JSONResponse(found, status_code=202)
 
         return act
+
+    async def _export(self, request: Request) -> Response:
+        self._authorise(request)
+        found = await run_in_threadpool(self._control.export, await request.json())
+        return JSONResponse(found, status_code=202)
 
     async def _jobs(self, request: Request) -> Response:
         self._authorise(request)

@@ -11,6 +11,7 @@ calls, logins, tickets and prepared statements have one, and time limits, too.
 
 from __future__ import annotations
 
+from htapkit.serve.flight.asking import Asked, Asker
 from htapkit.serve.flight.server import FlightOptions, FlightServer
 
-__all__ = ["FlightOptions", "FlightServer"]
+__all__ = ["Asked", "Asker", "FlightOptions", "FlightServer"]

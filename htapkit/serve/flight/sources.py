@@ -49,11 +49,16 @@ class Sources:
         databases: Mapping[str, Database],
         idle_max: int,
         monotonic: Callable[[], float] = time.monotonic,
+        parameters: Mapping[str, str] | None = None,
     ) -> None:
-        """`idle_max`: how many are kept open while no statement needs them."""
+        """`idle_max`: how many are kept open while no statement needs them.
+
+        `parameters` are settings of the source's sessions beyond our own.
+        """
         self._databases = databases
         self._idle_max = idle_max
         self._now = monotonic
+        self._parameters = {**_PARAMETERS, **(parameters or {})}
         self._lock = threading.Lock()
         self._idle: list[_Idle] = []
         self._settings: dict[Key, tuple[SourceSettings, float]] = {}
@@ -104,11 +109,11 @@ class Sources:
         client, name = key
         origin = self._databases[name].origin
         try:
-            session = origin.open(client.user, _PARAMETERS, client.credential)
+            session = origin.open(client.user, self._parameters, client.credential)
         except LimitReached:
             if not self._make_room():
                 raise
-            session = origin.open(client.user, _PARAMETERS, client.credential)
+            session = origin.open(client.user, self._parameters, client.credential)
         try:
             connection = SourceConnection(session)
         except BaseException:

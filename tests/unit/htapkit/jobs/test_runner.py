@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from htapkit.errors import ConfigError, LimitReached, Stale
-from htapkit.jobs import Job, JobRunner, JobState, Progress
+from htapkit.jobs import Job, JobRunner, JobState, Lane, Progress
 from htapkit.testing.stack import wait_until
 
 
@@ -81,3 +81,19 @@ def test_a_job_that_waits_is_not_queued_twice(runner: JobRunner) -> None:
 def test_an_unknown_job_is_named(runner: JobRunner) -> None:
     with pytest.raises(ConfigError, match="no job 'x'"):
         runner.get("x")
+
+
+def test_lanes_go_on_beside_one_another(runner: JobRunner) -> None:
+    """A job that waits for one of its own lane would wait for ever; for another lane's it may."""
+    moved = threading.Event()
+
+    def waits(_: Progress) -> Mapping[str, object]:
+        return {"moved": moved.wait(10)}
+
+    def moves(_: Progress) -> Mapping[str, object]:
+        moved.set()
+        return {}
+
+    first = runner.submit("export", "a", waits, Lane.EXPORT)
+    runner.submit("tier", "b", moves)
+    assert dict(_ended(runner, first).result) == {"moved": True}

@@ -1,0 +1,71 @@
+"""The commands that take data out of htapkit: each queues a job at the running server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from htapkit.cli.lake_commands import NO_WAIT, follow
+from htapkit.cli.options import CONFIG, JSON, client_of, full_name
+from htapkit.config import load_config
+
+_SUFFIXES = {".parquet": "parquet", ".csv": "csv"}
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="[STATEMENT] PATH")
+@click.option("--table", help="Export this table, instead of a statement.")
+@click.option("--from", "begin", help="With --table: rows of this time and later.")
+@click.option("--to", "end", help="With --table: rows before this time.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["parquet", "csv", "iceberg"]),
+    help="Default: by the ending of PATH.",
+)
+@click.option("--source", help="The database of the statement; default: the first source.")
+@NO_WAIT
+@CONFIG
+@JSON
+def export(
+    words: tuple[str, ...],
+    table: str | None,
+    begin: str | None,
+    end: str | None,
+    format_: str | None,
+    source: str | None,
+    no_wait: bool,
+    config_path: Path,
+    as_json: bool,
+) -> None:
+    """Write the rows of STATEMENT to PATH below the server's exports.folder, as a whole."""
+    config = load_config(config_path)
+    *statement, path = words
+    if len(statement) != (0 if table else 1):
+        raise click.UsageError("give a statement and a path, or --table and a path")
+    chosen = format_ or _SUFFIXES.get(Path(path).suffix)
+    if chosen is None:
+        raise click.UsageError(f"'{path}' ends in neither .parquet nor .csv; give --format")
+    with client_of(config) as client:
+        job = client.export(
+            path,
+            sql=statement[0] if statement else None,
+            table=full_name(config, table) if table else None,
+            begin=begin,
+            end=end,
+            format=chosen,
+            source=source,
+        )
+        if no_wait:
+            click.echo(json.dumps(job) if as_json else job["id"])
+            return
+        result = follow(client, job["id"], quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    if result["started_anew"]:
+        click.echo("an export to this file was cut off before; this one began anew")
+    place = f"exports.{path}" if chosen == "iceberg" else path
+    click.echo(f"{place}: {result['rows']:,} rows, {result['route']} {result['position']}".rstrip())

@@ -106,6 +106,10 @@ class Client:
         body |= {"format": format, "source": source}
         return self._call("POST", "/api/v1/export", body)
 
+    def backup(self, folder: str) -> Mapping[str, Any]:
+        """Write a backup to a new folder (an absolute path) of the server's machine; the job."""
+        return self._call("POST", "/api/v1/backup", {"folder": folder})
+
     def job(self, job_id: str) -> Mapping[str, Any]:
         """A job as it is now."""
         return self._call("GET", f"/api/v1/jobs/{job_id}")

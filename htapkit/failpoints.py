@@ -36,7 +36,19 @@ RANGES = (
     "copy.range",  # a range of a very large table is in the shadow table, committed
 )
 
-NAMES = MIRROR + RANGES + TIER
+BACKUP = (
+    "backup.hot",  # the hot store is copied, nothing of the lake
+    "backup.lake",  # a table of the lake is copied
+    "backup.written",  # all is written, under the name of an unfinished one
+)
+
+RESTORE = (
+    "restore.checked",  # the backup is good, nothing is written
+    "restore.lake",  # a table of the lake is back
+    "restore.hot",  # all is back, the folder still marked as unfinished
+)
+
+NAMES = MIRROR + RANGES + TIER + BACKUP + RESTORE
 
 Callback = Callable[[str], None]
 _callback: Callback | None = None

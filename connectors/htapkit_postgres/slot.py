@@ -256,7 +256,8 @@ def check_slot(settings: Settings, server: Server, slot: Slot | None, start: int
         raise PositionLost(
             f"{name}: somebody else took changes from the replication slot {settings.slot} "
             f"(confirmed {format_lsn(slot.confirmed)}, ours {format_lsn(start)}); give each copy "
-            "a slot of its own (sources.slot); the tables are copied again"
+            "a slot of its own (sources.slot); after a restore from a backup this is the log since "
+            "then; the tables are copied again"
         )
 
 

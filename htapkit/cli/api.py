@@ -9,15 +9,17 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from htapkit.backup import back_up, check_target
 from htapkit.cli.exports import Export, Exports
 from htapkit.cli.history import History
 from htapkit.config import parse_seconds
 from htapkit.errors import ConfigError
 from htapkit.hot import HotStore
 from htapkit.ingest import Mirror, verify
-from htapkit.jobs import Job
+from htapkit.jobs import Job, Progress
 from htapkit.metrics import Metrics
 from htapkit.model import TableId
 from htapkit.query import read_whole
@@ -39,6 +41,7 @@ class Api:
         self._exports = exports
         self._tiering = history.tiering
         self._jobs = history.jobs
+        self._lake = history.lake
         self._whole = partial(read_whole, store, history.lake.files)
         self._mirrors = mirrors
         self._store = store
@@ -125,6 +128,22 @@ class Api:
             raise ConfigError("from and to go with a table; a statement says it in its WHERE")
         chosen = str(source or next(iter(self._mirrors)))
         return _shown(self._exports.submit(Export(path, format_, chosen, str(sql))))
+
+    def backup(self, folder: str) -> Mapping[str, Any]:
+        """Queue a backup."""
+        target = Path(folder)
+        check_target(target)
+
+        def work(progress: Progress) -> Mapping[str, Any]:
+            made = back_up(self._store, self._lake, target, progress)
+            return {
+                "folder": folder,
+                "positions": dict(made.positions),
+                "rows": made.rows,
+                "bytes": made.bytes,
+            }
+
+        return _shown(self._jobs.submit("backup", folder, work))
 
     def job(self, job_id: str) -> Mapping[str, Any]:
         """One job."""

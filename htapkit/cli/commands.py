@@ -15,6 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from htapkit.cli.backup_commands import backup, restore
 from htapkit.cli.lake_commands import compact, expire, tier
 from htapkit.cli.logs import set_up_logging
 from htapkit.cli.movement_commands import export
@@ -211,7 +212,7 @@ def explain(
     run_statement(load_config(config_path), text, source, user, as_json=as_json)
 
 
-for command in (tier, compact, expire, export):
+for command in (tier, compact, expire, export, backup, restore):
     cli.add_command(command)
 
 

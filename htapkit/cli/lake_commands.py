@@ -94,13 +94,13 @@ def _upkeep(
     Console().print(shown)
 
 
-def follow(client: Client, job_id: str, *, quiet: bool) -> Mapping[str, Any]:
+def follow(client: Client, job_id: str, *, quiet: bool, counted: str = "rows") -> Mapping[str, Any]:
     """Wait for a job with a bar on the terminal; its result. Raises ServerRefused if it failed."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("rows"),
+        TextColumn(counted),
         TimeElapsedColumn(),
     )
     console = Console(stderr=True, quiet=quiet)

@@ -12,6 +12,7 @@ import threading
 import structlog
 
 from htapkit import failpoints
+from htapkit.backup import refuse_half_restored
 from htapkit.cli.api import Api
 from htapkit.cli.endpoint import make_databases
 from htapkit.cli.exports import Exports
@@ -46,6 +47,7 @@ class Server:
             name: load_source(source.connector, config.source_options(name))
             for name, source in config.sources.items()
         }
+        refuse_half_restored(config.data_dir)
         config.data_dir.mkdir(parents=True, exist_ok=True)
         settings = lake_settings(config)
         lake = self._lake = Lake(settings)

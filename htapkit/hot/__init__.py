@@ -5,6 +5,7 @@ Promises and limits: README.md in this package. DuckDB is imported nowhere else 
 
 from __future__ import annotations
 
+from htapkit.hot.backup import Copied, move_pins
 from htapkit.hot.digest import Digest
 from htapkit.hot.export import DIGEST_MODULUS, Export
 from htapkit.hot.histogram import histogram_query
@@ -19,6 +20,7 @@ from htapkit.hot.store import HotStore
 __all__ = [
     "DIGEST_MODULUS",
     "Applied",
+    "Copied",
     "Cut",
     "Digest",
     "Export",
@@ -28,5 +30,6 @@ __all__ = [
     "LakeReader",
     "Read",
     "histogram_query",
+    "move_pins",
     "table_query",
 ]

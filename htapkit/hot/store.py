@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from htapkit.errors import StoreError
 from htapkit.hot.applier import Covers
+from htapkit.hot.backup import Copied, copy_out
 from htapkit.hot.copying import Copying
 from htapkit.hot.core import Clock, Core
 from htapkit.hot.database import Database, is_fatal
@@ -301,6 +302,13 @@ class HotStore:
     def sizes(self) -> Mapping[str, float]:
         """Plain numbers for metrics and status."""
         return {**self._upkeep.sizes(), "reads": self._reads.active}
+
+    def copy_to(self, path: Path, told: Callable[[int], None] = lambda _: None) -> Copied:
+        """Write what is committed now to a new file, as a store of its own; nobody waits for it.
+
+        `told` hears of the rows so far. Raises StoreError.
+        """
+        return copy_out(self._core.database, path, told)
 
     def close(self) -> None:
         """Let go of the file. Safe to call twice."""

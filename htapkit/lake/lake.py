@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -20,12 +20,13 @@ from pyiceberg.exceptions import (
     NoSuchTableError,
     TableAlreadyExistsError,
 )
-from pyiceberg.io import FileIO
+from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.table import StaticTable, Table
 from pyiceberg.table.metadata import TableMetadata
 
-from htapkit.errors import LakeFailed
-from htapkit.lake import exporting, maintenance
+from htapkit.errors import LakeFailed, LakeRefused
+from htapkit.lake import archive, exporting, maintenance
+from htapkit.lake.archive import SavedTable
 from htapkit.lake.columns import PROPERTY, first_columns
 from htapkit.lake.committing import Commit, run_summary
 from htapkit.lake.foreign import FOREIGN, delete_quietly, translated
@@ -181,6 +182,40 @@ class Lake:
             location = self._folder_of(exporting.NAMESPACE, name)
             table = exporting.replace_table(self._opened(), name, location, rows, told, older_than)
             return table.metadata_location
+
+    def save(
+        self, table: TableId, keep: Collection[Pin], folder: Path, told: Callable[[int], None]
+    ) -> SavedTable | None:
+        """Copy a table with all its versions and the pins in `keep` to a folder; None: no table.
+
+        `told` hears of the bytes so far. Maintenance waits; commits of other engines do not, and
+        what they add meanwhile is not in it.
+        """
+        with self._changing(table, "save"):
+            found = self._load(table)
+            return archive.save(found, keep, folder, told) if found else None
+
+    def bring_back(self, table: TableId, saved: SavedTable, folder: Path) -> Callable[[str], str]:
+        """Put a saved table where this lake's warehouse has it; what its files are called now.
+
+        To be repeated after a crash. Raises LakeRefused where the catalog has another such table.
+        """
+        with self._changing(table, "bring back"):
+            catalog, identifier = self._opened(), _identifier(table)
+            location = self._location(table) or saved.location
+            move = archive.moved(saved.location, location)
+            there = self._load(table)
+            if there is not None and there.metadata_location != move(saved.metadata):
+                raise LakeRefused(
+                    f"the lake's catalog has {table} already; drop it there, or set another "
+                    "lake.catalog"
+                )
+            io = load_file_io(dict(catalog.properties), location)
+            archive.bring_back(saved, folder, location, io)
+            if there is None:
+                _make_namespace(catalog, identifier[:-1])
+                catalog.register_table(identifier, move(saved.metadata))
+            return move
 
     def drop(self, table: TableId) -> None:
         """Remove a table, its versions and its files. Nothing happens where there is none."""

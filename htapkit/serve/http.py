@@ -66,6 +66,10 @@ class Control(Protocol):
         """Queue a job that writes a statement's or a table's rows to a file; the job."""
         ...
 
+    def backup(self, folder: str) -> Mapping[str, Any]:
+        """Queue a job that writes a backup to a new folder of the server's machine; the job."""
+        ...
+
     def job(self, job_id: str) -> Mapping[str, Any]:
         """A job as it is now."""
         ...
@@ -135,6 +139,7 @@ class HttpServer:
                 Route("/api/v1/verify", self._verify, methods=["POST"]),
                 Route("/api/v1/tier", self._tier, methods=["POST"]),
                 Route("/api/v1/export", self._export, methods=["POST"]),
+                Route("/api/v1/backup", self._backup, methods=["POST"]),
                 Route("/api/v1/jobs", self._jobs),
                 Route("/api/v1/jobs/{job}", self._job),
                 *table_routes,
@@ -196,6 +201,12 @@ class HttpServer:
     async def _export(self, request: Request) -> Response:
         self._authorise(request)
         found = await run_in_threadpool(self._control.export, await request.json())
+        return JSONResponse(found, status_code=202)
+
+    async def _backup(self, request: Request) -> Response:
+        self._authorise(request)
+        body = await request.json() if await request.body() else {}
+        found = await run_in_threadpool(self._control.backup, str(body.get("folder", "")))
         return JSONResponse(found, status_code=202)
 
     async def _jobs(self, request: Request) -> Response:

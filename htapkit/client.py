@@ -110,6 +110,13 @@ class Client:
         """Write a backup to a new folder (an absolute path) of the server's machine; the job."""
         return self._call("POST", "/api/v1/backup", {"folder": folder})
 
+    def backfill(
+        self, table: str, *, begin: str | None = None, end: str | None = None
+    ) -> Mapping[str, Any]:
+        """Read a table's rows in [begin, end) again, and correct the copy by them; the job."""
+        body = {"table": table, "from": begin, "to": end}
+        return self._call("POST", "/api/v1/backfill", body)
+
     def job(self, job_id: str) -> Mapping[str, Any]:
         """A job as it is now."""
         return self._call("GET", f"/api/v1/jobs/{job_id}")

@@ -48,7 +48,12 @@ RESTORE = (
     "restore.hot",  # all is back, the folder still marked as unfinished
 )
 
-NAMES = MIRROR + RANGES + TIER + BACKUP + RESTORE
+REPAIR = (
+    "repair.paused",  # the table stands still at one position, nothing is corrected
+    "repair.corrected",  # some of its rows are corrected, what was kept aside is not replayed
+)
+
+NAMES = MIRROR + RANGES + TIER + REPAIR + BACKUP + RESTORE
 
 Callback = Callable[[str], None]
 _callback: Callback | None = None

@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from htapkit.backup import back_up, check_target
-from htapkit.cli.exports import Export, Exports
+from htapkit.cli.exports import Export, Exports, moment_of
 from htapkit.cli.history import History
 from htapkit.config import parse_seconds
 from htapkit.errors import ConfigError
 from htapkit.hot import HotStore
-from htapkit.ingest import Mirror, verify
+from htapkit.ingest import Mirror, Span, repair, verify
 from htapkit.jobs import Job, Progress
 from htapkit.metrics import Metrics
 from htapkit.model import TableId
 from htapkit.query import read_whole
+from htapkit.tier import microseconds
 
 
 class Api:
@@ -145,6 +146,18 @@ class Api:
 
         return _shown(self._jobs.submit("backup", folder, work))
 
+    def backfill(self, table: str, begin: str | None, end: str | None) -> Mapping[str, Any]:
+        """Queue the reading again of a table's rows in [begin, end), by its time column."""
+        mirror, table_id = self._table(table)
+        column = self._tiering.rule(table_id).column.ordinal
+        span = Span(table_id, column, _microseconds(begin), _microseconds(end))
+
+        def work(progress: Progress) -> Mapping[str, Any]:
+            return dataclasses.asdict(repair(mirror, self._store, self._whole, span, progress))
+
+        # In the lane of tiering: the line must not move meanwhile.
+        return _shown(self._jobs.submit("backfill", f"{table} [{begin}, {end})", work))
+
     def job(self, job_id: str) -> Mapping[str, Any]:
         """One job."""
         return _shown(self._jobs.get(job_id))
@@ -168,6 +181,10 @@ class Api:
         if found not in self._store.catalog.tables:
             raise ConfigError(f"'{table}' is not mirrored; see htapkit status")
         return mirror, found
+
+
+def _microseconds(given: str | None) -> int | None:
+    return None if given is None else microseconds(moment_of(given))
 
 
 def _shown(job: Job) -> Mapping[str, Any]:

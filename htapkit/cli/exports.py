@@ -88,7 +88,7 @@ class Exports:
         column = self._tiering.rule(table).column
         name = _quoted(column.name)
         bounds = [
-            f"{name} {operator} {moment(given, column)}"
+            f"{name} {operator} {_literal(given, column)}"
             for operator, given in ((">=", begin), ("<", end))
             if given is not None
         ]
@@ -191,13 +191,18 @@ def _check_columns(schema: pa.Schema) -> None:
         )
 
 
-def moment(given: str, column: Column) -> str:
-    """A moment as SQL, in the type of a time column. Raises ConfigError."""
+def moment_of(given: str) -> datetime:
+    """A moment of the API; without a zone it is UTC. Raises ConfigError."""
     try:
         found = datetime.fromisoformat(given)
     except ValueError:
         raise ConfigError(f"'{given}': expected a moment such as 2026-01-31T00:00Z") from None
-    at = (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _literal(given: str, column: Column) -> str:
+    """A moment as SQL, in the type of a time column. Raises ConfigError."""
+    at = moment_of(given)
     if column.type.name == "date":
         if at.time() != time():
             raise ConfigError(f"'{given}': {column.name} is a date, so give midnight UTC")

@@ -1,4 +1,4 @@
-"""The commands that take data out of htapkit: each queues a job at the running server."""
+"""The commands that move data in and out: each queues a job at the running server."""
 
 from __future__ import annotations
 
@@ -69,3 +69,36 @@ def export(
         click.echo("an export to this file was cut off before; this one began anew")
     place = f"exports.{path}" if chosen == "iceberg" else path
     click.echo(f"{place}: {result['rows']:,} rows, {result['route']} {result['position']}".rstrip())
+
+
+@click.command()
+@click.argument("table")
+@click.option("--from", "begin", help="Rows of this time and later; default: all.")
+@click.option("--to", "end", help="Rows before this time; default: all.")
+@NO_WAIT
+@CONFIG
+@JSON
+def backfill(
+    table: str,
+    begin: str | None,
+    end: str | None,
+    no_wait: bool,
+    config_path: Path,
+    as_json: bool,
+) -> None:
+    """Read a time range of TABLE again from the source, and correct the copy by it."""
+    config = load_config(config_path)
+    with client_of(config) as client:
+        job = client.backfill(full_name(config, table), begin=begin, end=end)
+        if no_wait:
+            click.echo(json.dumps(job) if as_json else job["id"])
+            return
+        result = follow(client, job["id"], quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    click.echo(
+        f"{result['table']}: {result['rows']:,} rows compared at {result['position']}; "
+        f"{result['missing']:,} were missing, {result['different']:,} different, "
+        f"{result['surplus']:,} too many"
+    )

@@ -6,6 +6,7 @@ Promises and limits: README.md in this package. DuckDB is imported nowhere else 
 from __future__ import annotations
 
 from htapkit.hot.backup import Copied, move_pins
+from htapkit.hot.difference import Difference
 from htapkit.hot.digest import Digest
 from htapkit.hot.export import DIGEST_MODULUS, Export
 from htapkit.hot.histogram import histogram_query
@@ -22,6 +23,7 @@ __all__ = [
     "Applied",
     "Copied",
     "Cut",
+    "Difference",
     "Digest",
     "Export",
     "HotLimits",

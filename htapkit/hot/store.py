@@ -34,6 +34,7 @@ from htapkit.model import (
     LakeFiles,
     Pin,
     Position,
+    RowChanges,
     SchemaChange,
     TableId,
     TableSchema,
@@ -197,6 +198,14 @@ class HotStore:
     def set_state(self, table: TableId, state: TableState, why: str) -> None:
         """Pause a table, set it aside, have it copied again; FOLLOWING resumes a paused one."""
         self._tables.set_state(table, state, why)
+
+    def correct(self, changes: RowChanges, schema: TableSchema) -> None:
+        """Change rows of a paused table, as the source had them where the table was paused.
+
+        Raises CatalogChanged (it is not paused, or has other columns), StoreFailed. A table whose
+        rows are not there as `changes` says is copied again.
+        """
+        self._tables.correct(changes, schema)
 
     def change_schema(self, change: SchemaChange, fingerprint: str | None = None) -> None:
         """Follow a change of the schema that the stream has not shown; copy again if need be."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from htapkit.errors import StoreError, TableSetAside
+from htapkit.errors import CatalogChanged, StoreError, TableSetAside
 from htapkit.hot import runs
-from htapkit.hot.applier import Applying, evolve
+from htapkit.hot.applier import Applying, evolve, put_rows
 from htapkit.hot.collapse import NotConsistent
 from htapkit.hot.copying import Copying
 from htapkit.hot.core import Core
@@ -17,7 +17,14 @@ from htapkit.hot.names import clash, relation
 from htapkit.hot.records import Record
 from htapkit.hot.staging import stage_schema
 from htapkit.hot.transactions import Transaction
-from htapkit.model import Position, SchemaChange, TableId, TableSchema, TableState
+from htapkit.model import (
+    Position,
+    RowChanges,
+    SchemaChange,
+    TableId,
+    TableSchema,
+    TableState,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +131,23 @@ class Tables:
             if record.state is not TableState.PAUSED:
                 record = replace(record, schema=change.schema)
             transaction.put(replace(record, fingerprint=fingerprint or record.fingerprint))
+
+    def correct(self, changes: RowChanges, schema: TableSchema) -> None:
+        """Change rows of a paused table, beside what is kept aside for it.
+
+        Raises CatalogChanged; where the rows are not there as they are said to be, the table is
+        copied again.
+        """
+        table = changes.table
+        with self.core.operation(table.source) as transaction:
+            record = transaction.record(table)
+            if record is None or record.state is not TableState.PAUSED or record.schema != schema:
+                raise CatalogChanged(f"{table} is not paused any more, or has changed")
+            rows = transaction.writer.relation(relation(table), schema)
+            try:
+                put_rows(transaction, rows, [changes])
+            except NotConsistent as error:
+                self._applying(transaction, table).copy_again(table, str(error))
 
     def keep_as_text(self, table: TableId, column: str) -> None:
         """The next copies of the table keep this column as PostgreSQL prints it."""

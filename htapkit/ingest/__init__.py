@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from htapkit.ingest.freshness import Freshness
 from htapkit.ingest.mirror import Mirror, MirrorOptions
+from htapkit.ingest.repair import Repaired, Span, repair
 from htapkit.ingest.status import SourceReport, SourceState, TableReport
 from htapkit.ingest.verify import Verification, Verified, verify
 
@@ -11,10 +12,13 @@ __all__ = [
     "Freshness",
     "Mirror",
     "MirrorOptions",
+    "Repaired",
     "SourceReport",
     "SourceState",
+    "Span",
     "TableReport",
     "Verification",
     "Verified",
+    "repair",
     "verify",
 ]

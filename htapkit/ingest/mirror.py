@@ -34,6 +34,9 @@ _JOIN_SECONDS = 20.0
 _REACH_SECONDS = 600.0
 _RATE_SAMPLES = 6
 
+REPAIRING = "htapkit backfill reads a range of it again"
+"""Why a table is paused while it is repaired: with this reason it is resumed after a crash."""
+
 
 @dataclass(frozen=True, slots=True)
 class MirrorOptions:
@@ -86,7 +89,12 @@ class Mirror:
         )
 
     def start(self) -> None:
-        """Start both threads."""
+        """Start both threads. A repair that a former process was at is given up."""
+        for table, status in self._store.catalog.tables.items():
+            stopped = status.state is TableState.PAUSED and status.why == REPAIRING
+            if table.source == self.name and stopped:
+                _log.info("a repair was cut off", table=str(table))
+                self.resume(table)
         for thread in self._threads:
             thread.start()
 

@@ -70,6 +70,10 @@ class Control(Protocol):
         """Queue a job that writes a backup to a new folder of the server's machine; the job."""
         ...
 
+    def backfill(self, table: str, begin: str | None, end: str | None) -> Mapping[str, Any]:
+        """Queue a job that reads a range of a table again from the source; the job."""
+        ...
+
     def job(self, job_id: str) -> Mapping[str, Any]:
         """A job as it is now."""
         ...
@@ -140,6 +144,7 @@ class HttpServer:
                 Route("/api/v1/tier", self._tier, methods=["POST"]),
                 Route("/api/v1/export", self._export, methods=["POST"]),
                 Route("/api/v1/backup", self._backup, methods=["POST"]),
+                Route("/api/v1/backfill", self._backfill, methods=["POST"]),
                 Route("/api/v1/jobs", self._jobs),
                 Route("/api/v1/jobs/{job}", self._job),
                 *table_routes,
@@ -208,6 +213,12 @@ class HttpServer:
         body = await request.json() if await request.body() else {}
         found = await run_in_threadpool(self._control.backup, str(body.get("folder", "")))
         return JSONResponse(found, status_code=202)
+
+    async def _backfill(self, request: Request) -> Response:
+        self._authorise(request)
+        body = await request.json()
+        span = str(body.get("table") or ""), body.get("from"), body.get("to")
+        return JSONResponse(await run_in_threadpool(self._control.backfill, *span), status_code=202)
 
     async def _jobs(self, request: Request) -> Response:
         self._authorise(request)

@@ -1,8 +1,18 @@
 """Moving closed time ranges from the hot store to the lake: see README.md."""
 
-from htapkit.tier.rules import Rule, rule_of
+from htapkit.tier.rules import Rule, microseconds, rule_of
 from htapkit.tier.service import TierService
 from htapkit.tier.tierer import Lake, Moved, Target, Tierer
 from htapkit.tier.upkeep import Upkeep
 
-__all__ = ["Lake", "Moved", "Rule", "Target", "TierService", "Tierer", "Upkeep", "rule_of"]
+__all__ = [
+    "Lake",
+    "Moved",
+    "Rule",
+    "Target",
+    "TierService",
+    "Tierer",
+    "Upkeep",
+    "microseconds",
+    "rule_of",
+]

@@ -1,0 +1,1 @@
+INSERT INTO copy SELECT {columns} FROM batch AS b WHERE {range}

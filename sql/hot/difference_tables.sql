@@ -1,0 +1,2 @@
+CREATE TABLE source ({columns});
+CREATE TABLE copy ({columns});

@@ -5,6 +5,7 @@ Works table by table, since one table's changes never depend on another's. Never
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -32,6 +33,8 @@ from htapkit.model import (
     TableState,
     Truncate,
 )
+
+_log = logging.getLogger(__name__)
 
 Covers = Callable[[Position, Position], bool]
 
@@ -77,6 +80,7 @@ class Applying:
         self._stop(table, TableState.SET_ASIDE, why)
 
     def _stop(self, table: TableId, state: TableState, why: str) -> None:
+        _log.warning("table stops", extra={"table": str(table), "state": state.value, "why": why})
         self.transaction.untier(table, f"does not follow any more: {why}")
         record = self.transaction.record(table)
         assert record is not None

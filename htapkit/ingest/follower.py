@@ -174,8 +174,11 @@ class Follower:
             stream.confirm(start)
         stream.nudge()
         failpoints.reach("follow.opened")
-        self.streaming.set()
         while not self._stopping.is_set() and not self._restart.is_set():
+            # Only now may tables be copied: what a copy keeps through a crash is worth nothing
+            # without a stored position from which its changes come again.
+            if self._store.stored_position(self._name) is not None:
+                self.streaming.set()
             self.hold.pause_point()
             self._run_between()
             self._refresh_expected(stream)

@@ -1,0 +1,79 @@
+"""When a mirror begins to copy."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from htapkit.hot import HotStore
+from htapkit.ingest import Mirror, MirrorOptions
+from htapkit.metrics import Metrics
+from htapkit.model import (
+    ChangeBatch,
+    Column,
+    Op,
+    Position,
+    SqlType,
+    TableId,
+    TableSchema,
+    TableState,
+)
+from htapkit.testing.memory import MemorySnapshot, MemorySource, MemoryStream, RowEvent, Server
+from htapkit.testing.stack import wait_until
+
+ITEMS = TableId("mem", "public", "items")
+SCHEMA = TableSchema(
+    ITEMS, (Column("id", SqlType("int4", 23), 1), Column("v", SqlType("text", 25), 2)), ("id",)
+)
+
+
+class SilentSource(MemorySource):
+    """Its streams are silent until `speaks`; it notes what the copy has stored at a snapshot."""
+
+    def __init__(self, server: Server, store: HotStore) -> None:
+        super().__init__(server)
+        self.store = store
+        self.speaks = threading.Event()
+        self.asked = 0
+        self.stored: list[Position | None] = []
+
+    def follow(self, start: Position | None, tables: Sequence[TableSchema]) -> MemoryStream:
+        """With a stream that asks whether it may speak."""
+        stream = super().follow(start, tables)
+        speak = stream.next
+
+        def ask(timeout_seconds: float) -> ChangeBatch | None:
+            self.asked += 1
+            return speak(timeout_seconds) if self.speaks.wait(0.02) else None
+
+        stream.next = ask  # type: ignore[method-assign]
+        return stream
+
+    def snapshot(
+        self, tables: Sequence[TableId], as_text: Mapping[TableId, frozenset[str]]
+    ) -> MemorySnapshot:
+        """Noted."""
+        self.stored.append(self.store.stored_position("mem"))
+        return super().snapshot(tables, as_text)
+
+
+def test_nothing_is_copied_before_a_position_is_stored(tmp_path: Path) -> None:
+    """Else a crash would keep rows, and lose from where their changes are to come again."""
+    server = Server("mem", {ITEMS: SCHEMA})
+    server.commit(RowEvent(ITEMS, Op.INSERT, (1, "a")))
+    with HotStore(tmp_path / "hot.duckdb") as store:
+        source = SilentSource(server, store)
+        options = MirrorOptions(watch_interval_seconds=0.02)
+        mirror = Mirror("mem", source, store, Metrics(), options)
+        mirror.start()
+        try:
+            wait_until(lambda: source.asked > 20, 20, lambda: f"asked {source.asked} times")
+            source.speaks.set()
+            wait_until(
+                lambda: store.catalog.tables[ITEMS].state is TableState.FOLLOWING, 20, lambda: ""
+            )
+        finally:
+            mirror.stop()
+    assert source.stored
+    assert None not in source.stored

@@ -307,6 +307,11 @@ class Wire(Protocol):
         """Decrypted bytes that poll cannot see (0 without TLS)."""
         ...
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether there is TLS: then `recv` may block although poll sees something."""
+        ...
+
     def close(self) -> None:
         """Close the connection."""
         ...

@@ -53,6 +53,11 @@ class SourceWire:
         """Decrypted bytes that poll cannot see."""
         return self._tls.pending() if self._tls is not None else 0
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether there is TLS."""
+        return self._tls is not None
+
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()

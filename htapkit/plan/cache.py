@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from htapkit.model import Catalog
 from htapkit.plan.plan import READS, Cut, Plan, Relay, SessionView
@@ -47,9 +48,9 @@ class PlanCache:
         decision = decide(sql, Given(catalog, session, parameter_types, cuts))
         made = decision.plan
         # A relayed read stays one whatever its literals are: they never decide what it may change.
-        relayed = isinstance(made, Relay) and made.effect in READS
-        if similar is not None and relayed and decision.by_shape:
-            self._keep(similar, made)
+        if isinstance(made, Relay) and made.effect in READS and decision.by_shape and shape:
+            made = replace(made, shape=shape)
+            self._keep((shape, "shape", *view), made)
         else:
             self._keep(exact, made)
         return made

@@ -160,6 +160,7 @@ class Relay:
 
     effect: Effect
     considered: tuple[Considered, ...]
+    shape: str = ""  # whatever has this skeleton is relayed alike; "": nothing is known of others
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 
+# It begins with one set of characters, so that the scanner skips all others at once.
 _LITERAL = re.compile(
-    r"""("(?:[^"]|"")*")          # a quoted identifier, kept
-    |(?<![\w$"'&])'(?:[^'\\]|'')*'(?!')   # a plain string
-    |(?<![\w$.])(\d+(?:\.\d+)?)(?![\w.$])  # a plain number
-    |(--|/\*|\$\w*\$|[eEuUbBxXnN]&?'|')   # anything that makes the text hard to scan
-    """,
+    r"""["'\d/$-](?:
+        (?<=")(?:[^"]|"")*"                              # a quoted identifier, kept
+        |(?<=')(?<![\w$"'&]')(?:[^'\\]|'')*'(?!')        # a plain string
+        |(?<=\d)(?<![\w$.]\d)\d*(?:\.\d+)?(?![\w.$])     # a plain number
+        |(?<=-)-|(?<=/)\*|(?<=\$)\w*\$|(?<=')            # what makes the text hard to scan
+    )""",
     re.VERBOSE,
 )
 
@@ -23,11 +25,15 @@ class _Unclear(Exception):
 
 
 def _placeholder(found: re.Match[str]) -> str:
-    if found[1] is not None:
-        return found[1]
-    if found[3] is not None:
+    text = found[0]
+    first = text[0]
+    if first == '"':
+        return text
+    if first == "'" and len(text) > 1:
+        return "\x00s"
+    if first in "'-/$":
         raise _Unclear
-    return "\x000" if found[2] is not None else "\x00s"
+    return "\x000"
 
 
 def skeleton(sql: str) -> str | None:

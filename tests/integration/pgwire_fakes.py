@@ -37,6 +37,7 @@ from htapkit.plan.plan import (
     SetOption,
     ShowOption,
 )
+from htapkit.plan.skeleton import skeleton
 from htapkit.serve.pgwire import Database, FreshnessWanted, PgwireOptions, PgwireServer
 from htapkit_postgres.origin import PostgresOrigin
 
@@ -196,7 +197,7 @@ class FakeSource:
             local = self._local(text, tuple(types))
             if local is not None:
                 return local
-        return Relay(_effect(text), ())
+        return Relay(_effect(text), (), skeleton(text) or "")
 
     def _local(self, text: str, types: tuple[int, ...]) -> LocalQuery | None:
         key = (text, types)

@@ -121,6 +121,20 @@ QUERIES = [
     b"do $$begin raise notice $x$hi$x$; end$$",
     HOT + b"select now() - now() = interval '0' as b, date '2024-02-03' as d",
 ]
+SHORT = [
+    HOT + b"select 1 as a",
+    *[b"select 1 as a", b"select id, v from fz where id = 2", b"select count(*) from fz"] * 3,
+    b"select 1/0 as never",
+    b"select repeat('x', 300000) as long",
+    b"begin",
+    *[b"commit"] * 4,
+]
+PREPARED = [
+    *[b"select $1::text as t", b"select v from fz where id = $1", b"select count(*) from fz"] * 2,
+    HOT + b"select $1::int + 1 as x",
+    b"insert into fz values (1,$$a$$)",
+]
+"""For sessions of mostly short reads that are relayed."""
 
 
 @dataclass
@@ -135,6 +149,7 @@ class Batches:
     rng: random.Random
     statements: Sequence[bytes] = tuple(STATEMENTS)
     queries: Sequence[bytes] = tuple(QUERIES)
+    lookups: float = 0.1
     aborted: bool = False
     parameters: dict[bytes, int] = field(default_factory=dict)
 
@@ -148,11 +163,22 @@ class Batches:
             return sent, 1, [text]
         sent = b""
         said: list[object] = []
+        if self.rng.random() < self.lookups:
+            return self._lookup(), 1, ["lookup"]
         for _ in range(self.rng.randint(1, 7)):
             piece = self._piece(said)
             sent += piece
         said.append(b"S")
         return sent + message(b"S"), said.count(b"S"), said
+
+    def _lookup(self) -> bytes:
+        """A prepared statement executed to its end and nothing else, as drivers do it."""
+        name = self.rng.choice([b"", b"s1", b"s2"])
+        count = self.parameters.get(name, 0)
+        head = b"\0" + name + b"\0" + struct.pack("!hh", 0, count)
+        sent = message(b"B", head + (INT.pack(1) + b"5") * count + b"\0\0")
+        sent += message(b"D", b"P\0") if self.rng.random() < 0.7 else b""
+        return sent + message(b"E", b"\0" + INT.pack(0)) + message(b"S")
 
     def _piece(self, said: list[object]) -> bytes:
         rng = self.rng

@@ -44,6 +44,8 @@ READS = [
     b"select id, name, price, at from item order by id desc limit 5",
     b"select id, day, made, ratio, small, note from item where id > 390 order by id",
     b"select ok, count(*), sum(price) as s, min(day), max(at) from item group by ok order by ok",
+    b"select name from item where id = 7",
+    b"select name, at from item where id = $1",
     b"select code, avg(price) as a, sum(qty) as q from item group by code order by sum(id)",
     b"select count(*), sum(qty), max(name) from item where id <= $1::int",
     b"select count(*) as n, min(at) as a from item where qty > $1",

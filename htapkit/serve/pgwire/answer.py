@@ -14,11 +14,12 @@ from functools import partial
 from typing import TypeVar
 
 from htapkit.errors import CatalogChanged, HtapkitError, NotRoutable, Stale
-from htapkit.plan.plan import READS, Effect, LocalQuery, Plan, Relay
-from htapkit.serve.pgwire import finish, messages, own
+from htapkit.plan.plan import LocalQuery
+from htapkit.serve.pgwire import finish, own
 from htapkit.serve.pgwire.bound_values import local_values
 from htapkit.serve.pgwire.database import Database, Described, Read
 from htapkit.serve.pgwire.messages import Bound
+from htapkit.serve.pgwire.plans import Plans
 from htapkit.serve.pgwire.portal import (
     Answer,
     AtSource,
@@ -40,9 +41,7 @@ from htapkit.serve.pgwire.worker import Job, Worker
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_PLANS_MAX = 512
 _REPLANS_MAX = 8
-_UNPLANNED = Relay(Effect.OTHER, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,72 +85,10 @@ class Answers:
         self._questions = Questions(database, link, state)
         self.describe = self._questions.describe
         self.clocks = self._questions.clocks
-        self._plans: dict[tuple[bytes, bytes], tuple[object, int, Plan]] = {}
-        self._final: dict[tuple[bytes, bytes], tuple[object, int, Plan]] = {}
+        self.plans = Plans(database, state, self.describe)
         self._worker = Worker(f"read {name}")
         self._running: Running | None = None
         self._job: Job[object] | None = None
-
-    # -- plans ---------------------------------------------------------------------------------
-
-    def plan(self, text: bytes, types: bytes) -> Plan:
-        """The plan of a text under the settings as last known; `types` as Parse declared them."""
-        version = self._database.catalog_version()
-        key = (text, types)
-        found = self._plans.get(key)
-        if found is not None and found[0] is self._state.view and found[1] == version:
-            return found[2]
-        try:
-            words = text.decode()
-        except UnicodeDecodeError:
-            return _UNPLANNED
-        oids = messages.read_oids(types) if types else ()
-        plan = self._database.planner(words, self._state.view, oids)
-        if len(self._plans) >= _PLANS_MAX:
-            self._plans.clear()
-        self._plans[key] = (self._state.view, version, plan)
-        return plan
-
-    def settled(self, statement: Statement) -> bool:
-        """Whether the plan of a statement holds under the settings as last known.
-
-        Sets it if it does.
-        """
-        view, version = self._state.view, self._database.catalog_version()
-        seen = statement.seen
-        if seen is not None and seen[0] is view and seen[1] == version:
-            return True
-        found = self._final.get((statement.sql, statement.types))
-        if found is None or found[0] is not view or found[1] != version:
-            return False
-        statement.plan, statement.seen = found[2], (view, version)
-        return True
-
-    def plan_now(self, statement: Statement) -> Plan:
-        """The plan of a statement without parameters; sets it."""
-        # The version comes first: if the catalog changes meanwhile, the plan counts as old.
-        view, version = self._state.view, self._database.catalog_version()
-        statement.plan, statement.seen = self.plan(statement.sql, b""), (view, version)
-        return statement.plan
-
-    def replan(self, statement: Statement) -> Plan:
-        """The plan now, with the types that the source knows. May raise HiddenFailed."""
-        if self.settled(statement):
-            return statement.plan
-        # Before the plan is made: if it changes meanwhile, the plan counts as old.
-        version = self._database.catalog_version()
-        plan = self.plan(statement.sql, statement.types)
-        declared = messages.read_oids(statement.types) if statement.types else ()
-        open_types = b"$" in statement.sql and (not declared or 0 in declared)
-        reads = isinstance(plan, Relay) and plan.effect in READS
-        if open_types and (reads or isinstance(plan, LocalQuery)):
-            known = self.describe(statement.asked, statement.types).parameters
-            plan = self._database.planner(statement.sql.decode(), self._state.view, known)
-        statement.plan, statement.seen = plan, (self._state.view, version)
-        if len(self._final) >= _PLANS_MAX:
-            self._final.clear()
-        self._final[statement.sql, statement.types] = (self._state.view, version, plan)
-        return plan
 
     def obstacle(self, *, in_block: bool) -> str:  # noqa: PLR0911 - one for each reason
         """Why no statement may be answered locally now; "" = it may. Raises HiddenFailed."""
@@ -194,7 +131,7 @@ class Answers:
         """Planned on the tables as they are now. The client keeps the columns that it knows."""
         statement = wanted.statement
         statement.seen = None
-        plan = self.replan(statement)
+        plan = self.plans.replan(statement)
         described = self.describe(statement.asked, statement.types)
         if (
             not isinstance(plan, LocalQuery)

@@ -125,7 +125,7 @@ class Executes:
             return True
         if self._link.conversation.status == "T" and not self._state.pure:
             return True
-        if self._state.unknown or not self._answers.settled(statement):
+        if self._state.unknown or not self._answers.plans.settled(statement):
             return False
         return isinstance(statement.plan, Relay)
 
@@ -146,7 +146,7 @@ class Executes:
             return self._execute_own(portal, plan, limit, after)
         reason = answers.obstacle(in_block=self._in_block())
         if not reason:
-            plan = answers.replan(statement)
+            plan = answers.plans.replan(statement)
         if isinstance(plan, Refuse):
             if not self._settle() or not portal.usable:
                 return PASS

@@ -101,6 +101,7 @@ An ErrorResponse and CopyInResponse move it, too (see `received`).
 # The hot path reads plain names; looking up a member in its class costs as much as the rest.
 _SKIPPING, _IS_COPYING = Phase.SKIPPING, Phase.COPYING
 _STATEMENT, _ROWS, _COPY_END = Reply.STATEMENT, Reply.ROWS, Reply.COPY_END
+_QUERY = Reply.QUERY
 _OWED = {
     PARSE: Reply.PARSE,
     BIND: Reply.BIND,
@@ -112,6 +113,9 @@ _OWED = {
 }
 _COPYING = frozenset((COPY_DATA, COPY_DONE, COPY_FAIL))
 _ANSWERED_AT_ONCE = frozenset((SYNC, FLUSH, QUERY, CALL))
+_NOTHING: frozenset[int] = frozenset()
+_DATA = frozenset((ROW, COPY_DATA))
+_ANSWER = _DATA | frozenset((BOUND, ROWS, COMPLETE))
 _MOVES = frozenset(kind for row in REPLIES.values() for kind in row)
 
 Captured = list[tuple[int, bytes]]
@@ -207,6 +211,15 @@ class Conversation:
             return head, True
         head.reply = following
         return head, False
+
+    def passing(self) -> frozenset[int]:
+        """What the source may send now that is the client's and changes nothing here."""
+        if not self.owed:
+            return _DATA
+        head = self.owed[0]
+        if head.sink is not None:
+            return _NOTHING
+        return _ANSWER if head.reply is _QUERY and head.subject is None else _DATA
 
     def _void(self) -> None:
         """An error at the head: drop what the source will skip."""

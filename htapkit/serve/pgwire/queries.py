@@ -45,14 +45,14 @@ class Queries:
         self._statements.pop(b"", None)
         self._batch.drop_portal(b"")
         text = data[position + 5 : after - 1]
-        plan = self._answers.plan(text, b"")
+        plan = self._answers.plans.plan(text, b"")
         if isinstance(plan, Relay):
             known = plan.effect not in READS or not self._state.unknown
             if known or self._link.conversation.status != "I":
                 return self._batch.relay_execute(protocol.QUERY, plan.effect)
         self._batch.send_before(position)
         if not self._query_here(plan, text):
-            plan = self._answers.plan(text, b"")
+            plan = self._answers.plans.plan(text, b"")
             effect = plan.effect if isinstance(plan, Relay) else Effect.READ
             return self._batch.relay_execute(protocol.QUERY, effect)
         return after
@@ -66,7 +66,7 @@ class Queries:
             reason = self._answers.obstacle(in_block=conversation.status == "T")
             statement = Statement(text, b"", plan)
             if not reason:
-                plan = self._answers.plan_now(statement)
+                plan = self._answers.plans.plan_now(statement)
             if isinstance(plan, Relay):
                 return False
             if isinstance(plan, Refuse):

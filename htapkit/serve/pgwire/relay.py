@@ -181,9 +181,7 @@ class Link:
         data = self._source.recv(CHUNK_BYTES)
         if not data:
             raise SourceUnavailable("the source closed the connection")
-        self._take(data)
-        if not self.conversation.owed:
-            self._unread = 0
+        self.reply(self.passed(data))
 
     def read_raw(self) -> None:
         """One piece from the source as it is, for a client that left the protocol."""
@@ -192,13 +190,19 @@ class Link:
             raise SourceUnavailable("the source closed the connection")
         self.reply(data)
 
-    def _take(self, data: bytes) -> None:
+    def passed(self, data: bytes) -> bytes:
+        """What of a piece from the source is for the client."""
+        shown = self._shown(data)
+        if not self.conversation.owed:
+            self._unread = 0
+        return shown
+
+    def _shown(self, data: bytes) -> bytes:
         position = 0
         if self._skip:
             if len(data) <= self._skip:
                 self._skip -= len(data)
-                self.reply(data)
-                return
+                return data
             position, self._skip = self._skip, 0
         elif self._tail:
             data, self._tail = self._tail + data, b""
@@ -212,10 +216,9 @@ class Link:
             else:
                 self._tail = data[position:]
         if not parts and start == 0 and position == end:
-            self.reply(data)
-        else:
-            parts.append(data[start:position])
-            self.reply(b"".join(parts))
+            return data
+        parts.append(data[start:position])
+        return b"".join(parts)
 
     def _walk(self, data: bytes, position: int, end: int) -> tuple[list[bytes], int, int]:
         """Whole messages.
@@ -225,16 +228,14 @@ class Link:
         parts: list[bytes] = []
         start = 0
         conversation = self.conversation
-        owed = conversation.owed
+        passing = conversation.passing()
         unpack = _LENGTH.unpack_from
         while end - position >= 5:
             kind = data[position]
             after = position + 1 + unpack(data, position + 1)[0]
             if after > end:
                 break
-            if (kind == 0x44 or kind == 0x64) and (  # noqa: PLR1714 - twice as fast
-                not owed or owed[0].sink is None
-            ):
+            if kind in passing:
                 position = after
                 continue
             status = chr(data[position + 5]) if kind == protocol.READY else ""
@@ -249,8 +250,8 @@ class Link:
                     start = after
                 if head.subject is not None or kind == protocol.READY:
                     self._listener.replied(head, kind, data[position + 5 : after])
-            owed = conversation.owed
             position = after
+            passing = conversation.passing()
         return parts, start, position
 
     def _may_split(self, data: bytes, position: int, end: int) -> bool:

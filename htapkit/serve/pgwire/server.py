@@ -22,6 +22,7 @@ from htapkit.errors import ConfigError, HtapkitError, LimitReached, ProtocolErro
 from htapkit.serve.pgwire import messages
 from htapkit.serve.pgwire.auth import CancelRequest, Startup, authenticate, read_startup
 from htapkit.serve.pgwire.database import Database
+from htapkit.serve.pgwire.lobby import Lobby
 from htapkit.serve.pgwire.session import Session
 from htapkit.serve.pgwire.settings import Options, startup_options
 from htapkit.serve.pgwire.state import SessionState
@@ -80,6 +81,7 @@ class PgwireServer:
         self._wires: set[SocketWire] = set()
         self._listener: socket.socket | None = None
         self._stopping = False
+        self._lobby = Lobby()
 
     @property
     def port(self) -> int:
@@ -101,6 +103,7 @@ class PgwireServer:
             self._listener = socket.create_server((host, port), family=family, backlog=256)
         except OSError as error:
             raise ConfigError(f"servers.pgwire.listen: {host}:{port}: {error.strerror}") from error
+        self._lobby.start()
         threading.Thread(target=self._accept, name="pgwire", daemon=True).start()
 
     def stop(self) -> None:
@@ -114,6 +117,7 @@ class PgwireServer:
             wires = list(self._wires)
         for wire in wires:
             wire.shut()
+        self._lobby.stop()
 
     def _accept(self) -> None:
         assert self._listener is not None
@@ -198,8 +202,10 @@ class PgwireServer:
         shown = OriginSession(
             origin.wire, messages.authentication(0) + origin.startup, origin.cancel
         )
-        impatient = started.wire.be_impatient(_MOMENT_SECONDS)
-        session = Session(database, state, started.wire, shown, impatient=impatient)
+        plain = not (started.wire.encrypted or origin.wire.encrypted)
+        if plain:
+            started.wire.be_impatient(_MOMENT_SECONDS)
+        session = Session(database, state, started.wire, shown, self._lobby if plain else None)
         return session, _cancel_key(origin.startup)
 
 

@@ -18,20 +18,22 @@ from htapkit.serve.pgwire import messages, own, protocol
 from htapkit.serve.pgwire.answer import Answers
 from htapkit.serve.pgwire.database import Database
 from htapkit.serve.pgwire.executes import PASS, Executes
+from htapkit.serve.pgwire.lobby import Guest, Lobby
+from htapkit.serve.pgwire.lookups import Lookups
 from htapkit.serve.pgwire.portal import Portal, Statement
 from htapkit.serve.pgwire.protocol import Owed, Phase
 from htapkit.serve.pgwire.queries import Queries
 from htapkit.serve.pgwire.questions import HiddenFailed
 from htapkit.serve.pgwire.relay import ClientGone, Interrupted, Link
-from htapkit.serve.pgwire.state import Last, SessionState
-from htapkit.spi import OriginSession, Wire
+from htapkit.serve.pgwire.state import RELAYED, SessionState
+from htapkit.serve.pgwire.tls import SocketWire
+from htapkit.spi import OriginSession
 
 _LENGTH = struct.Struct("!i")
 _LOOKED_INTO_BYTES_MAX = 1 << 20  # longer messages are passed on in pieces, unread
 _MESSAGE_BYTES_MAX = 1 << 30
 _STATEMENT = ord("S")
 _SPLITTABLE = frozenset(b"PBQFd")
-_RELAYED = Last("source")
 _KEEPS_TABLES = (
     b"INSERT", b"UPDATE", b"DELETE", b"MERGE", b"COPY", b"FETCH", b"MOVE", b"DECLARE", b"CLOSE",
     b"BEGIN", b"COMMIT\0", b"ROLLBACK", b"SAVEPOINT", b"RELEASE", b"LOCK", b"SET", b"SHOW",
@@ -48,16 +50,15 @@ class Session:
         self,
         database: Database,
         state: SessionState,
-        client: Wire,
+        client: SocketWire,
         origin: OriginSession,
-        *,
-        impatient: bool = False,
+        lobby: Lobby | None = None,
     ) -> None:
         """Both ends are logged in; the client has not been told yet.
 
-        `impatient`: the client's `recv` gives up after a moment.
+        `lobby`: where it may wait; then the client's `recv` gives up after a moment.
         """
-        self._impatient = impatient
+        self._lobby = lobby
         self._database = database
         self._origin = origin
         self._state = state
@@ -73,6 +74,8 @@ class Session:
         self._rest = b""
         self._skip = 0
         self._raw = False
+        self._lookups = Lookups(state, self._link, self._answers.plans, self._statements)
+        self._guest = Guest(client, origin.wire, self._link, self._lookups.passes)
         self._executes = Executes(database, state, self._link, self._answers, self, self._portals)
         queries = Queries(
             database, state, self._link, self._answers, self._executes, self, self._statements
@@ -93,18 +96,16 @@ class Session:
         conversation = link.conversation
         try:
             link.reply(self._origin.startup)
-            heard: bytes | None
             while True:
                 if conversation.owed:
                     if conversation.flushed and not (self._raw or self._skip):
                         link.read()
                         continue
-                elif self._impatient and not self._raw:
-                    heard = link.hear()
-                    if heard is not None:
-                        if not self._feed(heard):
-                            return
-                        continue
+                elif self._lobby is not None and not (self._raw or self._skip or self._rest):
+                    heard = self._hear(self._lobby)
+                    if heard is not None and not self._feed(heard):
+                        return
+                    continue
                 client, source = link.wait()
                 if source:
                     link.read_raw() if self._raw else link.read()
@@ -116,6 +117,20 @@ class Session:
             link.reply(messages.error(problem, "FATAL"))
         finally:
             self._end()
+
+    def _hear(self, lobby: Lobby) -> bytes | None:
+        """What the client says that is not passed on in the lobby; None: look again."""
+        link = self._link
+        heard = link.hear()
+        if heard is not None and not self._lookups.passes(heard):
+            return heard
+        call = lobby.wait(self._guest)
+        if call.error is not None:
+            raise call.error
+        link.reply(call.unsent)
+        if call.heard == b"":
+            raise ClientGone
+        return call.heard
 
     def cancel(self) -> None:
         """Stop what this session runs now, here or at the source. Any thread."""
@@ -326,7 +341,7 @@ class Session:
     def relay_execute(self, kind: int, effect: Effect) -> int:
         """An Execute or a Query goes to the source."""
         self.executed = True
-        self._state.last = _RELAYED
+        self._state.last = RELAYED
         if effect is Effect.READ:
             self._state.relayed = True
             self._link.conversation.sent(kind)
@@ -340,7 +355,7 @@ class Session:
         conversation = self._link.conversation
         try:
             name, text, types = messages.read_parse(data[position + 5 : after])
-            plan = self._answers.plan(text, types)
+            plan = self._answers.plans.plan(text, types)
         except (ValueError, struct.error):
             conversation.sent(protocol.PARSE)
             return PASS
@@ -366,7 +381,7 @@ class Session:
         self.send_before(position)
         try:
             if not self._answers.obstacle(in_block=False):
-                now = self._answers.plan(text, types)
+                now = self._answers.plans.plan(text, types)
                 if not isinstance(now, Refuse):
                     return self._parse(self.data, position, after)
         except HiddenFailed as failed:

@@ -25,6 +25,9 @@ class Last:
     reason: str = ""
 
 
+RELAYED = Last("source")
+
+
 class SessionState:
     """The score of one session."""
 

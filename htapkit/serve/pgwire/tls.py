@@ -39,13 +39,17 @@ class SocketWire:
         self._use(self._tls)
         self._tls.do_handshake()
 
-    def be_impatient(self, seconds: float) -> bool:
-        """Let `recv` raise BlockingIOError after a silence of that length; False under TLS."""
-        if self._tls is not None:
-            return False
+    def be_impatient(self, seconds: float) -> None:
+        """Let `recv` raise BlockingIOError after a silence of that length. Not under TLS."""
         whole, rest = divmod(int(seconds * 1_000_000), 1_000_000)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME.pack(whole, rest))
-        return True
+
+    def send_now(self, data: bytes) -> int:
+        """Send what fits at once, and say how much that was. Not under TLS."""
+        try:
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
 
     def peek(self) -> bytes:
         """The first byte, without taking it."""

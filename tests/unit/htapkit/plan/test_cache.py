@@ -17,6 +17,9 @@ def test_changing_literals_share_a_relayed_read() -> None:
     made = {cache.plan(f"SELECT * FROM orders WHERE id = {n}", SHOP, SESSION) for n in range(1000)}
     assert len(made) == 1
     assert len(cache) == 1
+    relay = made.pop()
+    assert isinstance(relay, Relay)
+    assert relay.shape == skeleton("SELECT * FROM orders WHERE id = 4711")
 
 
 def test_a_bad_literal_does_not_spoil_the_good_ones() -> None:

@@ -117,6 +117,10 @@ class Client:
         body = {"table": table, "from": begin, "to": end}
         return self._call("POST", "/api/v1/backfill", body)
 
+    def retain(self, tables: Sequence[str] = ()) -> Mapping[str, Any]:
+        """Drop what is older than `retention` of these tables (none: all that have it); the job."""
+        return self._call("POST", "/api/v1/retain", {"tables": list(tables)})
+
     def job(self, job_id: str) -> Mapping[str, Any]:
         """A job as it is now."""
         return self._call("GET", f"/api/v1/jobs/{job_id}")

@@ -155,7 +155,14 @@ class TableConfig(_Section):
     sort: tuple[str, ...] = ()
     time_column: str | None = None
     hot: Annotated[Seconds, Field(gt=0)] | None = None
+    retention: Annotated[Seconds, Field(gt=0)] | None = None
     partition: Literal["hour", "day", "month"] = "day"
+
+    @model_validator(mode="after")
+    def _ages(self) -> Self:
+        if self.hot is not None and self.retention is not None and self.retention <= self.hot:
+            raise ValueError("retention must be longer than hot")
+        return self
 
 
 class LakeConfig(_Section):

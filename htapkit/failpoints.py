@@ -53,7 +53,13 @@ REPAIR = (
     "repair.corrected",  # some of its rows are corrected, what was kept aside is not replayed
 )
 
-NAMES = MIRROR + RANGES + TIER + REPAIR + BACKUP + RESTORE
+RETENTION = (
+    "retain.hidden",  # old rows have left the hot store and are hidden in the lake, committed
+    "retain.retired",  # the lake has a version without their partitions, the former one is read
+    "retain.flipped",  # that version is read, committed
+)
+
+NAMES = MIRROR + RANGES + TIER + REPAIR + BACKUP + RESTORE + RETENTION
 
 Callback = Callable[[str], None]
 _callback: Callback | None = None

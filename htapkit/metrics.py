@@ -63,6 +63,12 @@ class Metrics:
             ["source"],
             registry=r,
         )
+        self.dropped_rows = Counter(
+            "htapkit_dropped_rows",
+            "Hot rows that were dropped because they are older than retention",
+            ["source"],
+            registry=r,
+        )
         self.store_bytes = Gauge(
             "htapkit_store_bytes",
             "Hot store by part: file, wal, staged, memory",

@@ -18,7 +18,7 @@ from htapkit.cli.history import History
 from htapkit.config import parse_seconds
 from htapkit.errors import ConfigError
 from htapkit.hot import HotStore
-from htapkit.ingest import Mirror, Span, repair, verify
+from htapkit.ingest import Mirror, Span, TableReport, repair, verify
 from htapkit.jobs import Job, Progress
 from htapkit.metrics import Metrics
 from htapkit.model import TableId
@@ -52,7 +52,14 @@ class Api:
     def status(self) -> Mapping[str, Any]:
         """Sources and tables."""
         reports = [m.report() for m in self._mirrors.values()]
-        sources = [{**dataclasses.asdict(r), "ready": r.ready} for r in reports]
+        sources = [
+            {
+                **dataclasses.asdict(r),
+                "ready": r.ready,
+                "tables": list(map(self._described, r.tables)),
+            }
+            for r in reports
+        ]
         return {
             "sources": sources,
             "pid": os.getpid(),
@@ -76,6 +83,7 @@ class Api:
         elif verb == "resume":
             mirror.resume(table_id)
         else:
+            self._tiering.copy_anew(table_id)
             mirror.copy_again(table_id, "asked for by the user")
         return {"table": table, "done": verb}
 
@@ -110,10 +118,14 @@ class Api:
         return _shown(self._tiering.tier(chosen, seconds))
 
     def upkeep(self, verb: str, tables: list[str]) -> Mapping[str, Any]:
-        """Queue a compaction or an expiry."""
+        """Queue a compaction, an expiry, or the dropping of what is too old."""
         chosen = [self._table(table)[1] for table in tables]
-        queue = self._tiering.compact if verb == "compact" else self._tiering.expire
-        return _shown(queue(chosen))
+        queues = {
+            "compact": self._tiering.compact,
+            "expire": self._tiering.expire,
+            "retain": self._tiering.retain,
+        }
+        return _shown(queues[verb](chosen))
 
     def export(self, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
         """Queue an export: a statement (`sql`), or a table's rows (`table`, `from`, `to`)."""
@@ -165,6 +177,11 @@ class Api:
     def jobs(self) -> Mapping[str, Any]:
         """All jobs."""
         return {"jobs": [_shown(job) for job in self._jobs.all()]}
+
+    def _described(self, report: TableReport) -> Mapping[str, Any]:
+        """A table's report, with what is asked of its history."""
+        table = TableId(*report.table.split(".", 2))
+        return {**dataclasses.asdict(report), **self._tiering.described(table)}
 
     def _mirror(self, source: str) -> Mirror:
         if source not in self._mirrors:

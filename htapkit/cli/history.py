@@ -7,7 +7,7 @@ from htapkit.hot import HotStore
 from htapkit.jobs import JobRunner
 from htapkit.lake import Lake, LakeSettings
 from htapkit.metrics import Metrics
-from htapkit.tier import Tierer, TierService, Upkeep
+from htapkit.tier import Retention, Tierer, TierService, Upkeep
 
 
 def lake_settings(config: Config) -> LakeSettings:
@@ -29,7 +29,10 @@ class History:
         # A statement that still runs reads a version that may have been flipped away since.
         keep_seconds = max(config.lake.keep, config.limits.statement_time)
         upkeep = Upkeep(store, lake, keep_seconds)
-        self.tiering = TierService(config, store, tierer, upkeep, self.jobs, metrics)
+        retention = Retention(store, lake, metrics)
+        self.tiering = TierService(
+            config, store, tierer, retention, upkeep, jobs=self.jobs, metrics=metrics
+        )
 
     def start(self) -> None:
         """Mend what a former process left, then follow the schedule."""

@@ -74,6 +74,32 @@ def expire(tables: tuple[str, ...], no_wait: bool, config_path: Path, as_json: b
     _upkeep("expire", tables, config_path, no_wait=no_wait, as_json=as_json)
 
 
+@click.command()
+@click.argument("tables", nargs=-1)
+@NO_WAIT
+@CONFIG
+@JSON
+def retain(tables: tuple[str, ...], no_wait: bool, config_path: Path, as_json: bool) -> None:
+    """Drop what is older than `retention` of TABLES (none: all that have it) from the copy."""
+    config = load_config(config_path)
+    with client_of(config) as client:
+        job = client.retain([full_name(config, table) for table in tables])
+        if no_wait:
+            click.echo(json.dumps(job) if as_json else job["id"])
+            return
+        result = follow(client, job["id"], quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    shown = Table("table", "kept since", "hot rows dropped", "lake rows dropped", box=None)
+    for row in result["tables"]:
+        since = datetime.fromtimestamp(row["since"] / 1e6, UTC)
+        shown.add_row(
+            row["table"], f"{since:%Y-%m-%d %H:%M}", f"{row['hot_rows']:,}", f"{row['lake_rows']:,}"
+        )
+    Console().print(shown)
+
+
 def _upkeep(
     verb: str, tables: tuple[str, ...], config_path: Path, *, no_wait: bool, as_json: bool
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from htapkit.model import Finding, Severity
@@ -44,6 +45,7 @@ def _tables(rows: Sequence[Mapping[str, Any]]) -> Table:
         "state": [f"[{_STATE_STYLE.get(row['state'], 'white')}]{row['state']}[/]" for row in rows],
         "rows": [_rows(row) for row in rows],
         "in the lake": [_in_the_lake(row) for row in rows],
+        "history": [_history(row) for row in rows],
         "last good position": [row["position"] for row in rows],
         "last error": [row["why"] for row in rows],
     }
@@ -65,7 +67,35 @@ def _in_the_lake(row: Mapping[str, Any]) -> str:
     """How many rows, and before when."""
     if not row["lake_below"]:
         return ""
-    return f"{row['lake_rows']:,} before {row['lake_below'][:16].replace('T', ' ')}"
+    return f"{row['lake_rows']:,} before {_minute(row['lake_below'])}"
+
+
+def _history(row: Mapping[str, Any]) -> str:
+    """By which column it is cut, what is asked of it, and since when rows are kept."""
+    if row.get("history_why"):
+        return f"[yellow]{escape(row['history_why'])}[/]"
+    if not row.get("time_column"):
+        return ""
+    inferred = " (inferred)" if row["time_column_inferred"] else ""
+    parts = [f"{escape(row['time_column'])}{inferred} by {row['partition']}"]
+    parts += [f"hot {_age(row['hot'])}"] if row["hot"] else []
+    parts += [f"retention {_age(row['retention'])}"] if row["retention"] else []
+    parts += [f"kept since {_minute(row['kept_since'])}"] if row["kept_since"] else []
+    return ", ".join(parts)
+
+
+def _minute(moment: str) -> str:
+    """An ISO time without what is below a minute."""
+    return moment[:16].replace("T", " ")
+
+
+def _age(seconds: float) -> str:
+    """A duration as the configuration has it, in the largest unit that fits."""
+    for unit, size in (("year", 31_536_000), ("day", 86_400), ("hour", 3600), ("minute", 60)):
+        count, rest = divmod(seconds, size)
+        if count and not rest:
+            return f"{count:.0f} {unit}{'s' if count > 1 else ''}"
+    return f"{seconds:g} s"
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:

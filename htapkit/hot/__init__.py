@@ -10,6 +10,7 @@ from htapkit.hot.difference import Difference
 from htapkit.hot.digest import Digest
 from htapkit.hot.export import DIGEST_MODULUS, Export
 from htapkit.hot.histogram import histogram_query
+from htapkit.hot.horizon import less_old
 from htapkit.hot.lakerows import LakeArm, LakeReader
 from htapkit.hot.limits import HotLimits
 from htapkit.hot.names import table_query
@@ -32,6 +33,7 @@ __all__ = [
     "LakeReader",
     "Read",
     "histogram_query",
+    "less_old",
     "move_pins",
     "table_query",
 ]

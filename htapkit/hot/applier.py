@@ -15,6 +15,7 @@ import pyarrow as pa
 from htapkit.hot.collapse import NotConsistent, collapse
 from htapkit.hot.database import is_fatal
 from htapkit.hot.evolve import alterations
+from htapkit.hot.horizon import follow_horizon
 from htapkit.hot.names import relation
 from htapkit.hot.patches import follow_schema
 from htapkit.hot.records import Record
@@ -163,7 +164,9 @@ def put_rows(transaction: Transaction, rows: Relation, changes: list[RowChanges]
     table = rows.schema.table
     # The copy that is made beside a table has no part in the lake.
     patches = transaction.patches(rows.schema) if rows.name == relation(table) else None
-    gone, came = rows.put(collapse(rows.schema, changes), patches)
+    record = transaction.record(table)
+    horizon = record.horizon if record is not None else None
+    gone, came = rows.put(collapse(rows.schema, changes), patches, horizon)
     transaction.changed(table, gone, came)
 
 
@@ -171,9 +174,11 @@ def evolve(transaction: Transaction, rows: Relation, schema: TableSchema) -> Non
     """Make a relation one of `schema`."""
     table = schema.table
     statements = alterations(rows.name, rows.schema, schema)
+    record = transaction.record(table)
+    if record is not None:
+        follow_horizon(record.horizon, rows.schema, schema)
     if rows.name == relation(table):
         transaction.void(table, "changed its columns")
-        record = transaction.record(table)
         if record is not None and record.boundary is not None:
             transaction.writer.forget_patches(table)
             follow_schema(transaction.cursor, record.boundary, rows.schema, schema)

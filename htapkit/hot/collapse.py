@@ -8,7 +8,7 @@ around as Arrow columns; no value is looked at but keys.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,15 @@ class Net:
             index = picked.schema.get_field_index(name)
             picked = picked.set_column(index, picked.schema.field(index), column.take(pa.array(at)))
         return picked
+
+    def less(self, old: Mask) -> Net:
+        """The same without putting in those of `rows` for which `old` is true."""
+        if self.picks is None:
+            return replace(self, rows=self.rows.filter(pa.array(~old)))
+        keep = ~old[self.picks]
+        sources = {name: source[keep] for name, source in self.sources.items()}
+        lookup, sources = _looked_up(self.lookup, sources)
+        return replace(self, picks=self.picks[keep], lookup=lookup, sources=sources)
 
 
 def collapse(schema: TableSchema, changes: Sequence[RowChanges]) -> Net:
@@ -122,12 +131,22 @@ def _by_key(
     for name, mask in unchanged.items():
         if mask[puts].any():
             sources[name] = _resolve(touches, ops, origin, mask, puts)
+    lookup, sources = _looked_up(touches.keys, sources)
+    return Net(gone, rows, puts, lookup, sources)
+
+
+def _looked_up(
+    keys: pa.Table | None, sources: dict[str, Ints]
+) -> tuple[pa.Table | None, dict[str, Ints]]:
+    """Those of `keys` that the sources look up, and the sources numbered accordingly."""
+    if keys is None or not sources:
+        return keys, sources
     lookups = np.unique(np.concatenate([-1 - s[s < 0] for s in sources.values()]))
-    for name, source in sources.items():
-        away = source < 0
-        source[away] = -1 - np.searchsorted(lookups, -1 - source[away])
-        sources[name] = source
-    return Net(gone, rows, puts, touches.keys.take(pa.array(lookups)), sources)
+    numbered = {
+        name: np.where(source < 0, -1 - np.searchsorted(lookups, -1 - source), source)
+        for name, source in sources.items()
+    }
+    return keys.take(pa.array(lookups)), numbered
 
 
 def _resolve(

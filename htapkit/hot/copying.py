@@ -21,6 +21,7 @@ from htapkit.hot.applier import Applying, TableFailed
 from htapkit.hot.collapse import NotConsistent
 from htapkit.hot.core import Core
 from htapkit.hot.database import is_fatal
+from htapkit.hot.horizon import horizon_column, less_old
 from htapkit.hot.names import (
     clash,
     column_definitions,
@@ -136,7 +137,8 @@ class Copying:
             rows = Relation(cursor, shadow(table, record.generation), record.copy.schema)
             with core.guarded(), self._loading(record):
                 cursor.begin()
-                count = _load(rows, batches)
+                young = (less_old(rows.schema, record.horizon, batch) for batch in batches)
+                count = _load(rows, young)
                 if number is not None:
                     ranges.mark(cursor, record, number, position, count)
                 cursor.commit()
@@ -270,7 +272,8 @@ class Copying:
                 schema, fingerprint = record.copy.schema, record.copy.fingerprint
                 name = shadow(table, record.generation)
                 transaction.untier(table, "was copied again")
-                record = replace(record, boundary=None)
+                horizon = record.horizon if horizon_column(schema, record.horizon) else None
+                record = replace(record, boundary=None, horizon=horizon)
                 transaction.writer.forget(name)
                 transaction.drop_relation(table)
                 transaction.cursor.execute(

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from htapkit.errors import LakeFailed, StoreFailed
 from htapkit.hot.database import Database
+from htapkit.hot.horizon import horizon_column
 from htapkit.hot.names import (
     duckdb_type,
     key_columns,
@@ -25,7 +26,8 @@ from htapkit.hot.names import (
     statement,
     tombstones,
 )
-from htapkit.model import Column, LakeFiles, Pin, TableId, TableSchema
+from htapkit.hot.times import in_range
+from htapkit.model import Column, Horizon, LakeFiles, Pin, TableId, TableSchema
 
 _WANTED = "htapkit_wanted"
 _REST = "htapkit_rest"
@@ -48,6 +50,7 @@ class LakeArm:
     schema: TableSchema  # as the hot store has it now
     files: LakeFiles
     patched: bool = True  # without the rows that a tombstone covers; False: the version as it was
+    horizon: Horizon | None = None  # without the rows below it
 
 
 class RestRows:
@@ -121,8 +124,12 @@ def lake_query(schema: TableSchema, files: LakeFiles, rest: str) -> str:
 
 
 def arm_query(arm: LakeArm, rest: str, *, buried: bool) -> str:
-    """The rows of an arm that count: those without a tombstone, if there are any."""
+    """The rows of an arm that count: young enough, and without a tombstone, if there are any."""
     rows = lake_query(arm.schema, arm.files, rest)
+    young = _young(arm)
+    if young is not None:
+        columns = name_list(c.name for c in arm.schema.columns)
+        rows = f"SELECT {columns} FROM ({rows}) AS aged WHERE {young}"  # noqa: S608 - quoted
     if not buried or not arm.patched:
         return rows
     pairs = key_columns(arm.schema)
@@ -136,6 +143,16 @@ def arm_query(arm: LakeArm, rest: str, *, buried: bool) -> str:
         gone=gone if len(pairs) == 1 else f"({gone})",
         tombstones=tombstones(arm.schema.table),
     )
+
+
+def _young(arm: LakeArm) -> str | None:
+    """The condition that keeps out what is too old; None where the files have nothing that is."""
+    column, first = horizon_column(arm.schema, arm.horizon), arm.files.first
+    if column is None or arm.horizon is None:
+        return None
+    if first is not None and first >= arm.horizon.since:
+        return None
+    return in_range(column, arm.horizon.since, None)
 
 
 def local_path(path: str) -> str:

@@ -21,6 +21,7 @@ from htapkit.hot.names import (
     key_columns,
     key_definitions,
     quote,
+    statement,
     tombstones,
     touched,
 )
@@ -28,6 +29,7 @@ from htapkit.hot.prepared import Prepared
 from htapkit.model import Boundary, TableSchema
 
 _SEEN = "seen"
+_WANTED = "htapkit_wanted"
 
 
 class Patches:
@@ -75,10 +77,28 @@ class Patches:
     def look_up(self, keys: pa.Table, columns: Sequence[str]) -> pa.Table:
         """Values of rows in the lake: see LakeValues. Raises StoreFailed.
 
-        Tombstones need no look: who asks for the values of a row also takes that row out.
+        Tombstones need no look: who asks for the values of a row also takes that row out, and it
+        is hot then, unless it became too old to be kept (see `buried`).
         """
         assert self.boundary is not None
         return self._values.look_up(self.schema, self.boundary.pin, keys, columns)
+
+    def buried(self, keys: pa.Table) -> npt.NDArray[np.int64]:
+        """The numbers of those `keys` (columns `number`, k0, k1, …) that have a tombstone."""
+        pairs = zip(key_columns(self.schema), self._slot.names, strict=True)
+        self._cursor.register(_WANTED, keys)
+        try:
+            text = statement(
+                "old_values",
+                columns="true",
+                table=tombstones(self.schema.table),
+                equal=" AND ".join(f"kept.{quote(ours)} = wanted.{k}" for (ours, _), k in pairs),
+                rows=quote(_WANTED),
+            )
+            found = self._cursor.execute(text).fetchall()
+        finally:
+            self._cursor.unregister(_WANTED)
+        return np.array([row[0] for row in found], np.int64)
 
     def close(self) -> None:
         """Let go of what is registered."""

@@ -12,7 +12,16 @@ import duckdb
 from htapkit.errors import StoreError
 from htapkit.hot.definitions import from_json, to_json
 from htapkit.hot.names import statement
-from htapkit.model import Boundary, Pin, Position, TableId, TableSchema, TableState, TableStatus
+from htapkit.model import (
+    Boundary,
+    Horizon,
+    Pin,
+    Position,
+    TableId,
+    TableSchema,
+    TableState,
+    TableStatus,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -39,6 +48,7 @@ class Record:
     generation: int = 0
     copy: Copy | None = None
     boundary: Boundary | None = None  # None: all of it is hot
+    horizon: Horizon | None = None  # None: no row is too old to be kept
 
     @property
     def table(self) -> TableId:
@@ -60,6 +70,7 @@ class Record:
             None if self.state is TableState.FOLLOWING else self.stopped_at,
             self.copy.position if self.copy else None,
             self.boundary,
+            self.horizon,
         )
 
     def stopped(self, state: TableState, why: str, position: Position | None) -> Record:
@@ -91,10 +102,13 @@ def save(cursor: duckdb.DuckDBPyConnection, record: Record) -> None:
             copy.position if copy else None,
         ],
     ).fetchall()
+    names = [record.table.source, record.table.schema, record.table.name]
     if record.boundary is not None:
-        table = record.table
-        values = [table.source, table.schema, table.name, *boundary_values(record.boundary)]
+        values = [*names, *boundary_values(record.boundary)]
         cursor.execute(statement("save_boundary"), values).fetchall()
+    if record.horizon is not None:
+        values = [*names, record.horizon.column, record.horizon.since]
+        cursor.execute(statement("save_horizon"), values).fetchall()
 
 
 def forget(cursor: duckdb.DuckDBPyConnection, table: TableId) -> None:
@@ -102,6 +116,7 @@ def forget(cursor: duckdb.DuckDBPyConnection, table: TableId) -> None:
     names = [table.source, table.schema, table.name]
     cursor.execute(statement("forget_table"), names).fetchall()
     cursor.execute(statement("forget_boundary"), names).fetchall()
+    cursor.execute(statement("forget_horizon"), names).fetchall()
 
 
 def boundary_values(boundary: Boundary) -> list[object]:
@@ -130,6 +145,10 @@ def load(cursor: duckdb.DuckDBPyConnection) -> dict[TableId, Record]:
         TableId(*row[:3]): boundary_from(row[3:])
         for row in cursor.execute(statement("load_boundaries")).fetchall()
     }
+    horizons = {
+        TableId(*row[:3]): Horizon(*row[3:])
+        for row in cursor.execute("FROM htapkit.horizons").fetchall()
+    }
     for row in cursor.execute(statement("load_tables")).fetchall():
         table = TableId(*row[:3])
         definition, fingerprint, state, why, complete, stopped_at, generation = row[3:10]
@@ -146,6 +165,7 @@ def load(cursor: duckdb.DuckDBPyConnection) -> dict[TableId, Record]:
             generation,
             copy,
             boundaries.get(table),
+            horizons.get(table),
         )
     return found
 

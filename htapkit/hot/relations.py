@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from htapkit.hot.collapse import Net, NotConsistent
+from htapkit.hot.horizon import too_old
 from htapkit.hot.names import name_list, quote, statement
 from htapkit.hot.patches import Patches
 from htapkit.hot.prepared import Prepared, Slot
-from htapkit.model import TableSchema
+from htapkit.model import Horizon, TableSchema
 
 _NUMBER = "number"
 _WANTED = "htapkit_wanted"
@@ -33,16 +34,21 @@ class Relation:
         self._cursor = cursor
         self._prepared: dict[str, Prepared] = {}
 
-    def put(self, net: Net, patches: Patches | None = None) -> tuple[int, int]:
+    def put(
+        self, net: Net, patches: Patches | None = None, horizon: Horizon | None = None
+    ) -> tuple[int, int]:
         """Bring in the net effect of some changes; (rows taken out, rows put in).
 
-        With `patches`, rows may also be in the lake, and a run may have to know what changed.
-        Raises NotConsistent when a row that must be there is not, StoreFailed when the lake cannot
-        be read.
+        With `patches`, rows may also be in the lake, and a run may have to know what changed. With
+        a `horizon`, rows below it do not come in, and need not be there. Raises NotConsistent when
+        a row that must be there is not, StoreFailed when the lake cannot be read.
         """
+        old = too_old(self.schema, horizon, net.rows)
+        if old is not None:
+            net = net.less(old)
         found = None
         if net.lookup is not None and net.lookup.num_rows:
-            found = self._look_up(net.lookup, list(net.sources), patches)
+            found = self._look_up(net.lookup, list(net.sources), patches, horizon)
         rows = net.filled(found)
         buried = 0
         if self.schema.whole_rows:
@@ -52,8 +58,10 @@ class Relation:
         else:
             gone, buried = self._delete_keys(net.gone, patches)
             self.insert(rows)
-        if net.gone is not None and gone + buried != net.gone.num_rows:
-            there = gone + buried
+        there = gone + buried
+        missing = net.gone.num_rows - there if net.gone is not None else 0
+        if missing < 0 or (missing > 0 and horizon is None):
+            assert net.gone is not None
             raise NotConsistent(f"{net.gone.num_rows} rows were to go and {there} are there")
         if patches is not None and patches.logs:
             patches.touch(net.gone, rows)
@@ -120,7 +128,13 @@ class Relation:
                 count += delete.count(table)
         return count
 
-    def _look_up(self, keys: pa.Table, columns: Sequence[str], patches: Patches | None) -> pa.Table:
+    def _look_up(
+        self,
+        keys: pa.Table,
+        columns: Sequence[str],
+        patches: Patches | None,
+        horizon: Horizon | None,
+    ) -> pa.Table:
         named = pa.table(
             [pa.array(range(keys.num_rows), pa.int64()), *keys.columns],
             names=[_NUMBER, *(f"k{i}" for i in range(keys.num_columns))],
@@ -141,6 +155,9 @@ class Relation:
             self._cursor.unregister(_WANTED)
         if patches is not None and patches.boundary is not None:
             elsewhere = np.setdiff1d(np.arange(keys.num_rows), found[_NUMBER].to_numpy())
+            if len(elsewhere) and horizon is not None:
+                # A row that became too old left a tombstone; what the lake has of it is outdated.
+                elsewhere = np.setdiff1d(elsewhere, patches.buried(named))
             if len(elsewhere):
                 more = patches.look_up(named.take(pa.array(elsewhere)), columns)
                 found = pa.concat_tables([found, more.cast(found.schema)])

@@ -23,6 +23,7 @@ from htapkit.hot.lakerows import LakeArm, LakeReader, local_path
 from htapkit.hot.limits import HotLimits
 from htapkit.hot.progress import Applied
 from htapkit.hot.reads import Read, Reads
+from htapkit.hot.retention import Retention
 from htapkit.hot.runs import Cut
 from htapkit.hot.stream import Stream
 from htapkit.hot.tables import Tables
@@ -31,6 +32,7 @@ from htapkit.hot.upkeep import Upkeep
 from htapkit.model import (
     Catalog,
     ChangeBatch,
+    Horizon,
     LakeFiles,
     Pin,
     Position,
@@ -77,6 +79,7 @@ class HotStore:
         self._tables = Tables(self._core, self._copying)
         self._stream = Stream(self._core, self._upkeep)
         self._tiering = Tiering(self._core)
+        self._retention = Retention(self._core)
 
     # -- what can be read, and how far it is
 
@@ -301,6 +304,19 @@ class HotStore:
     def drop_boundary(self, table: TableId, why: str) -> None:
         """Forget what the lake has of a table: unless that is no row, it is copied again."""
         self._tiering.drop_boundary(table, why)
+
+    def retain(self, table: TableId, horizon: Horizon) -> int:
+        """Keep no row whose time lies below the horizon, from now on; how many left the hot store.
+
+        The same transaction hides them in the lake; later changes that lie below it are not taken
+        in. A horizon that is not above the present one changes nothing. Raises CatalogChanged (the
+        table does not follow now), StoreError (it was cut by another column), StoreFailed.
+        """
+        return self._retention.retain(table, horizon)
+
+    def copy_from(self, table: TableId, horizon: Horizon | None, why: str) -> None:
+        """`copy_again`, of the rows above another horizon (None: of all)."""
+        self._retention.copy_again(table, horizon, why)
 
     # -- upkeep
 

@@ -72,7 +72,7 @@ class Tables:
                 generation = former.generation
             record = Record(schema, fingerprint, TableState.COPYING, why, generation=generation)
             if former is not None:
-                record = replace(record, stopped_at=former.stopped_at)
+                record = replace(record, stopped_at=former.stopped_at, horizon=former.horizon)
             if problem := clash(schema, self.core.state.records):
                 record = replace(
                     record,

@@ -214,6 +214,7 @@ class Mirror:
                     text_columns=tuple(sorted(self._store.text_columns(table))),
                     lake_rows=status.boundary.pin.rows if status.boundary else 0,
                     lake_below=status.boundary.moment.isoformat() if status.boundary else "",
+                    kept_since=status.horizon.moment.isoformat() if status.horizon else "",
                 )
             )
         problems = self._watcher.problems()

@@ -17,7 +17,7 @@ import structlog
 
 from htapkit import failpoints
 from htapkit.errors import CatalogChanged
-from htapkit.hot import Difference, HotStore, Read
+from htapkit.hot import Difference, HotStore, Read, less_old
 from htapkit.ingest.mirror import REPAIRING, Mirror
 from htapkit.ingest.verify import Whole
 from htapkit.model import Op, Position, TableId, TableState
@@ -89,7 +89,9 @@ def repair(
             difference = Difference(schema, span.column, span.lower, span.upper)
             with difference:
                 difference.copy(_told(reads[0].batches(), f"reading {table} here", progress))
-                rows = _rows(snapshot, table)
+                # While it is paused, its horizon stands still, too.
+                horizon = store.catalog.tables[table].horizon
+                rows = (less_old(schema, horizon, batch) for batch in _rows(snapshot, table))
                 difference.source(_told(rows, f"reading {table} at the source", progress))
                 difference.elsewhere(reads[1].batches())
                 done = np.zeros(len(Op), np.int64)

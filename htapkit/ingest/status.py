@@ -32,6 +32,7 @@ class TableReport:
     text_columns: tuple[str, ...] = ()
     lake_rows: int = 0
     lake_below: str = ""  # the boundary, ISO 8601; "" = all of the table is hot
+    kept_since: str = ""  # the horizon, ISO 8601; "" = no row is too old
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,8 @@ class Lake:
     def retire(self, table: TableId, pin: Pin, before: int, run: TieringRun) -> Pin:
         """Drop the partitions that lie wholly below `before` (microseconds) from a version.
 
-        Only metadata changes. The new version is found by the run, as after `commit`.
+        Only metadata changes. The new version is found by the run, as after `commit`. The same pin
+        where there is nothing to drop.
         """
         with self._changing(table, "retire partitions of"):
             said = run_summary(run, table)

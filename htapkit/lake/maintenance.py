@@ -79,7 +79,7 @@ def compact(table: Table, pin: Pin, limits: WriteLimits, small_bytes: int) -> Pi
 def retire(table: Table, pin: Pin, before: int, summary: dict[str, str]) -> Pin:
     """Drop the partitions that lie wholly below a time (microseconds): no file is opened.
 
-    Files in other kinds of partitions stay.
+    Files in other kinds of partitions stay. The same pin where there is nothing to drop.
     """
     start = starting_point(table.metadata, pin)
     assert start is not None
@@ -97,6 +97,8 @@ def retire(table: Table, pin: Pin, before: int, summary: dict[str, str]) -> Pin:
         for entry in data_entries(start, table.io)
         if (end := ends(entry.data_file)) is not None and end <= before
     )
+    if not removed:
+        return pin
     said = {**summary, **_time_said(time), "htapkit.retired": str(before)}
     return _commit(table, start, Change(Operation.DELETE, (), removed, said))
 

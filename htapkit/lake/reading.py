@@ -29,7 +29,8 @@ def lake_files(version: Version, pin: Pin, lower: int | None, upper: int | None)
     """The files of a version that can have times in [lower, upper)."""
     files = version.files
     paths, rest, rows = [], [], 0
-    for position in version.between(lower, upper).tolist():
+    chosen = version.between(lower, upper)
+    for position in chosen.tolist():
         location = files.paths[position]
         if location in version.deleted or not is_local(location):
             rest.append(location)
@@ -43,6 +44,7 @@ def lake_files(version: Version, pin: Pin, lower: int | None, upper: int | None)
         rows=rows,
         names=version.names,
         rest=_rest(version, rest) if rest else None,
+        first=int(files.first[chosen].min()) if len(chosen) else None,
     )
 
 

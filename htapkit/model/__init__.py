@@ -25,6 +25,7 @@ from htapkit.model.changes import (
 )
 from htapkit.model.lake import (
     Boundary,
+    Horizon,
     LakeColumn,
     LakeFiles,
     Layout,
@@ -58,6 +59,7 @@ __all__ = [
     "ChangeBatch",
     "Column",
     "Finding",
+    "Horizon",
     "LakeColumn",
     "LakeFiles",
     "Layout",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from htapkit.model.lake import Boundary
+from htapkit.model.lake import Boundary, Horizon
 from htapkit.model.tables import Position, TableId, TableSchema
 
 
@@ -30,6 +30,7 @@ class TableStatus:
     position: Position | None = None  # the last good one, where the table does not follow
     copy_position: Position | None = None  # commits covered by this position are in the copy
     boundary: Boundary | None = None  # None: all of it is hot
+    horizon: Horizon | None = None  # None: no row is too old to be kept
 
 
 @dataclass(frozen=True, slots=True)

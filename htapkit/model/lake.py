@@ -44,6 +44,22 @@ class Boundary:
 
 
 @dataclass(frozen=True, slots=True)
+class Horizon:
+    """How far back a table is kept: the copy has no row whose time is finite and below `since`.
+
+    It only moves forward, until the table is copied again by the rule of that day.
+    """
+
+    column: int  # ordinal of the time column
+    since: int  # microseconds, as in Boundary.below
+
+    @property
+    def moment(self) -> datetime:
+        """`since` as a time in UTC."""
+        return _EPOCH + timedelta(microseconds=self.since)
+
+
+@dataclass(frozen=True, slots=True)
 class LakeColumn:
     """A column as a lake version has it."""
 
@@ -59,7 +75,8 @@ class LakeFiles:
     there is NULL in every row. `paths` are Parquet files whose rows all count; where all were
     written with the same columns, `names` has their names by ordinal, else only field ids tell
     them apart. `rest` gives the rows of files that have deletes written by other engines, already
-    applied; its columns are named by ordinal (`"7"`); None where there are no such files.
+    applied; its columns are named by ordinal (`"7"`); None where there are no such files. No row
+    has a time below `first` (microseconds); None where nothing is known.
     """
 
     pin: Pin
@@ -68,6 +85,7 @@ class LakeFiles:
     rows: int  # of `paths`
     names: Mapping[int, str] = field(default_factory=dict)  # in all `paths`; {} = not known
     rest: Callable[[], Iterator[pa.RecordBatch]] | None = None
+    first: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

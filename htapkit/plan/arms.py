@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from htapkit.model import Boundary, Column, TableId, TableStatus, hot_relation
 from htapkit.plan.literals import DAY_MICROS, moment_text
 from htapkit.plan.names import quote
-from htapkit.plan.plan import LakeScan, Limit, Parameter
+from htapkit.plan.plan import Floor, LakeScan, Limit, Parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,11 @@ def edge(micros: int, *, after: bool, days: bool) -> int:
 
 
 def settled(
-    scan: LakeScan, parameters: Sequence[Parameter], values: Sequence[object]
+    asked: LakeScan | Floor, parameters: Sequence[Parameter], values: Sequence[object]
 ) -> tuple[int | None, int | None]:
-    """(lower, upper) of a scan once the parameters have values: dates and datetimes, or NULL."""
-    span = Span(scan.lower, scan.upper)
-    for limit in scan.limits:
+    """(lower, upper) of what is asked once the parameters have values: dates, datetimes or NULL."""
+    span = Span(asked.lower, asked.upper if isinstance(asked, LakeScan) else None)
+    for limit in asked.limits:
         micros = _micros(values[parameters.index(limit.parameter)])
         if micros is not None:
             at = edge(micros, after=limit.after, days=limit.days)
@@ -95,10 +95,11 @@ class Reference:
 
     @property
     def time_column(self) -> Column | None:
-        """The column that the boundary is about."""
-        if self.boundary is None:
+        """The column that the boundary, or else the horizon, is about."""
+        line = self.boundary or self.status.horizon
+        if line is None:
             return None
-        ordinal = self.boundary.column
+        ordinal = line.column
         return next((c for c in self.status.schema.columns if c.ordinal == ordinal), None)
 
     def is_time(self, sql: str) -> bool:
@@ -113,6 +114,21 @@ class Reference:
     def reads_lake(self) -> bool:
         """Whether rows of the lake can have a say."""
         return self.boundary is not None and self.span.touches(self.boundary.below)
+
+    def above_horizon(self) -> bool:
+        """Whether no row that is too old to be kept can have a say, if the values agree."""
+        horizon, column = self.status.horizon, self.time_column
+        if horizon is None:
+            return True
+        if column is None or column.ordinal != horizon.column:
+            return False
+        if self.span.lower is not None and self.span.lower >= horizon.since:
+            return True
+        return any(not limit.upper for limit in self.span.limits)
+
+    def floor(self) -> Floor:
+        """What must be above the horizon when the statement runs."""
+        return Floor(self.table, self.span.lower, self.span.limits)
 
     def sql(self) -> str:
         """The FROM item."""
@@ -137,9 +153,12 @@ class Reference:
 
     def why(self) -> str:
         """Why the lake is read, or is not; "" for a table that has no part there."""
+        horizon = self.status.horizon
+        since = f", kept since {moment_text(horizon.since)}" if horizon is not None else ""
         if self.boundary is None:
-            return ""
-        times = f"times in {self.span}, and its boundary is {moment_text(self.boundary.below)}"
+            return f"{self.table}: times in {self.span}{since}" if since else ""
+        below = moment_text(self.boundary.below)
+        times = f"times in {self.span}, and its boundary is {below}{since}"
         if self.past:
             return f"{self.table}: its lake as it was, {times}"
         if not self.scan:

@@ -119,6 +119,18 @@ class LakeScan:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """From where on the statement asks for a table's rows, where its horizon must be below that.
+
+    As of LakeScan; `limits` may raise `lower` when the statement is run.
+    """
+
+    table: TableId
+    lower: int | None
+    limits: tuple[Limit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """What PostgreSQL itself computes on the small local result.
 
@@ -152,6 +164,7 @@ class LocalQuery:
     as_of: Position | None = None
     own_words: bool = False  # PostgreSQL would not understand the statement
     clocks: tuple[Clock, ...] = ()
+    floors: tuple[Floor, ...] = ()  # where no row that a horizon hides may be asked for
 
 
 @dataclass(frozen=True, slots=True)

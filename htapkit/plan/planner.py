@@ -10,6 +10,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 from htapkit.model import Access, Catalog
 from htapkit.plan import classify, clock, finish, past, route
+from htapkit.plan.arms import Reference
 from htapkit.plan.names import folded
 from htapkit.plan.parse import statement_count, statement_of, tokens_of, trees_of
 from htapkit.plan.plan import (
@@ -179,6 +180,8 @@ def _query(tree: exp.Expression, tokens: Sequence[Token], given: Given) -> Decis
     try:
         _harmless(effect, unknown)
         local = finish.local_query(statement, tree)
+        read = [each for each in statement.references if each.sql() in local.sql]
+        route.check_horizons(session.route, read)
     except UnprovenError as refusal:
         made = _refused(refusal, relayed, tree, session)
         return Decision(made, not refusal.by_value, timeless)
@@ -189,7 +192,7 @@ def _query(tree: exp.Expression, tokens: Sequence[Token], given: Given) -> Decis
         )
     except RecursionError:
         return Decision(_relay(relayed, "the statement is nested too deeply"))
-    return Decision(_chosen(local, statement, relayed, tree, session), timeless=timeless)
+    return Decision(_chosen(local, statement, relayed, tree, read), timeless=timeless)
 
 
 def _harmless(effect: Effect, unknown: Sequence[str]) -> None:
@@ -263,9 +266,9 @@ def _chosen(
     statement: Statement,
     effect: Effect,
     tree: exp.Expression,
-    session: SessionView,
+    read: Sequence[Reference],
 ) -> Plan:
-    read = [each for each in statement.references if each.sql() in local.sql]
+    session = statement.session
     cost = route.rows_touched(read)
     sources = tuple(sorted({table.source for table in statement.access}))
     foreign = any(source != session.source for source in sources)
@@ -314,6 +317,7 @@ def _chosen(
         read[0].boundary.position if is_past and read[0].boundary is not None else None,
         own_words,
         tuple(statement.clocks),
+        route.floors(session.route, read),
     )
 
 

@@ -17,7 +17,7 @@ from htapkit.model import Route, TableId
 from htapkit.plan.arms import Reference, reasons
 from htapkit.plan.literals import moment_text
 from htapkit.plan.names import folded
-from htapkit.plan.plan import Considered
+from htapkit.plan.plan import Considered, Floor
 from htapkit.plan.scopes import Statement
 from htapkit.plan.unproven import UnprovenError
 
@@ -103,6 +103,26 @@ def cuts(read: Sequence[Reference]) -> tuple[tuple[TableId, int], ...]:
         if each.boundary is not None and not each.past
     }
     return tuple(sorted(found.items()))
+
+
+def check_horizons(forced: str, read: Sequence[Reference]) -> None:
+    """Raise UnprovenError where rows that only the source has may be asked for.
+
+    A forced route reads what is kept.
+    """
+    for each in read:
+        horizon = each.status.horizon
+        if forced == "auto" and horizon is not None and not each.above_horizon():
+            since = moment_text(horizon.since)
+            why = f"may be asked for rows before {since}, which the copy no longer keeps"
+            raise UnprovenError(f"table {each.table}", why, by_value=True)
+
+
+def floors(forced: str, read: Sequence[Reference]) -> tuple[Floor, ...]:
+    """What must be above the horizons when the statement runs."""
+    if forced != "auto":
+        return ()
+    return tuple(dict.fromkeys(each.floor() for each in read if each.status.horizon is not None))
 
 
 def faster_at_source(statement: Statement, tree: exp.Expression, forced: str) -> str:

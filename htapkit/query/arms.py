@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from htapkit.errors import CatalogChanged, NotRoutable
 from htapkit.hot import LakeArm
-from htapkit.model import Catalog, LakeFiles, Pin, TableId
+from htapkit.model import Catalog, LakeFiles, Pin, TableId, TableStatus
 from htapkit.plan import LakeScan, LocalQuery, settled
 
 Files = Callable[[TableId, Pin, int | None, int | None], LakeFiles]
@@ -34,8 +35,9 @@ def _arm(
         raise NotRoutable(f"{scan.table} has rows in the lake, and no lake is configured here")
     if scan.pin is not None:
         span = settled(scan, query.parameters, values)
-        found = files(scan.table, scan.pin, *span)
-        return LakeArm(scan.name, status.schema, found, patched=False)
+        # It may have been cut by another column than the horizon is about.
+        found = replace(files(scan.table, scan.pin, *span), first=None)
+        return LakeArm(scan.name, status.schema, found, patched=False, horizon=status.horizon)
     assert status.boundary is not None
     pin, below = status.boundary.pin, status.boundary.below
     lower, upper = settled(scan, query.parameters, values)
@@ -43,6 +45,19 @@ def _arm(
     if lower is not None and lower >= end:
         return LakeArm(scan.name, status.schema, LakeFiles(pin, {}, (), 0))
     # Every row lies below the boundary: to say so again would only make more kinds of requests.
-    return LakeArm(
-        scan.name, status.schema, files(scan.table, pin, lower, end if end < below else None)
-    )
+    return present_arm(scan.name, status, files, lower, end if end < below else None)
+
+
+def present_arm(
+    name: str, status: TableStatus, files: Files, lower: int | None, upper: int | None
+) -> LakeArm:
+    """The arm of a table that has a boundary, for times in [lower, upper) above its horizon."""
+    boundary, horizon = status.boundary, status.horizon
+    assert boundary is not None
+    same = horizon is not None and horizon.column == boundary.column
+    if same and horizon is not None and (lower is None or lower < horizon.since):
+        lower = horizon.since
+    found = files(status.schema.table, boundary.pin, lower, upper)
+    if not same:
+        found = replace(found, first=None)
+    return LakeArm(name, status.schema, found, horizon=horizon)

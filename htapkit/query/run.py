@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from htapkit.errors import CatalogChanged
+from htapkit.errors import CatalogChanged, NotRoutable
 from htapkit.hot import HotStore, Read
 from htapkit.model import Catalog
-from htapkit.plan import LocalQuery
+from htapkit.plan import LocalQuery, settled
 from htapkit.query.arms import Files, lake_arms
 
 _ATTEMPTS = 3
@@ -29,8 +29,8 @@ def run(
     `catalog_version` is of the catalog that it was planned on. Without it, the tables must at
     least be readable, with the planned columns and boundaries, in the read's own snapshot. `files`
     says what to read of the lake: rows of both and the boundary between them are of one snapshot.
-    Raises CatalogChanged (plan again), NotRoutable (a scan of the lake, and no `files`),
-    LakeFailed, QueryFailed, LimitReached, StoreFailed.
+    Raises CatalogChanged (plan again), NotRoutable (a scan of the lake, and no `files`; rows below
+    a horizon), LakeFailed, QueryFailed, LimitReached, StoreFailed.
     """
     for attempt in range(_ATTEMPTS):
         catalog = store.catalog
@@ -38,6 +38,7 @@ def run(
             _still_readable(query, catalog)
         elif catalog.version != catalog_version:
             raise CatalogChanged(f"the catalog moved on from version {catalog_version}")
+        _above_horizons(query, values, catalog)
         arms = lake_arms(query, values, catalog, files)
         try:
             return store.read(
@@ -47,6 +48,20 @@ def run(
             if catalog_version is not None or attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError
+
+
+def _above_horizons(query: LocalQuery, values: Sequence[object], catalog: Catalog) -> None:
+    """Raise NotRoutable where the values ask for rows that the copy no longer keeps."""
+    for floor in query.floors:
+        status = catalog.tables.get(floor.table)
+        if status is None or status.horizon is None:
+            continue
+        lower, _ = settled(floor, query.parameters, values)
+        if lower is None or lower < status.horizon.since:
+            since = status.horizon.moment.isoformat(sep=" ")
+            raise NotRoutable(
+                f"{floor.table}: rows before {since} are asked for, which the copy no longer keeps"
+            )
 
 
 def _still_readable(query: LocalQuery, catalog: Catalog) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from htapkit.errors import CatalogChanged
-from htapkit.hot import HotStore, LakeArm, Read, table_query
+from htapkit.hot import HotStore, Read, table_query
 from htapkit.model import TableId
-from htapkit.query.arms import Files
+from htapkit.query.arms import Files, present_arm
 
 _ARM = "htapkit lake"
 
@@ -22,7 +22,7 @@ def read_whole(store: HotStore, files: Files, table: TableId) -> Read:
     boundary = catalog.tables[table].boundary
     if boundary is None:
         return store.read(table_query(schema), catalog_version=catalog.version)
-    arm = LakeArm(_ARM, schema, files(table, boundary.pin, None, None))
+    arm = present_arm(_ARM, catalog.tables[table], files, None, None)
     # The view has the table's columns in their order.
     sql = f'{table_query(schema)} UNION ALL FROM "{_ARM}"'
     return store.read(sql, catalog_version=catalog.version, lake=(arm,))

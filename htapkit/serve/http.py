@@ -24,7 +24,7 @@ from htapkit.errors import ConfigError, HtapkitError, LimitReached
 _log = structlog.get_logger("htapkit.serve")
 _START_SECONDS = 15.0
 TABLE_VERBS = ("pause", "resume", "resync")
-UPKEEP_VERBS = ("compact", "expire")
+UPKEEP_VERBS = ("compact", "expire", "retain")
 
 
 class Control(Protocol):
@@ -59,7 +59,7 @@ class Control(Protocol):
         ...
 
     def upkeep(self, verb: str, tables: list[str]) -> Mapping[str, Any]:
-        """Queue a job that compacts or expires tables of the lake; the job."""
+        """Queue a job that compacts or expires tables, or drops what is too old; the job."""
         ...
 
     def export(self, wanted: Mapping[str, Any]) -> Mapping[str, Any]:

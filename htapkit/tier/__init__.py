@@ -1,13 +1,16 @@
 """Moving closed time ranges from the hot store to the lake: see README.md."""
 
+from htapkit.tier.retention import Dropped, Retention
 from htapkit.tier.rules import Rule, microseconds, rule_of
 from htapkit.tier.service import TierService
 from htapkit.tier.tierer import Lake, Moved, Target, Tierer
 from htapkit.tier.upkeep import Upkeep
 
 __all__ = [
+    "Dropped",
     "Lake",
     "Moved",
+    "Retention",
     "Rule",
     "Target",
     "TierService",

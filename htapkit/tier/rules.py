@@ -10,7 +10,7 @@ import numpy as np
 
 from htapkit.config import TableConfig
 from htapkit.errors import ConfigError
-from htapkit.model import Column, Layout, TableSchema
+from htapkit.model import Column, Horizon, Layout, TableSchema
 
 TIME_TYPES = frozenset({"date", "timestamp", "timestamptz"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,10 +25,17 @@ class Rule:
     column: Column
     layout: Layout
     hot_seconds: float | None  # None: only when asked for
+    retention_seconds: float | None = None  # None: rows are never too old
 
-    def line(self, now: datetime, hot_seconds: float) -> int:
-        """The newest boundary at which no open period is cut, in microseconds since 1970."""
-        return microseconds(floor(now - timedelta(seconds=hot_seconds), self.layout.partition))
+    def line(self, now: datetime, seconds: float) -> int:
+        """The newest line below which only whole periods older than that lie, in microseconds."""
+        return microseconds(floor(now - timedelta(seconds=seconds), self.layout.partition))
+
+    def horizon(self, now: datetime) -> Horizon | None:
+        """How far back the table is kept now; None: as far as it goes."""
+        if self.retention_seconds is None:
+            return None
+        return Horizon(self.column.ordinal, self.line(now, self.retention_seconds))
 
 
 def rule_of(schema: TableSchema, config: TableConfig) -> Rule:
@@ -41,7 +48,7 @@ def rule_of(schema: TableSchema, config: TableConfig) -> Rule:
         if schema.column(name) is None:
             raise ConfigError(f"tables.{table}.sort: there is no column {name}")
     layout = Layout(column.name, config.partition, config.sort or (*schema.key, column.name))
-    return Rule(column, layout, config.hot)
+    return Rule(column, layout, config.hot, config.retention)
 
 
 def _time_column(schema: TableSchema, config: TableConfig) -> Column:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
@@ -14,7 +15,8 @@ from htapkit.errors import ConfigError, HtapkitError
 from htapkit.hot import HotStore
 from htapkit.jobs import Job, JobRunner, Progress
 from htapkit.metrics import Metrics
-from htapkit.model import TableId, TableState
+from htapkit.model import Horizon, TableId, TableState
+from htapkit.tier.retention import Retention
 from htapkit.tier.rules import Rule, rule_of
 from htapkit.tier.tierer import Target, Tierer
 from htapkit.tier.upkeep import Kept, Upkeep
@@ -30,7 +32,9 @@ class TierService:
         config: Config,
         store: HotStore,
         tierer: Tierer,
+        retention: Retention,
         upkeep: Upkeep,
+        *,
         jobs: JobRunner,
         metrics: Metrics,
     ) -> None:
@@ -38,6 +42,7 @@ class TierService:
         self._config = config
         self._store = store
         self._tierer = tierer
+        self._retention = retention
         self._upkeep = upkeep
         self._jobs = jobs
         self._metrics = metrics
@@ -61,12 +66,30 @@ class TierService:
             raise ConfigError(f"'{table}' is not mirrored; see htapkit status")
         return rule_of(status.schema, self._config.tables.get(str(table), TableConfig()))
 
+    def described(self, table: TableId) -> Mapping[str, Any]:
+        """What the configuration asks of a table's history, or why it cannot be done."""
+        config = self._config.tables.get(str(table), TableConfig())
+        asked = {"hot": config.hot, "retention": config.retention}
+        try:
+            rule = self.rule(table)
+        except ConfigError as error:
+            # Nobody needs to know why a table has no rule that is not to have one.
+            why = str(error) if any(asked.values()) or config.time_column else ""
+            return {**asked, "time_column": "", "history_why": why}
+        return {
+            **asked,
+            "time_column": rule.column.name,
+            "time_column_inferred": config.time_column is None,
+            "partition": rule.layout.partition,
+            "history_why": "",
+        }
+
     def tier(self, tables: Sequence[TableId], hot_seconds: float | None) -> Job:
         """Move these tables' lines now, to `hot_seconds` ago or to where their own rule says.
 
         No tables: all that have a rule with `hot`. Raises ConfigError, LimitReached.
         """
-        targets = self._targets(tables or self._scheduled(), hot_seconds)
+        targets = self._targets(tables or self._scheduled("hot"), hot_seconds)
         if not targets:
             raise ConfigError("no table has `hot` in its configuration; name one, and --older-than")
         by_source: dict[str, list[Target]] = {}
@@ -86,6 +109,39 @@ class TierService:
 
         subject = ", ".join(f"{t.table} below {t.below}" for t in targets)
         return self._jobs.submit("tier", subject, work)
+
+    def retain(self, tables: Sequence[TableId]) -> Job:
+        """Drop what is older than these tables (none: all with `retention`) are kept.
+
+        Raises ConfigError, LimitReached.
+        """
+        now = datetime.now(UTC)
+        horizons: dict[TableId, Horizon] = {}
+        for table in tables or self._scheduled("retention"):
+            horizon = self.rule(table).horizon(now)
+            if horizon is None:
+                raise ConfigError(f"tables.{table}.retention is not set")
+            horizons[table] = horizon
+        if not horizons:
+            raise ConfigError("no table has `retention` in its configuration")
+
+        def work(progress: Progress) -> Mapping[str, Any]:
+            done = self._retention.retain(horizons, progress)
+            return {"tables": [{**asdict(each), "table": str(each.table)} for each in done]}
+
+        subject = ", ".join(f"{table} since {h.since}" for table, h in horizons.items())
+        return self._jobs.submit("retain", subject, work)
+
+    def copy_anew(self, table: TableId) -> None:
+        """Before a copy that somebody asked for: what it keeps is up to the rule of today."""
+        status = self._store.catalog.tables.get(table)
+        if status is None or status.horizon is None:
+            return
+        try:
+            horizon = self.rule(table).horizon(datetime.now(UTC))
+        except ConfigError:
+            horizon = None
+        self._store.copy_from(table, horizon, "asked for by the user")
 
     def compact(self, tables: Sequence[TableId]) -> Job:
         """Join small files of these tables (none: all in the lake). Raises LimitReached."""
@@ -129,13 +185,17 @@ class TierService:
             found.append(Target(table, rule, rule.line(now, kept)))
         return found
 
-    def _scheduled(self) -> Sequence[TableId]:
-        """Tables with `hot` in the configuration that can be tiered now."""
+    def _scheduled(self, key: Literal["hot", "retention"]) -> Sequence[TableId]:
+        """Tables with this key in the configuration that can be tiered now."""
         tables = []
         for name, config in self._config.tables.items():
             table = TableId(*name.split("."))
             status = self._store.catalog.tables.get(table)
-            if config.hot is None or status is None or status.state is not TableState.FOLLOWING:
+            if (
+                getattr(config, key) is None
+                or status is None
+                or status.state is not TableState.FOLLOWING
+            ):
                 continue
             try:
                 self.rule(table)
@@ -148,8 +208,12 @@ class TierService:
     def _run(self) -> None:
         self._carefully(self._tierer.recover)
         while not self._stopping.wait(self._config.lake.interval):
-            if self._scheduled():
+            moves, drops = self._scheduled("hot"), self._scheduled("retention")
+            if drops:
+                self._carefully(lambda: self.retain(()))
+            if moves:
                 self._carefully(lambda: self.tier((), None))
+            if moves or drops:
                 self._carefully(lambda: self.compact(()))
                 self._carefully(lambda: self.expire(()))
 

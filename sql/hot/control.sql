@@ -55,7 +55,15 @@ CREATE TABLE IF NOT EXISTS htapkit.boundaries (
     pin_rows BIGINT NOT NULL,
     position VARCHAR NOT NULL
 );
--- Moves of that line which were begun and are neither finished nor dropped.
+-- How far back tables are kept. No row: nothing was dropped.
+CREATE TABLE IF NOT EXISTS htapkit.horizons (
+    source VARCHAR NOT NULL,
+    schema_name VARCHAR NOT NULL,
+    table_name VARCHAR NOT NULL,
+    time_column INTEGER NOT NULL,      -- ordinal
+    since BIGINT NOT NULL              -- microseconds since 1970
+);
+-- Moves of the boundaries which were begun and are neither finished nor dropped.
 CREATE TABLE IF NOT EXISTS htapkit.runs (
     id VARCHAR NOT NULL,
     source VARCHAR NOT NULL,

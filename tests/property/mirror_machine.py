@@ -228,13 +228,15 @@ class MirrorMachine(RuleBasedStateMachine):
         )
 
     def _same(self) -> bool:
-        expected = {
-            table: sorted(self.server.rows[table].values(), key=repr) for table in self.schemas
-        }
+        expected = {table: sorted(self.expected(table), key=repr) for table in self.schemas}
         try:
             return self.settled() and self._rows() == expected
         except CatalogChanged:
             return False  # it is copied again
+
+    def expected(self, table: TableId) -> list[Row]:
+        """The rows that the copy must have."""
+        return list(self.server.rows[table].values())
 
     def _rows(self) -> dict[TableId, list[Row]]:
         found = {}

@@ -10,7 +10,8 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, time, timedelta
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -22,10 +23,11 @@ from htapkit.errors import CatalogChanged
 from htapkit.hot import Read
 from htapkit.lake import Lake, LakeSettings
 from htapkit.metrics import Metrics
-from htapkit.model import Column, Layout, SqlType, TableId, TableSchema
+from htapkit.model import Column, Horizon, Layout, Op, SqlType, TableId, TableSchema
 from htapkit.query import read_whole
+from htapkit.testing.memory import RowEvent
 from htapkit.testing.stack import wait_until
-from htapkit.tier import Rule, Target, Tierer
+from htapkit.tier import Retention, Rule, Target, Tierer, Upkeep
 from tests.property.mirror_machine import (
     DYING,
     ITEMS,
@@ -71,12 +73,18 @@ class TierMachine(MirrorMachine):
 
     schemas = SCHEMAS
 
+    def __init__(self) -> None:
+        """Nothing is too old yet."""
+        self.since: dict[TableId, int] = {}
+        super().__init__()
+
     def open(self) -> None:
         """Start, or start again after a crash: what was left of a run is mended first."""
         super().open()
         self.lake = Lake(LakeSettings.local(Path(self.folder.name)))
         self.store.use_lake(self.lake)
         self.tierer = Tierer(self.store, self.lake, Metrics(), rows_max=1000)
+        self.retention = Retention(self.store, self.lake, Metrics())
         self.tierer.recover()
 
     def read(self, table: TableId) -> Read:
@@ -133,6 +141,89 @@ class TierMachine(MirrorMachine):
             self.open()
         assert not self.store.runs(), "a run was left behind"
 
+    @rule(data=st.data())
+    @precondition(lambda self: not self.crashed)
+    def retain(self, data: st.DataObject) -> None:
+        """Keep a table from a day later on; something may happen meanwhile."""
+        ran["retain"] += 1
+        place = data.draw(st.sampled_from(failpoints.RETENTION))
+
+        def happen() -> None:
+            if data.draw(st.booleans()):
+                self.write(data, data.draw(st.integers(1, 4)))
+            else:
+                self.mirror.copy_again(data.draw(st.sampled_from([ITEMS, PARTS])), "asked")
+            wait_until(self.settled, 20, lambda: str(self.mirror.report()))
+
+        table = data.draw(st.sampled_from([ITEMS, PARTS]))
+        self._retain(
+            table, self._days(table) + data.draw(st.integers(0, 1)), self._once(place, happen)
+        )
+
+    @rule(data=st.data(), name=st.sampled_from(failpoints.RETENTION))
+    @precondition(lambda self: not self.crashed)
+    def die_while_retaining(self, data: st.DataObject, name: str) -> None:
+        """Die at a named place, write while nobody looks, start again."""
+        ran["die_while_retaining"] += 1
+
+        def die() -> None:
+            reached[name] += 1
+            raise _Died
+
+        # Something that can leave the lake, so that each place is reached.
+        table = data.draw(st.sampled_from([ITEMS, PARTS]))
+        days = self._days(table)
+        self._put_at(table, FIRST + timedelta(days=days))
+        wait_until(self.settled, 20, lambda: str(self.mirror.report()))
+        with suppress(CatalogChanged):  # a rewrite is noticed only now
+            self.tierer.run([self._target(table, days + 2)], lambda *_: None)
+        try:
+            self._retain(table, days + 1, self._once(name, die))
+        except _Died:
+            self.close()
+            self.write(data, data.draw(st.integers(1, 3)))
+            self.open()
+
+    def _days(self, table: TableId) -> int:
+        """The horizon, in days after the first."""
+        return (self.since.get(table, FIRST_US) - FIRST_US) // DAY_US
+
+    def _put_at(self, table: TableId, day: date) -> None:
+        """A row at the beginning of a day."""
+        key: Row = (8,) if table == ITEMS else (8, "t")
+        at = datetime.combine(day, time()) if table == ITEMS else day
+        value = next(self.values)
+        op = Op.UPDATE if key in self.server.rows[table] else Op.INSERT
+        last = f"v{value}" if table == ITEMS else value
+        self.server.commit(RowEvent(table, op, (*key, at, last)))
+
+    def _retain(self, table: TableId, days: int, callback: Callable[[str], None]) -> None:
+        """The model's horizon moves before the store's: nothing that it hides may come back."""
+        wait_until(self.settled, 20, lambda: str(self.mirror.report()))
+        since = self.since[table] = FIRST_US + days * DAY_US
+        failpoints.arm(callback)
+        try:
+            horizon = Horizon(TIMES[table].ordinal, since)
+            self.retention.retain({table: horizon}, lambda *_: None)
+        except CatalogChanged:
+            ran["a table changed under retention"] += 1
+        finally:
+            failpoints.arm(None)
+
+    def expected(self, table: TableId) -> list[Row]:
+        """The source's rows less those below the horizon."""
+        at = SCHEMAS[table].columns.index(TIMES[table])
+        since = self.since.get(table)
+        rows = super().expected(table)
+        return [row for row in rows if since is None or not _before(row[at], since)]
+
+    @rule()
+    @precondition(lambda self: not self.crashed)
+    def expire(self) -> None:
+        """Nothing that is read goes."""
+        ran["expire"] += 1
+        Upkeep(self.store, self.lake, 0.0).expire(sorted(self.lake.tables()), lambda *_: None)
+
     def _once(self, place: str, act: Callable[[], None]) -> Callable[[str], None]:
         done = False
 
@@ -167,6 +258,15 @@ class TierMachine(MirrorMachine):
         return Target(table, Rule(column, layout, None), below)
 
 
+def _before(time_: object, since: int) -> bool:
+    """Whether a value of a time column lies before this microsecond."""
+    if time_ is None:
+        return False
+    assert isinstance(time_, date)  # also a datetime
+    moment = datetime(time_.year, time_.month, time_.day, getattr(time_, "hour", 0), tzinfo=UTC)
+    return moment < datetime.fromtimestamp(since / 1e6, UTC)
+
+
 @pytest.fixture(autouse=True)
 def _counts() -> Iterator[None]:
     reached.clear()
@@ -182,9 +282,9 @@ def test_random_histories_over_hot_and_lake() -> None:
     for _ in range(8):  # which rules a history has is left to chance
         run_machine(TierMachine, examples=10, steps=15, seed=random.randrange(2**32))
         runs = ran["tier"] + ran["die_while_tiering"]
-        if runs >= 5:
+        if min(runs, ran["retain"]) >= 5:
             break
-    assert runs >= 5, f"too few runs to say anything: {dict(ran)}"
+    assert min(runs, ran["retain"]) >= 5, f"too few runs to say anything: {dict(ran)}"
 
 
 @pytest.mark.long
@@ -195,7 +295,7 @@ def test_long_random_histories_over_hot_and_lake() -> None:
     total: Counter[str] = Counter()
     rules: Counter[str] = Counter()
     while sum(rules[name] for name in RULES) < STEPS_MIN or any(
-        total[name] < 50 for name in failpoints.TIER
+        total[name] < 50 for name in (*failpoints.TIER, *failpoints.RETENTION)
     ):
         run_machine(TierMachine, examples=20, steps=50, seed=random.randrange(2**32))
         total += reached
@@ -217,4 +317,7 @@ RULES = (
     "crash",
     "tier",
     "die_while_tiering",
+    "retain",
+    "die_while_retaining",
+    "expire",
 )

@@ -178,7 +178,8 @@ class PlainLake:
 def arm(store: HotStore, lake: PlainLake, table: TableId, name: str = "htapkit lake 1") -> LakeArm:
     status = store.catalog.tables[table]
     assert status.boundary is not None
-    return LakeArm(name, status.schema, lake.files(table, status.boundary.pin, None, None))
+    files = lake.files(table, status.boundary.pin, None, None)
+    return LakeArm(name, status.schema, files, horizon=status.horizon)
 
 
 def whole_rows(store: HotStore, lake: PlainLake, schema: TableSchema) -> list[tuple[Any, ...]]:

@@ -191,14 +191,28 @@ def test_drop(lake: Lake, tmp_path: Path) -> None:
     [(-DAY, {0, 1, 2}), (DAY - 1, {0, 1, 2}), (DAY, {1, 2}), (2 * DAY + 5, {2}), (9 * DAY, set())],
 )
 def test_retire_drops_whole_partitions(lake: Lake, before: int, left: set[int]) -> None:
-    """Those that end at or below the line; the run is found, the old version stays."""
+    """Those that end at or below the line; the run is found, the old version stays.
+
+    Where there are none, no version is made.
+    """
     base = lake.commit(run(1), ORDERS, LAYOUT, None, None, [batch(ORDERS, FIRST)])
     pin = lake.retire(TABLE, base, before, run(2))
     assert rows_of(lake, pin, ORDERS) == model(r for r in FIRST if r[1] // DAY in left)
     assert rows_of(lake, base, ORDERS) == model(FIRST)
     found = lake.find(run(2), TABLE)
-    assert found is not None
-    assert (found.snapshot, found.rows) == (pin.snapshot, pin.rows)
+    assert (found is None) == (pin == base) == (len(left) == 3)
+    if found is not None:
+        assert (found.snapshot, found.rows) == (pin.snapshot, pin.rows)
+
+
+def test_files_say_from_when_on_they_have_rows(lake: Lake) -> None:
+    """No row of theirs is older."""
+    base = lake.commit(run(1), ORDERS, LAYOUT, None, None, [batch(ORDERS, FIRST)])
+    assert lake.files(TABLE, base, None, None).first == min(row[1] for row in FIRST)
+    late = lake.files(TABLE, base, max(row[1] for row in FIRST), None)
+    assert late.first is not None
+    assert late.first // DAY == max(row[1] for row in FIRST) // DAY
+    assert lake.files(TABLE, base, 10**6 * DAY, None).first is None
 
 
 def test_retire_leaves_other_layouts_correct(lake: Lake) -> None:

@@ -1,0 +1,285 @@
+"""The HTTP API, described once: what can be asked, what is sent and what comes back.
+
+The routes (`http`) and the OpenAPI document (`openapi`) are made from this. Answers may have more
+fields than are named here; requests may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from htapkit.serve.control import Control
+
+
+class Body(BaseModel):
+    """A request without fields, and the root of the others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+
+
+class TablesBody(Body):
+    """Some tables."""
+
+    tables: list[str] = Field([], description="source.schema.table; none: all that it can be for")
+
+
+class TierBody(TablesBody):
+    """How far to move the line."""
+
+    older_than: str | None = Field(None, description="such as 7 days; default: each table's `hot`")
+
+
+class _Range(Body):
+    begin: str | None = Field(None, alias="from", description="a moment: rows of it and later")
+    end: str | None = Field(None, alias="to", description="a moment: rows before it")
+
+
+class ExportBody(_Range):
+    """What to write where: a statement, or a table (with `from` and `to`)."""
+
+    path: str = Field(description="below exports.folder; of an Iceberg table its name")
+    sql: str | None = None
+    table: str | None = None
+    format: Literal["parquet", "csv", "iceberg"] = "parquet"
+    source: str | None = Field(None, description="of the statement; default: the first")
+
+
+class BackfillBody(_Range):
+    """What to read again."""
+
+    table: str = Field(description="source.schema.table")
+
+
+class BackupBody(Body):
+    """Where to write a backup."""
+
+    folder: str = Field(description="a new folder of the server's machine, as an absolute path")
+
+
+class Answer(BaseModel):
+    """What comes back: at least these fields."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class TableStatus(Answer):
+    """A table, as `htapkit status` shows it."""
+
+    table: str
+    state: str
+    rows: int
+    why: str
+    position: str
+    lake_rows: int
+    lake_below: str
+
+
+class SourceStatus(Answer):
+    """A source with its tables."""
+
+    name: str
+    state: str
+    why: str
+    ready: bool
+    position: str
+    lag_bytes: int
+    lag_ms: float | None
+    tables: list[TableStatus]
+
+
+class Status(Answer):
+    """The server."""
+
+    sources: list[SourceStatus]
+    pid: int
+    pgwire_port: int
+    store: dict[str, float]
+
+
+class Done(Answer):
+    """It is done."""
+
+    done: str
+
+
+class Compared(Answer):
+    """A table's comparison."""
+
+    table: str
+    equal: bool
+    rows_source: int
+    rows_copy: int
+    examples: list[str]
+    why: str
+
+
+class Verification(Answer):
+    """Source and copy, compared at one position."""
+
+    equal: bool
+    position: str
+    seconds: float
+    tables: list[Compared]
+
+
+class JobAnswer(Answer):
+    """A job: ask for it until its state is done or failed."""
+
+    id: str
+    kind: str
+    subject: str
+    state: Literal["queued", "running", "done", "failed"]
+    step: str
+    done: int
+    total: int
+    why: str
+    sqlstate: str
+    result: dict[str, Any]
+    queued_at: str | None
+    ended_at: str | None
+
+
+class Jobs(Answer):
+    """All jobs that are still known, oldest first."""
+
+    jobs: list[JobAnswer]
+
+
+class Problem(Answer):
+    """An error: what, which, what to do."""
+
+    error: str
+    sqlstate: str
+
+
+Call = Callable[[Control, Mapping[str, str], Any], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that can be asked. A 202 has queued a job."""
+
+    name: str
+    method: Literal["GET", "POST"]
+    path: str
+    summary: str
+    answer: type[Answer]
+    call: Call
+    body: type[Body] = Body
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What anybody may ask, without a token; the answer is text."""
+
+    name: str
+    path: str
+    summary: str
+    statuses: Sequence[int] = (200,)
+
+
+LIVE = Probe("livez", "/livez", "The process works.")
+READY = Probe("readyz", "/readyz", "Every table is copied and followed.", (200, 503))
+METRICS = Probe("metrics", "/metrics", "Prometheus' text.")
+PROBES = (LIVE, READY, METRICS)
+
+
+def _table_action(verb: Literal["pause", "resume", "resync"], summary: str) -> Operation:
+    path = f"/api/v1/tables/{{table}}/{verb}"
+    return Operation(
+        verb, "POST", path, summary, Done, lambda c, p, _: c.table_action(verb, p["table"])
+    )
+
+
+def _job(name: str, summary: str, body: type[Body], call: Call) -> Operation:
+    return Operation(name, "POST", f"/api/v1/{name}", summary, JobAnswer, call, body, 202)
+
+
+OPERATIONS = (
+    Operation(
+        "status",
+        "GET",
+        "/api/v1/status",
+        "Sources and tables.",
+        Status,
+        lambda c, _p, _b: c.status(),
+    ),
+    _table_action("pause", "Keep a table's changes aside; the source answers for it."),
+    _table_action("resume", "Follow a paused table again."),
+    _table_action("resync", "Copy a table again from the source."),
+    Operation(
+        "detach",
+        "POST",
+        "/api/v1/sources/{source}/detach",
+        "Remove what attaching created at the source, and forget the copy.",
+        Done,
+        lambda c, p, _: c.detach(p["source"]),
+    ),
+    Operation(
+        "verify",
+        "POST",
+        "/api/v1/verify",
+        "Compare source and copy at one position; takes as long as reading both.",
+        Verification,
+        lambda c, _, b: c.verify(b.tables),
+        TablesBody,
+    ),
+    _job(
+        "tier",
+        "Move closed ranges to the lake.",
+        TierBody,
+        lambda c, _, b: c.tier(b.tables, b.older_than),
+    ),
+    _job(
+        "compact",
+        "Join small files of the lake.",
+        TablesBody,
+        lambda c, _, b: c.upkeep("compact", b.tables),
+    ),
+    _job(
+        "expire",
+        "Remove versions of the lake that nobody needs any more.",
+        TablesBody,
+        lambda c, _, b: c.upkeep("expire", b.tables),
+    ),
+    _job(
+        "retain",
+        "Drop what is older than `retention` from the copy.",
+        TablesBody,
+        lambda c, _, b: c.upkeep("retain", b.tables),
+    ),
+    _job(
+        "export",
+        "Write a statement's or a table's rows to a file or an Iceberg table.",
+        ExportBody,
+        lambda c, _, b: c.export(b.model_dump()),
+    ),
+    _job(
+        "backfill",
+        "Read a time range of a table again from the source, and correct the copy.",
+        BackfillBody,
+        lambda c, _, b: c.backfill(b.table, b.begin, b.end),
+    ),
+    _job(
+        "backup",
+        "Write a backup of hot store and lake.",
+        BackupBody,
+        lambda c, _, b: c.backup(b.folder),
+    ),
+    Operation(
+        "jobs", "GET", "/api/v1/jobs", "All jobs still known.", Jobs, lambda c, _p, _b: c.jobs()
+    ),
+    Operation(
+        "job",
+        "GET",
+        "/api/v1/jobs/{job}",
+        "A job as it is now.",
+        JobAnswer,
+        lambda c, p, _: c.job(p["job"]),
+    ),
+)

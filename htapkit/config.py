@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from htapkit.errors import ConfigError
+from htapkit.model import OWN
 from htapkit.spi import SourceOptions
 
 _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -199,6 +200,8 @@ class Config(_Section):
         for name in self.sources:
             if not _SOURCE_NAME.fullmatch(name):
                 raise ValueError(f"source name '{name}' is not a plain lower-case identifier")
+            if name == OWN:
+                raise ValueError(f"source name '{name}' is htapkit's own; choose another")
         for name in self.tables:
             if name.count(".") != 2 or name.split(".", maxsplit=1)[0] not in self.sources:
                 raise ValueError(f"tables.{name}: expected source.schema.table of a known source")

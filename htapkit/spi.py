@@ -332,6 +332,11 @@ class Origin(Protocol):
     For relayed statements, names and types, users and rights.
     """
 
+    @property
+    def connections(self) -> int:
+        """How many are open for clients."""
+        ...
+
     def open(
         self, user: str, parameters: Mapping[str, str], credential: Credential
     ) -> OriginSession:

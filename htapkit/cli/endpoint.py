@@ -8,15 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+from htapkit.cli.views import Told, Views
 from htapkit.errors import ConfigError, SourceUnavailable, Stale
 from htapkit.hot import HotStore, Read
 from htapkit.ingest import Freshness, Mirror
 from htapkit.lake import Lake
 from htapkit.metrics import Metrics
-from htapkit.model import Access
+from htapkit.model import OWN, Access
 from htapkit.plan import Cut, LocalQuery, Plan, PlanCache, SessionView, asks_past
 from htapkit.query import run
-from htapkit.serve.pgwire import Database, Fresh, FreshnessWanted
+from htapkit.serve.pgwire import Database, Fresh, FreshnessWanted, Recent
 from htapkit.spi import Credential, Origin, OriginSession
 
 
@@ -30,6 +31,8 @@ class MirrorFreshness:
 
     def wait(self, source: str, want: FreshnessWanted, deadline: float) -> None:
         """See serve.pgwire.Freshness. `deadline` is of time.monotonic."""
+        if source == OWN:
+            return
         freshness = self._by_source.get(source)
         if freshness is None:
             raise SourceUnavailable(f"{source} is not followed by this server")
@@ -58,6 +61,11 @@ class Origins:
         """Of the source `name`."""
         self._own = by_source[name]
         self._by_source = by_source
+
+    @property
+    def connections(self) -> int:
+        """At the own source."""
+        return self._own.connections
 
     def open(
         self, user: str, parameters: Mapping[str, str], credential: Credential
@@ -98,20 +106,25 @@ class HotPlanner:
 class HotReader:
     """Opens reads of local plans."""
 
-    def __init__(self, store: HotStore, lake: Lake, metrics: Metrics) -> None:
+    def __init__(self, store: HotStore, lake: Lake, views: Views, metrics: Metrics) -> None:
         """Of this store and lake."""
         self._store = store
         self._lake = lake
+        self._views = views
         self._metrics = metrics
 
-    def __call__(self, query: LocalQuery, values: Sequence[object], version: int, /) -> Read:
+    def __call__(
+        self, query: LocalQuery, values: Sequence[object], version: int, user: str, /
+    ) -> Read:
         """Run it on the tables that it was planned on."""
         self._metrics.statements.labels(query.route.value).inc()
-        return run(query, self._store, values, catalog_version=version, files=self._lake.files)
+        rows = {view: self._views.rows(view, user) for view in query.views}
+        files = self._lake.files
+        return run(query, self._store, values, catalog_version=version, files=files, rows=rows)
 
 
 def make_databases(
-    mirrors: Mapping[str, Mirror], store: HotStore, lake: Lake, metrics: Metrics
+    mirrors: Mapping[str, Mirror], store: HotStore, lake: Lake, metrics: Metrics, told: Told
 ) -> Mapping[str, Database]:
     """One database for each source that speaks the wire itself.
 
@@ -126,14 +139,16 @@ def make_databases(
         origins[name] = mirror.source.origin
     databases = {}
     for name, mirror in mirrors.items():
+        recent = Recent()
         databases[name] = Database(
             origin=Origins(name, origins),
             planner=HotPlanner(store, cache),
-            reader=HotReader(store, lake, metrics),
+            reader=HotReader(store, lake, Views(mirror, store, recent, told), metrics),
             freshness=freshness,
             catalog_version=lambda: store.catalog.version,
             lag_seconds=mirror.freshness.age_seconds,
             looked_at=mirror.looked_at,
             look=mirror.look_soon,
+            recent=recent,
         )
     return databases

@@ -18,6 +18,7 @@ from htapkit.cli.endpoint import make_databases
 from htapkit.cli.exports import Exports
 from htapkit.cli.history import History, lake_settings
 from htapkit.cli.ports import address, make_flight, pgwire_options
+from htapkit.cli.views import Told
 from htapkit.config import Config
 from htapkit.errors import SourceError
 from htapkit.hot import HotLimits, HotStore
@@ -73,7 +74,8 @@ class Server:
             name: Mirror(name, source, self._store, self._metrics, options)
             for name, source in sources.items()
         }
-        databases = make_databases(self._mirrors, self._store, lake, self._metrics)
+        told = Told(limits, self._history.jobs, lambda: self._pgwire.clients, len(sources) == 1)
+        databases = make_databases(self._mirrors, self._store, lake, self._metrics, told)
         self._pgwire = PgwireServer(databases, pgwire_options(config))
         self._flight = make_flight(config, databases)
         host, port = address(config.servers.http.listen)

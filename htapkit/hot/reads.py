@@ -11,6 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 
@@ -36,6 +37,16 @@ from htapkit.model import Position
 _BATCH_ROWS = 16384
 _BREAK_SECONDS = 5.0
 _ERRORS = (duckdb.Error, pa.ArrowException, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A statement, and the relations that it may name besides those of the file."""
+
+    sql: str
+    parameters: Sequence[object]
+    lake: Sequence[LakeArm]
+    given: Mapping[str, pa.Table]
 
 
 class Reader:
@@ -156,21 +167,22 @@ class Read:
                 positions[source], committed[source] = at, when
         self.positions, self.committed_at = positions, committed
 
-    def run(self, sql: str, parameters: Sequence[object], lake: Sequence[LakeArm]) -> None:
-        """Start the statement; it can name the arms."""
-        self._lake = lake
+    def run(self, asked: Asked) -> None:
+        """Start the statement; it can name the arms and what was given."""
+        self._lake = asked.lake
         with self._calling():
             assert self._reader is not None
             cursor = self._reader.cursor
-            statements = cursor.extract_statements(sql)
+            statements = cursor.extract_statements(asked.sql)
             if len(statements) != 1 or statements[0].type is not duckdb.StatementType.SELECT:
                 raise QueryFailed("the hot store runs one SELECT at a time, and nothing else")
-            for arm in lake:
+            for arm in asked.lake:
                 self._open(cursor, arm)
-            query = statements[0]
-            relation = (
-                cursor.sql(query, params=list(parameters)) if parameters else cursor.sql(query)
-            )
+            for name, table in asked.given.items():
+                cursor.register(name, table)
+                self._registered.append(name)
+            query, values = statements[0], list(asked.parameters)
+            relation = cursor.sql(query, params=values) if values else cursor.sql(query)
             self._result = relation.to_arrow_reader(_BATCH_ROWS)
 
     def _open(self, cursor: duckdb.DuckDBPyConnection, arm: LakeArm) -> None:
@@ -251,20 +263,18 @@ class Reads:
 
     def open(
         self,
-        sql: str,
-        parameters: Sequence[object],
+        asked: Asked,
         sources: Sequence[str],
         catalog_version: int | None,
-        lake: Sequence[LakeArm] = (),
     ) -> Read:
-        """A read of `sql`.
+        """A read.
 
         Raises LimitReached, CatalogChanged, QueryFailed, StoreFailed, LakeFailed.
         """
         read = self._new()
         try:
             read.start(self._progress, catalog_version, sources)
-            read.run(sql, parameters, lake)
+            read.run(asked)
         except HtapkitError as error:
             read.close()
             cause = error.__cause__

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 
@@ -22,7 +23,7 @@ from htapkit.hot.export import Export
 from htapkit.hot.lakerows import LakeArm, LakeReader, local_path
 from htapkit.hot.limits import HotLimits
 from htapkit.hot.progress import Applied
-from htapkit.hot.reads import Read, Reads
+from htapkit.hot.reads import Asked, Read, Reads
 from htapkit.hot.retention import Retention
 from htapkit.hot.runs import Cut
 from htapkit.hot.stream import Stream
@@ -110,15 +111,17 @@ class HotStore:
         sources: Sequence[str] = (),
         catalog_version: int | None = None,
         lake: Sequence[LakeArm] = (),
+        given: Mapping[str, pa.Table] = MappingProxyType({}),
     ) -> Read:
         """Start a statement in one snapshot; its positions are those of the rows it returns.
 
         Each arm is a view for this statement: the rows of its files, in the table's columns, less
         those that a tombstone of the same snapshot covers. Its files must be of the pin that the
-        catalog of `catalog_version` has. Raises LimitReached, CatalogChanged (tables changed since
-        `catalog_version`), QueryFailed, StoreFailed, LakeFailed.
+        catalog of `catalog_version` has. `given` are relations that are in no file. Raises
+        LimitReached, CatalogChanged (tables changed since `catalog_version`), QueryFailed,
+        StoreFailed, LakeFailed.
         """
-        return self._reads.open(sql, parameters, sources, catalog_version, lake)
+        return self._reads.open(Asked(sql, parameters, lake, given), sources, catalog_version)
 
     # -- the stream
 

@@ -46,11 +46,14 @@ from htapkit.model.tables import (
     hot_relation,
     native_arrow,
 )
+from htapkit.model.views import OWN, VIEWS, view_relation
 
 __all__ = [
     "DATE_INFINITY",
     "DECIMAL_DIGITS_MAX",
+    "OWN",
     "TIMESTAMP_INFINITY",
+    "VIEWS",
     "Access",
     "Boundary",
     "Broken",
@@ -82,4 +85,5 @@ __all__ = [
     "Truncate",
     "hot_relation",
     "native_arrow",
+    "view_relation",
 ]

@@ -10,7 +10,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from htapkit.model import Boundary, Column, TableId, TableStatus, hot_relation
+from htapkit.model import (
+    OWN,
+    Boundary,
+    Column,
+    TableId,
+    TableStatus,
+    hot_relation,
+    view_relation,
+)
 from htapkit.plan.literals import DAY_MICROS, moment_text
 from htapkit.plan.names import quote
 from htapkit.plan.plan import Floor, LakeScan, Limit, Parameter
@@ -132,6 +140,8 @@ class Reference:
 
     def sql(self) -> str:
         """The FROM item."""
+        if self.table.source == OWN:
+            return f"{quote(view_relation(self.table.name))} AS {self.alias}"
         hot = ".".join(quote(part) for part in hot_relation(self.table))
         if not self.scan:
             return f"{hot} AS {self.alias}"

@@ -28,7 +28,7 @@ from htapkit.plan.queries import (
     value_of,
 )
 from htapkit.plan.residue import Leaves, Residue
-from htapkit.plan.scopes import Statement
+from htapkit.plan.scopes import Statement, known_name
 from htapkit.plan.selects import Item, limit_clause
 from htapkit.plan.types import source_sql
 from htapkit.plan.unproven import UnprovenError
@@ -53,7 +53,8 @@ def local_query(statement: Statement, tree: exp.Expression) -> Local:
         for column in query.columns:
             _shown(column.expr)
         columns = tuple(
-            OutColumn(column.name, derived(column.expr, "").sql_type) for column in query.columns
+            OutColumn(known_name(column.name), derived(column.expr, "").sql_type)
+            for column in query.columns
         )
         return Local(query.sql, columns, None)
     except UnprovenError as refusal:
@@ -65,6 +66,7 @@ def local_query(statement: Statement, tree: exp.Expression) -> Local:
             statement.parameter_types,
             cuts=statement.cuts,
             clock=statement.clock,
+            unseen=statement.unseen,
         )
         try:
             local = _Split(fresh, tree).local(str(refusal))
@@ -92,7 +94,11 @@ class _Split:
 
     statement: Statement
     tree: exp.Select
-    leaves: Leaves = field(default_factory=Leaves)
+    leaves: Leaves = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is local yet."""
+        self.leaves = Leaves(self.statement.session.source)
 
     def local(self, why: str) -> Local:
         """The local query and the finishing one."""
@@ -126,7 +132,8 @@ class _Split:
         columns = tuple(
             OutColumn(name, expr.sql_type) for name, (_, expr) in self.leaves.columns.items()
         )
-        return Local(sql.rstrip(), columns, Finish(self._finish_sql(select), ROWS_MAX), why)
+        names = [item.name for item in items]
+        return Local(sql.rstrip(), columns, self._finish(select, names), why)
 
     def _core(self) -> tuple[Core, exp.Expression | None]:
         """The proven part, and HAVING where that is not part of it."""
@@ -189,18 +196,21 @@ class _Split:
                 select.set(part, node.copy())
         return ""
 
-    def _finish_sql(self, select: exp.Select) -> str:
-        arrays = ", ".join(
-            f"${number}::{source_sql(expr.type)}[]"
-            for number, (_, expr) in enumerate(self.leaves.columns.values(), 1)
-        )
+    def _finish(self, select: exp.Select, shown: list[str]) -> Finish:
+        types = [f"{source_sql(expr.type)}[]" for _, expr in self.leaves.columns.values()]
         names = ", ".join(self.leaves.columns)
         marker = exp.to_table("l")
         text = source_text(select.from_(marker))
         head, _, tail = text.partition(" FROM l")
         if text.count(" FROM l") != 1:
             head, _, tail = _cut(text)
-        return f"{head} FROM unnest({arrays}) AS l({names}){tail}"
+        arrays = ", ".join(f"${number}::{type_}" for number, type_ in enumerate(types, 1))
+        nothing = ", ".join(f"NULL::{type_}" for type_ in types)
+        sql, shape = (
+            f"{head} FROM unnest({given}) AS l({names}){tail}" for given in (arrays, nothing)
+        )
+        described = ", ".join(quote(known_name(name)) for name in shown)
+        return Finish(sql, ROWS_MAX, f"({shape}) AS f({described})")
 
 
 def _cut(text: str) -> tuple[str, str, str]:

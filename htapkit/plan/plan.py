@@ -140,6 +140,7 @@ class Finish:
 
     sql: str
     rows_max: int  # more local rows than this: the whole statement is relayed instead
+    shape: str = ""  # a FROM item `f` of the same columns, without parameters and rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,12 @@ class LocalQuery:
     own_words: bool = False  # PostgreSQL would not understand the statement
     clocks: tuple[Clock, ...] = ()
     floors: tuple[Floor, ...] = ()  # where no row that a horizon hides may be asked for
+    views: tuple[str, ...] = ()  # of schema htapkit
+
+    @property
+    def only_views(self) -> bool:
+        """Whether no table of any source is read: neither data nor rights are asked for."""
+        return bool(self.views) and not self.access
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 from sqlglot.tokenizer_core import Token, TokenType
 
-from htapkit.model import Access, Catalog
+from htapkit.model import OWN, Access, Catalog
 from htapkit.plan import classify, clock, finish, past, route
 from htapkit.plan.arms import Reference
 from htapkit.plan.names import folded
@@ -170,7 +170,12 @@ def _query(tree: exp.Expression, tokens: Sequence[Token], given: Given) -> Decis
     timeless = effect is Effect.READ and _only_system(tree)
     asks = session.clock and clock.can_be_asked(tree)
     statement = Statement(
-        given.catalog, session, given.parameter_types, cuts=given.cuts, clock=asks
+        given.catalog,
+        session,
+        given.parameter_types,
+        cuts=given.cuts,
+        clock=asks,
+        unseen=_foreign(tree, session),
     )
     relayed = effect
     if effect is Effect.READ and _unknown_relation(statement, tree):
@@ -188,7 +193,7 @@ def _query(tree: exp.Expression, tokens: Sequence[Token], given: Given) -> Decis
     except LocalOnlyError as refusal:
         reason = str(refusal)
         return Decision(
-            Refuse(NOT_SUPPORTED, reason, (route.hot_choice(chosen=False, reason=reason),))
+            Refuse(refusal.sqlstate, reason, (route.hot_choice(chosen=False, reason=reason),))
         )
     except RecursionError:
         return Decision(_relay(relayed, "the statement is nested too deeply"))
@@ -236,9 +241,10 @@ def _unknown_relation(statement: Statement, tree: exp.Expression) -> bool:
 
 
 def _foreign(tree: exp.Expression, session: SessionView) -> bool:
-    """Whether a table of another source is named, which the connected one must never see."""
+    """Whether what is named the connected source must never see: others' tables, our views."""
     return any(
-        table.catalog and table.catalog.lower() != session.source.lower()
+        table.db.lower() == OWN
+        or (table.catalog and table.catalog.lower() != session.source.lower())
         for table in tree.find_all(exp.Table)
     )
 
@@ -248,7 +254,7 @@ def _refused(
 ) -> Plan:
     considered = (route.hot_choice(chosen=False, reason=str(refusal)),)
     if _foreign(tree, session):
-        message = f"{refusal} (a table of another source can only be read from the hot store)"
+        message = f"{refusal} (a table of another source, and a view of htapkit, is read here only)"
         return Refuse(NOT_SUPPORTED, message, considered)
     if past.names_past(tree):
         message = f"{refusal} (the source has no past: AS OF is answered by the lake alone)"
@@ -273,13 +279,9 @@ def _chosen(
     sources = tuple(sorted({table.source for table in statement.access}))
     foreign = any(source != session.source for source in sources)
     own_words = past.names_past(tree)
-    if (foreign or own_words) and local.finish is not None:
-        message = (
-            f"a part that only PostgreSQL can compute, which cannot be told of it: {local.why}"
-        )
-        return Refuse(NOT_SUPPORTED, message, (route.hot_choice(chosen=False, reason=message),))
     is_past = any(each.past for each in read)
-    forced = "lake" if is_past else session.route
+    only_views = sources == (OWN,)
+    forced = "auto" if only_views else "lake" if is_past else session.route
     faster = route.faster_at_source(statement, tree, forced) if not foreign else ""
     if faster:
         return Relay(
@@ -301,7 +303,9 @@ def _chosen(
         reason = f"proven equal, finished at the source: {local.why}"
     taken = route.taken(forced, read)
     access = tuple(
-        Access(table, frozenset(columns)) for table, columns in sorted(statement.access.items())
+        Access(table, frozenset(columns))
+        for table, columns in sorted(statement.access.items())
+        if table.source != OWN
     )
     return LocalQuery(
         taken,
@@ -318,6 +322,7 @@ def _chosen(
         own_words,
         tuple(statement.clocks),
         route.floors(session.route, read),
+        tuple(sorted(table.name for table in statement.access if table.source == OWN)),
     )
 
 

@@ -38,6 +38,7 @@ STRUCTURE = (exp.DataType, exp.Var, exp.Identifier, exp.JSONPath, exp.IntervalSp
 class Leaves:
     """The columns of the local result."""
 
+    source: str  # whose PostgreSQL finishes
     columns: dict[str, tuple[str, Expr]] = field(
         default_factory=dict
     )  # name -> DuckDB text, what it is
@@ -64,7 +65,7 @@ class Leaves:
         if expr.typmod >= 0:
             found = _cast(found, source_sql(expr.type, expr.typmod))
         if collated and expr.type in TEXTS:
-            found = _collated(found, expr)
+            found = _collated(found, expr, self.source)
         return found
 
     def _opaque(self, expr: Expr) -> exp.Expression:
@@ -85,12 +86,17 @@ def _cast(value: exp.Expression, type_: str) -> exp.Expression:
     return exp.Cast(this=value, to=exp.Var(this=type_))
 
 
-def _collated(value: exp.Expression, expr: Expr) -> exp.Expression:
+def _collated(value: exp.Expression, expr: Expr, source: str) -> exp.Expression:
     """The value with its column's collation, whatever that is called."""
     origin = expr.origin or expr.collation
     if origin is None:
         raise UnprovenError("a text", "whose collation is not known where it is computed")
     table, column = origin
+    if table.source != source:
+        if not expr.binary:
+            raise UnprovenError(f"a text of {table}", f"whose collation {source} may not have")
+        bytewise = exp.Var(this='(SELECT NULL::text COLLATE "C" LIMIT 0)')
+        return exp.Anonymous(this="coalesce", expressions=[value, bytewise])
     source = f"(SELECT {quote(column)} FROM {quote(table.schema)}.{quote(table.name)} LIMIT 0)"  # noqa: S608 - quoted names
     return exp.Anonymous(this="coalesce", expressions=[value, exp.Var(this=source)])
 

@@ -9,17 +9,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from htapkit.model import Catalog, SqlType, TableId, TableSchema, TableStatus
+from htapkit.model import (
+    OWN,
+    VIEWS,
+    Catalog,
+    SqlType,
+    TableId,
+    TableSchema,
+    TableState,
+    TableStatus,
+)
 from htapkit.plan.arms import Reference
 from htapkit.plan.expr import Expr, numeric
 from htapkit.plan.names import quote
 from htapkit.plan.past import cut_of
 from htapkit.plan.plan import Clock, Cut, Parameter, SessionView
-from htapkit.plan.types import DUCKDB, NAMES, is_utc, numeric_typmod, sql_type
+from htapkit.plan.types import DUCKDB, NAMES, OIDS, is_utc, numeric_typmod, sql_type
 from htapkit.plan.unproven import LocalOnlyError, UnprovenError
 
 UNSURE = "\x00"
 """The name of a column that PostgreSQL names by rules that are not followed here."""
+
+
+def known_name(name: str) -> str:
+    """The name of a column for a client; PostgreSQL's own word where it is not known here."""
+    return "?column?" if name == UNSURE else name
+
 
 PARAMETER_DIGITS, PARAMETER_SCALE = 38, 12
 """Size in which a numeric parameter is bound; one that does not fit exactly goes to the source."""
@@ -47,6 +62,7 @@ class Statement:
     cuts: Sequence[Cut] = ()
     clock: bool = False  # its calls of the clock can be asked of the source
     clocks: list[Clock] = field(default_factory=list)
+    unseen: bool = False  # PostgreSQL must never see it, so it cannot say what its parameters are
 
     @property
     def utc(self) -> bool:
@@ -61,6 +77,8 @@ class Statement:
     def parameter(self, number: int) -> Expr:
         """The client's parameter, as a placeholder of the local SQL."""
         oid = self.parameter_types[number - 1] if number <= len(self.parameter_types) else 0
+        if oid == 0 and self.unseen:
+            oid = OIDS["text"]
         name = NAMES.get(oid, "")
         if name not in DUCKDB and name != "numeric":
             raise UnprovenError(f"${number}", "a parameter whose type is not known here")
@@ -86,9 +104,9 @@ class Statement:
 
     def reference(self, status: TableStatus, alias: str, as_of: str) -> Reference:
         """A table in FROM, of the present or as it was."""
-        if not as_of:
-            return Reference(status, alias, status.boundary)
         table = status.schema.table
+        if not as_of or table.source == OWN:
+            return Reference(status, alias, status.boundary)
         if table.source != self.session.source:
             raise LocalOnlyError(f"AS OF {as_of}: {table} is not of the connected database")
         cut = cut_of(as_of, self.cuts, self.session)
@@ -108,6 +126,8 @@ class Statement:
     def known(self, catalog: str | None, schema: str | None, name: str) -> TableStatus:
         """The table that PostgreSQL would find under this name, readable here or not."""
         source = catalog or self.session.source
+        if schema == OWN and source in {OWN, self.session.source}:
+            return _view(name)
         if schema is None:
             schema = self._first_schema(name)
         table = TableId(source, schema, name)
@@ -126,8 +146,8 @@ class Statement:
         """The same, where it can be read; noted as one that the statement reads."""
         status = self.known(catalog, schema, name)
         table = status.schema.table
-        readable = self.catalog.readable(table)
-        if readable is None:
+        readable = status.schema
+        if status.state is not TableState.FOLLOWING:
             why = f": {status.why}" if status.why else ""
             raise UnprovenError(f"table {table}", f"{status.state.value}{why}")
         if len({column.name.lower() for column in readable.columns}) < len(readable.columns):
@@ -141,6 +161,14 @@ class Statement:
         if not path or name.startswith("pg_"):
             raise UnprovenError(f"table {name}", "no schema of the search_path is known to hold it")
         return path[0]
+
+
+def _view(name: str) -> TableStatus:
+    found = VIEWS.get(TableId(OWN, OWN, name))
+    if found is None:
+        there = ", ".join(table.name for table in VIEWS)
+        raise LocalOnlyError(f"{OWN}.{name} does not exist; there are {there}", "42P01")
+    return found
 
 
 @dataclass(slots=True)

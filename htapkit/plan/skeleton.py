@@ -44,3 +44,17 @@ def skeleton(sql: str) -> str | None:
         return _LITERAL.sub(_placeholder, sql)
     except _Unclear:
         return None
+
+
+_WORD = re.compile(r"\s*([A-Za-z]+)")
+_NUMBER = re.compile(r"(?<![\w$])\.?\d[\w.]*")
+
+
+def without_values(text: str) -> str:
+    """The text for people, with `?` for each literal; only its first word where that is unsure."""
+    shape = skeleton(text)
+    if shape is None:
+        word = _WORD.match(text)
+        return f"{word[1]} …" if word else "…"
+    # The key of a decision keeps numbers that it cannot be sure of, such as 1e5.
+    return _NUMBER.sub("?", shape.replace("\x00s", "?").replace("\x000", "?"))

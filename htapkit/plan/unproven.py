@@ -19,3 +19,8 @@ class UnprovenError(Exception):
 
 class LocalOnlyError(Exception):
     """A statement that PostgreSQL must never see, and that cannot be answered here either."""
+
+    def __init__(self, why: str, sqlstate: str = "0A000") -> None:
+        """`sqlstate` is what the client gets."""
+        super().__init__(why)
+        self.sqlstate = sqlstate

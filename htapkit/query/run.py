@@ -5,11 +5,14 @@ Never plans, never waits for freshness, never finishes at the source.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import pyarrow as pa
 
 from htapkit.errors import CatalogChanged, NotRoutable
 from htapkit.hot import HotStore, Read
-from htapkit.model import Catalog
+from htapkit.model import Catalog, view_relation
 from htapkit.plan import LocalQuery, settled
 from htapkit.query.arms import Files, lake_arms
 
@@ -23,12 +26,14 @@ def run(
     *,
     catalog_version: int | None = None,
     files: Files | None = None,
+    rows: Mapping[str, pa.Table] = MappingProxyType({}),
 ) -> Read:
     """Start `query`; `values` are those of `query.parameters`, in their order.
 
     `catalog_version` is of the catalog that it was planned on. Without it, the tables must at
     least be readable, with the planned columns and boundaries, in the read's own snapshot. `files`
     says what to read of the lake: rows of both and the boundary between them are of one snapshot.
+    `rows` are of `query.views`.
     Raises CatalogChanged (plan again), NotRoutable (a scan of the lake, and no `files`; rows below
     a horizon), LakeFailed, QueryFailed, LimitReached, StoreFailed.
     """
@@ -42,7 +47,12 @@ def run(
         arms = lake_arms(query, values, catalog, files)
         try:
             return store.read(
-                query.sql, values, sources=query.sources, catalog_version=catalog.version, lake=arms
+                query.sql,
+                values,
+                sources=query.sources,
+                catalog_version=catalog.version,
+                lake=arms,
+                given={view_relation(name): table for name, table in rows.items()},
             )
         except CatalogChanged:
             if catalog_version is not None or attempt == _ATTEMPTS - 1:

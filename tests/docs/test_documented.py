@@ -21,6 +21,7 @@ from htapkit.cli import cli
 from htapkit.config import Config
 from htapkit.demo import demo
 from htapkit.errors import HtapkitError
+from htapkit.model import VIEWS
 from htapkit.serve.pgwire.settings import OPTIONS, Options
 from htapkit_postgres.connection import Settings
 
@@ -125,6 +126,14 @@ def test_every_error_has_a_row_that_is_true() -> None:
         if f"{error.__module__}.{error.__qualname__}" not in INTERNAL_ERRORS
     }
     assert {name: cells[:2] for name, cells in _rows("errors.md").items()} == shown
+
+
+def test_every_view_has_a_row_with_its_columns() -> None:
+    """sql.md: schema htapkit, column by column."""
+    rows = _rows("sql.md")
+    for table, status in VIEWS.items():
+        columns = ", ".join(column.name for column in status.schema.columns)
+        assert f"`{columns}`" in rows[table.name][1]
 
 
 def test_every_session_setting_has_a_row() -> None:

@@ -38,7 +38,7 @@ from htapkit.plan.plan import (
     ShowOption,
 )
 from htapkit.plan.skeleton import skeleton
-from htapkit.serve.pgwire import Database, FreshnessWanted, PgwireOptions, PgwireServer
+from htapkit.serve.pgwire import Database, FreshnessWanted, PgwireOptions, PgwireServer, Recent
 from htapkit_postgres.origin import PostgresOrigin
 
 _NAMES = {
@@ -145,6 +145,7 @@ class FakeSource:
         self.closed = 0
         self.reads = 0
         self.looked_at = math.inf
+        self.recent = Recent()
         self.before_read: Callable[[], None] | None = None
         self.freshness = FakeFreshness()
         self.origin = PostgresOrigin(
@@ -165,9 +166,12 @@ class FakeSource:
             self.freshness,
             lambda: self.version,
             looked_at=lambda: self.looked_at,
+            recent=self.recent,
         )
 
-    def read(self, query: LocalQuery, values: Sequence[object], version: int) -> FakeRead:
+    def read(
+        self, query: LocalQuery, values: Sequence[object], version: int, _user: str
+    ) -> FakeRead:
         """Open a read."""
         if self.before_read is not None:
             self.before_read()

@@ -97,6 +97,8 @@ def test_the_session_at_the_source_is_the_users_own(
         assert c.execute("select current_user, session_user").fetchone() == ("app", "app")
         assert c.info.parameter_status("session_authorization") in {"app", None}
         assert c.execute("/*hot*/ select 1").fetchone() == (1,)
+    assert list(place.fake.recent.of("app"))
+    assert not list(place.fake.recent.of("htap"))
 
 
 def test_the_certificate_can_be_verified(place: Place) -> None:

@@ -12,6 +12,11 @@ from htapkit.testing.stack import Stack
 
 pytestmark = pytest.mark.integration
 
+BOTH = """
+SELECT avg(t.id * 1.5), to_char(count(*), 'FM000') AS n, c.name FROM customers c
+JOIN {}tickets t ON t.customer = c.id WHERE c.id BETWEEN {} AND 50 GROUP BY c.name ORDER BY 1, 3
+"""
+
 
 @pytest.fixture(scope="module")
 def stack(
@@ -64,6 +69,27 @@ def test_one_statement_reads_both(stack: tuple[Stack, Database, Database]) -> No
         ).fetchall()
         assert found == [("late", 2), ("c7", 18)]
         assert port.execute("SHOW htapkit.last_route").fetchone() == ("hot",)
+
+
+def test_the_sessions_source_finishes(stack: tuple[Stack, Database, Database]) -> None:
+    """Names, types and rows are what PostgreSQL makes of the joined rows, also of parameters."""
+    made, shop, desk = stack
+    rows = [tuple(row) for row in desk.execute("SELECT id, customer FROM tickets")]
+    with shop.connect() as direct:
+        direct.execute("CREATE TEMP TABLE tickets (id int, customer int)")
+        with direct.cursor().copy("COPY tickets FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        wanted = direct.execute(BOTH.format("", "40")).fetchall()
+    assert len(wanted) == 11
+    with made.connect("shop") as port:
+        port.execute("SET htapkit.freshness = 'strong'")
+        for given, values in (("40", None), ("%s", (40,))):
+            answer = port.execute(BOTH.format("desk.public.", given), values)
+            assert [column.name for column in answer.description or ()] == ["avg", "n", "name"]
+            assert [column.type_code for column in answer.description or ()] == [1700, 25, 25]
+            assert answer.fetchall() == wanted
+            assert port.execute("SHOW htapkit.last_route").fetchone() == ("hot",)
 
 
 def test_what_cannot_run_here_is_refused_by_name(stack: tuple[Stack, Database, Database]) -> None:

@@ -147,21 +147,29 @@ class Answers:
             if isinstance(plan, Refuse):
                 raise own.Refused(plan)
             if isinstance(plan, Relay):
+                self._note(statement, plan)
                 return None
             if not isinstance(plan, LocalQuery):
                 return iter([self._own(plan, settings, statement)])
             try:
-                return self._local(statement, Planned(plan, version, settings))
+                rows = self._local(statement, Planned(plan, version, settings))
             except CatalogChanged as changed:
                 # Any table may have: while many are copied, the catalog changes all the time.
                 if attempt + 1 < _REPLANS_MAX:
                     continue
-                reason = str(changed)
+                reason = told = str(changed)
             except AtSource as better:
-                reason = str(better)
+                reason, told = str(better), better.told
+            else:
+                self._note(statement, plan)
+                return rows
             self._check_forced(plan, reason)
+            self._note(statement, plan, told)
             return None
         raise AssertionError
+
+    def _note(self, statement: Statement, plan: Plan, why: str = "") -> None:
+        self._database.recent.note(self._client.user, statement.sql.encode(), plan, why)
 
     def update(self, sql: str, rows: Sequence[Values] = ((),)) -> int:
         """Run it at the source once for each row of parameters, all or none: rows changed."""
@@ -242,7 +250,7 @@ class Answers:
         if present:
             self._wait_fresh(want, query.sources or (self._name,))
         try:
-            read = self._database.reader(query, values, planned.version)
+            read = self._database.reader(query, values, planned.version, self._client.user)
             batches = self._begun(read, statement, planned)
         except QueryCancelled as cancelled:
             raise QueryCancelled(self._watched.stopped or str(cancelled)) from None
@@ -355,7 +363,8 @@ class Answers:
                 # It covers the floors that it had to; other threads may have set some since.
                 floors = (*(each for each in floors if each not in before.floors), position)
             # What was relayed before this answer began is in it; what came since may not be.
-            covered = max(memory.covered, before.relays) if want.head else memory.covered
+            looked = want.head and self._name in query.sources
+            covered = max(memory.covered, before.relays) if looked else memory.covered
             return replace(memory, floors=floors, covered=covered, last=last)
 
         self._client.remember(self._name, change)

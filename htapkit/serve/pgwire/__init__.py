@@ -6,6 +6,7 @@ Local answers where the planner says so, all else byte for byte from the source.
 from __future__ import annotations
 
 from htapkit.serve.pgwire.database import Database, Planner, Read, Reader
+from htapkit.serve.pgwire.recent import Recent
 from htapkit.serve.pgwire.server import PgwireOptions, PgwireServer
 from htapkit.serve.pgwire.settings import Fresh, Freshness, FreshnessWanted
 from htapkit.serve.pgwire.tls import Tls, load_tls
@@ -20,6 +21,7 @@ __all__ = [
     "Planner",
     "Read",
     "Reader",
+    "Recent",
     "Tls",
     "load_tls",
 ]

@@ -90,17 +90,19 @@ class Answers:
         self._running: Running | None = None
         self._job: Job[object] | None = None
 
-    def obstacle(self, *, in_block: bool) -> str:  # noqa: PLR0911 - one for each reason
-        """Why no statement may be answered locally now; "" = it may. Raises HiddenFailed."""
+    def obstacle(self, plan: Plan, *, in_block: bool) -> str:  # noqa: PLR0911 - one for each reason
+        """Why the statement may not be answered locally now; "" = it may. Raises HiddenFailed."""
         link, state = self._link, self._state
         if not link.settled() and not link.drain():
             return "the source waits for data"
         conversation = link.conversation
         if conversation.phase is Phase.SKIPPING or conversation.status == "E":
             return "the transaction is in error"
-        if not state.pure:
+        reads = not (isinstance(plan, LocalQuery) and plan.only_views)  # rows of a source
+        if reads and not state.pure:
             return "the transaction has written or locked"
-        if state.redefined_at is not None and state.redefined_at >= self._database.looked_at():
+        redefined = state.redefined_at
+        if reads and redefined is not None and redefined >= self._database.looked_at():
             self._database.look()
             return "the session has changed tables, and the copy has not looked at them yet"
         if state.unknown or state.doubtful:
@@ -108,7 +110,7 @@ class Answers:
         assert state.settings is not None
         if state.settings.problem:
             return state.settings.problem
-        if in_block and not state.settings.read_committed:
+        if reads and in_block and not state.settings.read_committed:
             return "the transaction is not READ COMMITTED"
         return ""
 
@@ -170,6 +172,7 @@ class Answers:
             _log.exception("a local read failed: source=%s", self._name)
             raise AtSource(f"the hot store: {type(problem).__name__}") from problem
         self._remember(wanted.query, read, want)
+        self._database.recent.note(state.user, wanted.statement.sql, wanted.query)
         return answer, first if first is not None else answer.take(wanted.limit)
 
     def _start(
@@ -188,7 +191,7 @@ class Answers:
             raise AtSource(reason)
         if query.as_of is None:
             self._wait_fresh(want, running, query.sources or (self._name,))
-        read = self._database.reader(query, values, wanted.version)
+        read = self._database.reader(query, values, wanted.version, self._state.user)
         try:
             running.start(read)
             if query.finish is not None:
@@ -252,7 +255,7 @@ class Answers:
         position = read.positions.get(self._name)
         if position is not None and want.fresh is not Fresh.ANY:
             state.floors = (position,)
-        if want.head:
+        if want.head and self._name in query.sources:
             state.relayed = False
         lag = self._database.lag_seconds()
         shown = "" if lag is None else f"{lag * 1000:.0f} ms"

@@ -18,6 +18,7 @@ import pyarrow as pa
 from htapkit.model import Position
 from htapkit.plan.plan import LocalQuery, Plan, SessionView
 from htapkit.serve.pgwire.messages import Field
+from htapkit.serve.pgwire.recent import Recent
 from htapkit.serve.pgwire.settings import Freshness
 from htapkit.spi import Origin
 
@@ -67,10 +68,13 @@ class Planner(Protocol):
 class Reader(Protocol):
     """Opens a read in the hot store."""
 
-    def __call__(self, query: LocalQuery, values: Sequence[object], version: int, /) -> Read:
+    def __call__(
+        self, query: LocalQuery, values: Sequence[object], version: int, user: str, /
+    ) -> Read:
         """`values` are those of `query.parameters`, in their order.
 
-        `version` is of the catalog that the query was planned on. Raises CatalogChanged (the
+        `version` is of the catalog that the query was planned on; `user` is who asks, "" where all
+        are one. Raises CatalogChanged (the
         tables are not those any more, at the moment that the read sees), QueryFailed and others.
         """
         ...
@@ -156,3 +160,4 @@ class Database:
     """Have another such look soon."""
     described: DescribedCache = field(default_factory=DescribedCache)
     zones: ZoneEditions = field(default_factory=ZoneEditions)
+    recent: Recent = field(default_factory=Recent)

@@ -35,7 +35,7 @@ class Batch(Protocol):
         """Send on what was handled up to here."""
         ...
 
-    def relay_execute(self, kind: int, effect: Effect) -> int:
+    def relay_execute(self, kind: int, effect: Effect, asked: Statement | None = None) -> int:
         """An Execute or a Query goes to the source."""
         ...
 
@@ -98,8 +98,9 @@ class Executes:
             return self._batch.relay_execute(protocol.EXECUTE, Effect.OTHER)
         statement = portal.statement
         if portal.at_source or (portal.answer is None and self._must_relay(statement)):
-            portal.at_source = True
-            return self._batch.relay_execute(protocol.EXECUTE, statement.effect)
+            again, portal.at_source = portal.at_source, True
+            asked = None if again else statement
+            return self._batch.relay_execute(protocol.EXECUTE, statement.effect, asked)
         limit = max(_LENGTH.unpack_from(data, end + 1)[0], 0)
         self._batch.send_before(position)
         try:
@@ -113,7 +114,7 @@ class Executes:
             if self._link.conversation.phase in {Phase.SKIPPING, Phase.COPYING}:
                 return PASS
             portal.at_source = True
-            return self._batch.relay_execute(protocol.EXECUTE, statement.effect)
+            return self._batch.relay_execute(protocol.EXECUTE, statement.effect, statement)
         return moved
 
     def _must_relay(self, statement: Statement) -> bool:
@@ -144,7 +145,8 @@ class Executes:
         plan = statement.plan
         if not isinstance(plan, (Relay, LocalQuery, Refuse)):
             return self._execute_own(portal, plan, limit, after)
-        reason = answers.obstacle(in_block=self._in_block())
+        reason = answers.obstacle(plan, in_block=self._in_block())
+        statement.why = reason
         if not reason:
             plan = answers.plans.replan(statement)
         if isinstance(plan, Refuse):
@@ -157,6 +159,7 @@ class Executes:
                 wanted = self._wanted(portal, plan, limit)
             except AtSource as why:
                 reason = str(why)
+                statement.why = why.told
             else:
                 return self._open(portal, wanted, position, after)
         problem = answers.forced(reason, plan) if isinstance(plan, LocalQuery) else None
@@ -224,6 +227,7 @@ class Executes:
         except AtSource as reason:
             problem = self._answers.forced(str(reason), wanted.query)
             if problem is None:
+                portal.statement.why = reason.told
                 return self._replay(portal, early, position, after)
             self._broken(problem, early)
             return end
@@ -275,7 +279,7 @@ class Executes:
             return PASS
         conversation = self._link.conversation
         conversation.sent(protocol.BIND, None, [], tells=True)
-        self._batch.relay_execute(protocol.EXECUTE, portal.statement.effect)
+        self._batch.relay_execute(protocol.EXECUTE, portal.statement.effect, portal.statement)
         cursor = 0
         while cursor < len(early.raw):
             conversation.sent(early.raw[cursor])

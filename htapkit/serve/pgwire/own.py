@@ -71,21 +71,26 @@ def shape(plan: Own | LocalQuery) -> str:
     """A statement for the source of the same columns and parameters, never executed."""
     if isinstance(plan, LocalQuery):
         # If it were executed all the same, it would fail, and never give a row.
-        columns = ", ".join(
-            f"NULL::pg_catalog.{_quoted(c.type.name if c.type.oid < FIRST_USER_OID else 'text')}"
-            f" AS {_quoted(c.name)}"
-            for c in plan.columns
-        )
         bound = "".join(
             f" AND ${p.number}::pg_catalog.{_quoted(p.type.name)} IS NOT NULL"
             for p in plan.parameters
             if p.number > 0
         )
-        return f"SELECT {columns} WHERE 1 / (pg_catalog.random() * 0)::int4 = 1{bound}"
+        return f"SELECT {_made_up(plan)} WHERE 1 / (pg_catalog.random() * 0)::int4 = 1{bound}"
     names = _columns(plan)
     if not names:
         return "set htapkit.placeholder to ''"
     return "select " + ", ".join(f"''::pg_catalog.text as {_quoted(name)}" for name in names)
+
+
+def _made_up(query: LocalQuery) -> str:
+    if query.finish is not None:
+        return f"f.* FROM (SELECT) AS one LEFT JOIN {query.finish.shape} ON true"
+    return ", ".join(
+        f"NULL::pg_catalog.{_quoted(c.type.name if c.type.oid < FIRST_USER_OID else 'text')}"
+        f" AS {_quoted(c.name)}"
+        for c in query.columns
+    )
 
 
 def _quoted(name: str) -> str:

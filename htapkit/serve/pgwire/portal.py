@@ -33,6 +33,11 @@ class Cancelled(HtapkitError):
 class AtSource(HtapkitError):
     """The statement is for the source after all; the message says why."""
 
+    @property
+    def told(self) -> str:
+        """The message; of one that quotes another engine, which may quote values, the beginning."""
+        return str(self) if self.__cause__ is None else str(self).partition(":")[0]
+
 
 @dataclass(slots=True, eq=False)
 class Statement:
@@ -47,6 +52,7 @@ class Statement:
     columns: bytes | None = None  # as the source has told the client
     parameters: bytes | None = None  # the same
     shape: bytes = b""  # what the source is given in its place; b"": the statement itself
+    why: str = ""  # what sent it to the source after all, when it was last to be answered here
 
     @property
     def asked(self) -> bytes:

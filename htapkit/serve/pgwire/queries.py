@@ -46,25 +46,25 @@ class Queries:
         self._batch.drop_portal(b"")
         text = data[position + 5 : after - 1]
         plan = self._answers.plans.plan(text, b"")
+        statement = Statement(text, b"", plan)
         if isinstance(plan, Relay):
             known = plan.effect not in READS or not self._state.unknown
             if known or self._link.conversation.status != "I":
-                return self._batch.relay_execute(protocol.QUERY, plan.effect)
+                return self._batch.relay_execute(protocol.QUERY, plan.effect, statement)
         self._batch.send_before(position)
-        if not self._query_here(plan, text):
-            plan = self._answers.plans.plan(text, b"")
+        if not self._query_here(plan, statement):
+            statement.plan = plan = self._answers.plans.plan(text, b"")
             effect = plan.effect if isinstance(plan, Relay) else Effect.READ
-            return self._batch.relay_execute(protocol.QUERY, effect)
+            return self._batch.relay_execute(protocol.QUERY, effect, statement)
         return after
 
-    def _query_here(self, plan: Plan, text: bytes) -> bool:
+    def _query_here(self, plan: Plan, statement: Statement) -> bool:
         """Answer a Query; False where the source shall."""
         link, conversation = self._link, self._link.conversation
         if not link.drain() or conversation.phase is not Phase.READY or conversation.status == "E":
             return False
         try:
-            reason = self._answers.obstacle(in_block=conversation.status == "T")
-            statement = Statement(text, b"", plan)
+            reason = self._answers.obstacle(plan, in_block=conversation.status == "T")
             if not reason:
                 plan = self._answers.plans.plan_now(statement)
             if isinstance(plan, Relay):
@@ -114,6 +114,7 @@ class Queries:
         except AtSource as why:
             problem = self._answers.forced(str(why), plan)
             if problem is None:
+                statement.why = why.told
                 return False
         except HiddenFailed:
             raise

@@ -198,7 +198,8 @@ class PgwireServer:
         if not self._options.trust:
             credential = authenticate(started, database.origin, self._options.tls, self._secret)
         origin = database.origin.open(started.user, started.parameters, credential)
-        state = SessionState(started.database, options)
+        user = "" if self._options.trust else started.user
+        state = SessionState(started.database, options, user)
         shown = OriginSession(
             origin.wire, messages.authentication(0) + origin.startup, origin.cancel
         )

@@ -338,9 +338,11 @@ class Session:
         self._link.conversation.sent(protocol.CALL, Effect.OTHER)
         return PASS
 
-    def relay_execute(self, kind: int, effect: Effect) -> int:
+    def relay_execute(self, kind: int, effect: Effect, asked: Statement | None = None) -> int:
         """An Execute or a Query goes to the source."""
         self.executed = True
+        if asked is not None:
+            self._database.recent.note(self._state.user, asked.sql, asked.plan, asked.why)
         self._state.last = RELAYED
         if effect is Effect.READ:
             self._state.relayed = True
@@ -380,7 +382,7 @@ class Session:
     ) -> int:
         self.send_before(position)
         try:
-            if not self._answers.obstacle(in_block=False):
+            if not self._answers.obstacle(plan, in_block=False):
                 now = self._answers.plans.plan(text, types)
                 if not isinstance(now, Refuse):
                     return self._parse(self.data, position, after)

@@ -31,9 +31,10 @@ RELAYED = Last("source")
 class SessionState:
     """The score of one session."""
 
-    def __init__(self, source: str, options: Options) -> None:
-        """Nothing is known of the source's settings yet."""
+    def __init__(self, source: str, options: Options, user: str = "") -> None:
+        """Nothing is known of the source's settings yet. `user`: who logged in; "": everybody."""
         self.source = source
+        self.user = user
         self.options = options
         self.settings: SourceSettings | None = None
         self.view = SessionView(source, route=options.route, as_of=options.as_of, clock=True)

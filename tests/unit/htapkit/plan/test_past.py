@@ -165,7 +165,7 @@ def test_for_system_time() -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "SELECT to_char(at, 'YYYY') FROM visits FOR SYSTEM_TIME AS OF '2024-08-01 14:30+00' "
+        "SELECT to_tsvector(page) FROM visits FOR SYSTEM_TIME AS OF '2024-08-01 14:30+00' "
         "WHERE at < '2024-01-01'",
         "SELECT id FROM visits FOR SYSTEM_TIME AS OF '2024-08-01 14:30+00' "
         "WHERE at < '2024-01-01' AND page ~ 'a'",

@@ -139,6 +139,8 @@ class LimitsConfig(_Section):
     reads: Annotated[int, Field(ge=1)] = 16
     statement_time: Seconds = 3600.0
     slot_lag: Bytes = 4 * 10**9
+    slot_lag_time: Seconds = 600.0
+    slot_lag_action: Literal["drop", "warn"] = "drop"
     batch_rows: Annotated[int, Field(ge=100)] = 50_000
     batch_bytes: Bytes = 32 * 2**20
     queue_batches: Annotated[int, Field(ge=1, le=64)] = 2

@@ -43,7 +43,13 @@ class Metrics:
         )
         self.slot_lag_headroom_bytes = Gauge(
             "htapkit_slot_lag_headroom_bytes",
-            "limits.slot_lag less the lag",
+            "limits.slot_lag less the log that the source keeps for us",
+            ["source"],
+            registry=r,
+        )
+        self.slots_let_go = Counter(
+            "htapkit_slots_let_go",
+            "Times the source was told to forget log over limits.slot_lag",
             ["source"],
             registry=r,
         )

@@ -253,6 +253,25 @@ class Ranged(Protocol):
         ...
 
 
+@runtime_checkable
+class Retains(Protocol):
+    """What a Source may be, too: one that keeps its log for us until we have confirmed it."""
+
+    def retained_bytes(self) -> int:
+        """The log that it keeps because we have not confirmed it; 0 where it keeps none.
+
+        Raises SourceError.
+        """
+        ...
+
+    def let_go(self) -> None:
+        """Have it forget that log. `follow` from a position then raises PositionLost.
+
+        Only while nothing streams. Safe to call when it has already. Raises SourceError.
+        """
+        ...
+
+
 class Credential(Protocol):
     """How a client proved who it is, in the form that lets us log in to the source as that user."""
 

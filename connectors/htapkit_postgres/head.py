@@ -23,6 +23,10 @@ from htapkit_postgres.receiver import MARK_PREFIX
 
 _HEAD: LiteralString = "SELECT pg_current_wal_insert_lsn()::text"
 _MARK: LiteralString = "SELECT pg_logical_emit_message(true, %s, %s)"
+_RETAINED: LiteralString = (
+    "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), confirmed_flush_lsn)::int8"
+    " FROM pg_replication_slots WHERE slot_name = %s"
+)
 # Flushed at once, without a transaction of its own (17 and later).
 _MARK_FLUSHED: LiteralString = "SELECT pg_logical_emit_message(false, %s, %s, true)"
 
@@ -50,6 +54,11 @@ class PostgresHead:
         with self._lock:
             version = self._opened().info.server_version
         self._ask(_MARK_FLUSHED if version >= 170000 else _MARK, (MARK_PREFIX, token))
+
+    def retained(self) -> int:
+        """Log that the server keeps because our slot has not confirmed it."""
+        row = self._ask(_RETAINED, (self._settings.slot,))
+        return int(str(row[0])) if row is not None and row[0] is not None else 0
 
     def close(self) -> None:
         """Let go of the connection; the next call opens another."""

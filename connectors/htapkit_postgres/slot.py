@@ -363,13 +363,18 @@ def _existing(connection: PGconn, settings: Settings) -> list[str]:
     return [name for name in settings.publications if name in found]
 
 
+def drop_slot(connection: Connection, settings: Settings) -> None:
+    """Drop the slot. One that is gone is fine."""
+    slot = _free_slot(connection, settings.slot)
+    if slot is not None:
+        _check_owner(settings, read_server(connection), slot)
+        connection.execute("SELECT pg_drop_replication_slot(%s)", [settings.slot])
+
+
 def detach(connection: Connection, settings: Settings) -> None:
     """Drop the slot and, where they are ours, the publications. What is gone is fine."""
     with translated(settings, "detach"):
-        slot = _free_slot(connection, settings.slot)
-        if slot is not None:
-            _check_owner(settings, read_server(connection), slot)
-            connection.execute("SELECT pg_drop_replication_slot(%s)", [settings.slot])
+        drop_slot(connection, settings)
         if settings.create_publication:
             for name in settings.publications:
                 drop = SQL("DROP PUBLICATION IF EXISTS {}").format(Identifier(name))

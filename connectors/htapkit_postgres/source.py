@@ -182,6 +182,15 @@ class PostgresSource:
         """The index of the range that each key is in. Pure."""
         return ranges.place(splits, keys)
 
+    def retained_bytes(self) -> int:
+        """What the slot keeps, as spi.Retains."""
+        return self.head.retained()
+
+    def let_go(self) -> None:
+        """Drop the slot, as spi.Retains; publications stay."""
+        with self._connect() as connection, translated(self._settings, "let the slot go"):
+            slot.drop_slot(connection, self._settings)
+
     def detach(self) -> None:
         """Remove what attaching created. Safe to call when it is already gone."""
         self._attached.clear()

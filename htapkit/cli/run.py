@@ -8,6 +8,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -68,7 +70,12 @@ class Server:
         )
         self._history = History(config, self._store, lake, self._metrics)
         options = MirrorOptions(
-            config.watch_interval, limits.snapshot_readers, limits.slot_lag, limits.range_rows
+            config.watch_interval,
+            limits.snapshot_readers,
+            limits.slot_lag,
+            limits.slot_lag_time,
+            limits.slot_lag_action == "drop",
+            limits.range_rows,
         )
         self._mirrors = {
             name: Mirror(name, source, self._store, self._metrics, options)
@@ -133,24 +140,32 @@ class Server:
         self._lake.close()
         _log.info("stopped")
 
-    def _measure(self, mirror: Mirror) -> None:
+    def _ask(self, step: Callable[[], None]) -> None:
         try:
-            mirror.measure()
+            step()
         except SourceError as error:
             # The follower says the same, and tries again; here it is only counted.
             self._metrics.errors.labels(type(error).__name__).inc()
 
+    def _note_sizes(self) -> None:
+        for part, size in self._store.sizes().items():
+            self._metrics.store_bytes.labels(part).set(size)
+
     def _keep_house(self) -> None:
+        asked = [(m.look_at_retained, m.measure) for m in self._mirrors.values()]
+        steps: list[Callable[[], object]] = [partial(self._ask, s) for each in asked for s in each]
+        steps += [self._store.maintain, self._note_sizes]
         while not self._stopping.wait(1.0):
-            try:
-                self._store.maintain()
-                for mirror in self._mirrors.values():
-                    self._measure(mirror)
-                for part, size in self._store.sizes().items():
-                    self._metrics.store_bytes.labels(part).set(size)
-            except Exception as error:  # noqa: BLE001 - the top of a thread: it must go on
-                self._metrics.errors.labels(type(error).__name__).inc()
-                _log.exception("housekeeping failed")
+            # Each by itself: a store that has failed must not keep us from watching the sources.
+            for step in steps:
+                self._carefully(step)
+
+    def _carefully(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - the top of a thread: it must go on
+            self._metrics.errors.labels(type(error).__name__).inc()
+            _log.exception("housekeeping failed")
 
 
 def run_until_signal(config: Config) -> None:

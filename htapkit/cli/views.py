@@ -80,6 +80,8 @@ class Views:
         used = self._used()
         for name in LimitsConfig.model_fields:
             value = getattr(self._told.limits, name)
+            if isinstance(value, str):
+                continue  # says what happens, not how much
             yield {
                 "name": f"limits.{name}",
                 "value": None if value is None else math.ceil(value),
@@ -97,7 +99,7 @@ class Views:
             "source_connections": origin.connections if origin is not None else 0,
             "client_connections": self._told.clients(),
             "reads": sizes["reads"],
-            "slot_lag": self._mirror.report().lag_bytes,
+            "slot_lag": self._mirror.retained_bytes,
         }
         return {name: int(value) for name, value in used.items()}
 
@@ -109,6 +111,6 @@ def _only_of(job: Job, source: str) -> bool:
 def _unit(limit: str) -> str:
     if limit in _BYTES:
         return "bytes"
-    if limit == "statement_time":
+    if limit.endswith("_time"):
         return "seconds"
     return "rows" if "rows" in limit else ""

@@ -40,7 +40,7 @@ from htapkit.model import (
     TableSchema,
     TableState,
 )
-from htapkit.spi import ChangeStream, Source
+from htapkit.spi import ChangeStream, Retains, Source
 
 _log = structlog.get_logger("htapkit.ingest")
 _POLL_SECONDS = 0.5
@@ -83,6 +83,8 @@ class Follower:
         self._thread_id = 0
         self._stream: ChangeStream | None = None
         self._expected: tuple[TableSchema, ...] = ()
+        self._letting_go = ""  # why the source is to forget what we have not confirmed
+        self._alone_until = 0.0  # the source is left alone till then (monotonic)
         self.hold = Hold(source.positions)
         self.streaming = threading.Event()
         self.state = SourceState.STARTING
@@ -104,6 +106,14 @@ class Follower:
         """Open a new stream (a table was added to what the source sends)."""
         self._restart.set()
         self.nudge()
+
+    def let_go(self, why: str, pause_seconds: float) -> None:
+        """Have the source forget what we have not confirmed; after the pause all is copied again.
+
+        The source must be one that Retains.
+        """
+        self._letting_go, self._alone_until = why, time.monotonic() + pause_seconds
+        self.reopen()
 
     def lag_bytes(self) -> int:
         """Of the stream; 0 while there is none."""
@@ -153,7 +163,8 @@ class Follower:
         try:
             self._stream_once()
         except PositionLost as error:
-            self._start_over(str(error))
+            self._start_over(self._letting_go or str(error))
+            self._letting_go = ""
         except UnfaithfulValue as error:
             self._keep_as_text(error)
 
@@ -161,6 +172,7 @@ class Follower:
         """Open a stream and apply it until something breaks or a restart is asked for."""
         self._restart.clear()
         self._check_identity()
+        self._check_let_go()
         self._prepare()
         self._expected = self._schemas()
         start = self._store.stored_position(self._name)
@@ -196,6 +208,20 @@ class Follower:
                 f"{self._name}: another server or database answers at its address "
                 f"({now}, not {before}); mend sources.{self._name}.dsn, or start over with "
                 f"`htapkit detach {self._name}`"
+            )
+
+    def _check_let_go(self) -> None:
+        """Before anything else is asked of the source: its disk may be filling."""
+        if self._letting_go:
+            assert isinstance(self._source, Retains), "only such a source is let go"
+            self._source.let_go()
+            raise PositionLost(self._letting_go)
+        left = self._alone_until - time.monotonic()
+        if left > 0:
+            raise SourceUnavailable(
+                f"{self._name}: limits.slot_lag was exceeded again before the copy had caught up; "
+                f"the next try is in {left:.0f} s: give this machine more CPU or disk, mirror "
+                "fewer tables, or raise the limit"
             )
 
     def _apply(self, stream: ChangeStream, batch: ChangeBatch) -> None:

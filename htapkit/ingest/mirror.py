@@ -8,6 +8,7 @@ is not followed.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -21,11 +22,12 @@ from htapkit.hot import HotStore
 from htapkit.ingest.copier import Copier, CopyLimits
 from htapkit.ingest.follower import Follower
 from htapkit.ingest.freshness import Freshness
+from htapkit.ingest.retained import Retained
 from htapkit.ingest.status import SourceReport, TableReport
 from htapkit.ingest.watcher import Watcher
 from htapkit.metrics import Metrics
 from htapkit.model import Position, TableId, TableState
-from htapkit.spi import Source
+from htapkit.spi import Retains, Source
 
 _log = structlog.get_logger("htapkit.ingest")
 _POLL_SECONDS = 0.5
@@ -33,6 +35,7 @@ _RETRY_SECONDS = 1.0
 _JOIN_SECONDS = 20.0
 _REACH_SECONDS = 600.0
 _RATE_SAMPLES = 6
+_RETAINED_SECONDS = 2.0
 
 REPAIRING = "htapkit backfill reads a range of it again"
 """Why a table is paused while it is repaired: with this reason it is resumed after a crash."""
@@ -45,6 +48,8 @@ class MirrorOptions:
     watch_interval_seconds: float = 5.0
     snapshot_readers: int = 2
     slot_lag_bytes_max: int = 4 * 10**9
+    slot_lag_seconds_max: float = 600.0
+    slot_lag_drops: bool = True
     range_rows: int = 20_000_000
 
 
@@ -67,6 +72,10 @@ class Mirror:
         self._options = options
         self._stopping = threading.Event()
         self._rates: list[tuple[float, int]] = []
+        self._retained = Retained(options.slot_lag_bytes_max, options.slot_lag_seconds_max)
+        self._retained_at = -math.inf
+        metrics.slots_let_go.labels(name)  # is there from the beginning, for alarms
+        self.retained_bytes = 0  # log that the source keeps for us, as last seen
         self._follower = Follower(name, source, store, metrics, self._prepare, self._wake)
         self.freshness = Freshness(
             name, store, source.head, source.positions, self._follower.nudge, time.monotonic
@@ -161,10 +170,10 @@ class Mirror:
         """How it goes, now."""
         follower = self._follower
         lag = self.freshness.lag_seconds()
-        behind = follower.lag_bytes()
+        behind, kept = follower.lag_bytes(), self.retained_bytes
         warnings = self._watcher.warnings()
-        if behind > self._options.slot_lag_bytes_max:
-            warnings = (*warnings, _far_behind(behind, self._options.slot_lag_bytes_max))
+        if kept > self._options.slot_lag_bytes_max:
+            warnings = (*warnings, _far_behind(kept, self._options.slot_lag_bytes_max))
         return SourceReport(
             name=self.name,
             state=follower.state.value,
@@ -178,6 +187,31 @@ class Mirror:
             tables=tuple(self._table_reports()),
         )
 
+    def look_at_retained(self) -> None:
+        """Ask how much log the source keeps for us, streaming or not; let it go if it must be.
+
+        Raises SourceError.
+        """
+        source, options, now = self.source, self._options, time.monotonic()
+        if not isinstance(source, Retains) or now < self._retained_at + _RETAINED_SECONDS:
+            return
+        self._retained_at = now
+        kept = self.retained_bytes = source.retained_bytes()
+        limit = options.slot_lag_bytes_max
+        self._metrics.slot_lag_headroom_bytes.labels(self.name).set(limit - kept)
+        if not options.slot_lag_drops or not self._retained.look(
+            kept, now, ready=self.report().ready
+        ):
+            return
+        why = (
+            f"limits.slot_lag: {self.name} kept {kept} bytes of its log for us, {limit} are "
+            f"allowed, and it went on growing for {options.slot_lag_seconds_max:g} s, so the slot "
+            "was dropped for the sake of the source's disk; all is copied again on a new one"
+        )
+        _log.warning("source let go", source=self.name, why=why, rounds=self._retained.rounds)
+        self._metrics.slots_let_go.labels(self.name).inc()
+        self._follower.let_go(why, self._retained.pause_seconds)
+
     def measure(self) -> None:
         """Sample the source's head and set the metrics. Raises SourceError."""
         now = time.monotonic()
@@ -190,8 +224,6 @@ class Mirror:
         metrics.lag_bytes.labels(name).set(report.lag_bytes)
         if report.lag_ms is not None:
             metrics.lag_ms.labels(name).set(report.lag_ms)
-        headroom = self._options.slot_lag_bytes_max - report.lag_bytes
-        metrics.slot_lag_headroom_bytes.labels(name).set(headroom)
         for state in [*TableState, "problem"]:
             count = sum(t.state == state for t in report.tables)
             metrics.tables.labels(name, str(state)).set(count)
@@ -252,8 +284,8 @@ class Mirror:
         return round((self._follower.rows_applied - before) / passed, 1)
 
 
-def _far_behind(lag_bytes: int, limit: int) -> str:
+def _far_behind(kept: int, limit: int) -> str:
     return (
-        f"limits.slot_lag: {lag_bytes} bytes behind, {limit} are allowed; the source keeps its log "
-        "for us: give this machine more CPU or disk, mirror fewer tables, or `htapkit detach` it"
+        f"limits.slot_lag: the source keeps {kept} bytes of its log for us, {limit} are allowed: "
+        "give this machine more CPU or disk, mirror fewer tables, or `htapkit detach` it"
     )

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 from htapkit.errors import CatalogChanged, HtapkitError, NotRoutable, Stale
-from htapkit.plan.plan import LocalQuery
+from htapkit.plan.plan import LocalQuery, Plan
 from htapkit.serve.pgwire import finish, own
 from htapkit.serve.pgwire.bound_values import local_values
 from htapkit.serve.pgwire.database import Database, Described, Read

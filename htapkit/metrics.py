@@ -17,6 +17,7 @@ class Metrics:
         """Make all metrics, at zero."""
         self.registry = CollectorRegistry()
         self._make_following(self.registry)
+        self._make_stored(self.registry)
         self._make_serving(self.registry)
 
     def _make_following(self, r: CollectorRegistry) -> None:
@@ -59,6 +60,8 @@ class Metrics:
         self.stream_restarts = Counter(
             "htapkit_stream_restarts", "Change streams opened", ["source"], registry=r
         )
+
+    def _make_stored(self, r: CollectorRegistry) -> None:
         self.tables = Gauge("htapkit_tables", "Tables by state", ["source", "state"], registry=r)
         self.copied_rows = Counter(
             "htapkit_copied_rows", "Rows read by snapshots", ["source"], registry=r

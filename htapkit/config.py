@@ -138,6 +138,7 @@ class LimitsConfig(_Section):
     client_connections: Annotated[int, Field(ge=1)] = 200
     reads: Annotated[int, Field(ge=1)] = 16
     statement_time: Seconds = 3600.0
+    lease_time: Seconds = 60.0
     slot_lag: Bytes = 4 * 10**9
     slot_lag_time: Seconds = 600.0
     slot_lag_action: Literal["drop", "warn"] = "drop"

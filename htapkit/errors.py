@@ -174,6 +174,20 @@ class QueryCancelled(HtapkitError):
     sqlstate = "57014"
 
 
+class MomentGone(HtapkitError):
+    """The rows of a ticket are of a moment that is not kept any more: ask for the whole again."""
+
+    sqlstate = "72000"
+    retry = True
+
+
+class PartInUse(HtapkitError):
+    """The rows of a ticket are being read by another call."""
+
+    sqlstate = "55006"
+    retry = True
+
+
 class CatalogChanged(HtapkitError):
     """A table changed between looking at it and reading it: plan or copy again."""
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 
 from htapkit.cli.views import Told, Views
 from htapkit.errors import ConfigError, SourceUnavailable, Stale
-from htapkit.hot import HotStore, Read
+from htapkit.hot import HotStore, Lease, Read
 from htapkit.ingest import Freshness, Mirror
 from htapkit.lake import Lake
 from htapkit.metrics import Metrics
 from htapkit.model import OWN, Access
 from htapkit.plan import Cut, LocalQuery, Plan, PlanCache, SessionView, asks_past
-from htapkit.query import run
+from htapkit.query import run, run_in_parts
 from htapkit.serve.pgwire import Database, Fresh, FreshnessWanted, Recent
 from htapkit.spi import Credential, Origin, OriginSession
 
@@ -122,6 +122,22 @@ class HotReader:
         files = self._lake.files
         return run(query, self._store, values, catalog_version=version, files=files, rows=rows)
 
+    def in_parts(
+        self, query: LocalQuery, values: Sequence[object], version: int, parts_max: int, /
+    ) -> Lease | None:
+        """See serve.pgwire.Database.in_parts."""
+        lease = run_in_parts(
+            query,
+            self._store,
+            values,
+            catalog_version=version,
+            files=self._lake.files,
+            parts_max=parts_max,
+        )
+        if lease is not None:
+            self._metrics.statements.labels(query.route.value).inc()
+        return lease
+
 
 def make_databases(
     mirrors: Mapping[str, Mirror], store: HotStore, lake: Lake, metrics: Metrics, told: Told
@@ -140,10 +156,12 @@ def make_databases(
     databases = {}
     for name, mirror in mirrors.items():
         recent = Recent()
+        reader = HotReader(store, lake, Views(mirror, store, recent, told), metrics)
         databases[name] = Database(
             origin=Origins(name, origins),
             planner=HotPlanner(store, cache),
-            reader=HotReader(store, lake, Views(mirror, store, recent, told), metrics),
+            reader=reader,
+            in_parts=reader.in_parts,
             freshness=freshness,
             catalog_version=lambda: store.catalog.version,
             lag_seconds=mirror.freshness.age_seconds,

@@ -63,6 +63,7 @@ class Server:
                 disk_free_bytes=limits.disk_free,
                 reads=limits.reads,
                 read_seconds=limits.statement_time,
+                lease_seconds=limits.lease_time,
                 threads=limits.threads,
             ),
             warehouse=settings.warehouse,

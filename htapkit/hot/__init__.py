@@ -12,8 +12,10 @@ from htapkit.hot.export import DIGEST_MODULUS, Export
 from htapkit.hot.histogram import histogram_query
 from htapkit.hot.horizon import less_old
 from htapkit.hot.lakerows import LakeArm, LakeReader
+from htapkit.hot.leases import Lease, Parted
 from htapkit.hot.limits import HotLimits
 from htapkit.hot.names import table_query
+from htapkit.hot.parts import HotPart
 from htapkit.hot.progress import Applied
 from htapkit.hot.reads import Read
 from htapkit.hot.runs import Cut
@@ -28,9 +30,12 @@ __all__ = [
     "Digest",
     "Export",
     "HotLimits",
+    "HotPart",
     "HotStore",
     "LakeArm",
     "LakeReader",
+    "Lease",
+    "Parted",
     "Read",
     "histogram_query",
     "less_old",

@@ -18,6 +18,7 @@ class HotLimits:
     threads: int | None = None  # None: measured to be best for this many cores
     reads: int = 16  # at the same time
     read_seconds: float | None = None
+    lease_seconds: float = 60.0  # after its last use
     checkpoint_bytes: int = 128 * 2**20  # of log; recovery takes about 26 ms for each MB
     position_seconds: float = 10.0  # a position without changes is stored no more often
     rewrite_share: float = 0.5  # of a table's rows changed since it was last written in order

@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 
@@ -31,6 +31,7 @@ from htapkit.hot import records
 from htapkit.hot.database import Database, is_fatal, translated
 from htapkit.hot.lakerows import LakeArm, arm_query, local_path, rest_rows, unreadable
 from htapkit.hot.names import quote, statement, tombstones
+from htapkit.hot.parts import HotPart
 from htapkit.hot.progress import Progress
 from htapkit.model import Position
 
@@ -44,9 +45,10 @@ class Asked:
     """A statement, and the relations that it may name besides those of the file."""
 
     sql: str
-    parameters: Sequence[object]
-    lake: Sequence[LakeArm]
-    given: Mapping[str, pa.Table]
+    parameters: Sequence[object] = ()
+    lake: Sequence[LakeArm] = ()
+    given: Mapping[str, pa.Table] = field(default_factory=dict)
+    hot: Sequence[HotPart] = ()
 
 
 class Reader:
@@ -118,19 +120,16 @@ class Read:
     def close(self) -> None:
         """End the transaction. Safe to call twice."""
         with self._lock:
-            reader, self._reader = self._reader, None
+            reader = self._reader
             if reader is None:
                 return
             try:
-                if self._result is not None:
-                    self._result.close()
-                    self._result = None
-                for name in self._registered:
-                    reader.cursor.unregister(name)
+                self._drop_statement(reader)
                 reader.cursor.rollback()
             except _ERRORS:
                 reader.close()
                 reader = None
+            self._reader = None
         self._done(self, reader)
 
     def break_off(self, why: str) -> None:
@@ -168,7 +167,7 @@ class Read:
         self.positions, self.committed_at = positions, committed
 
     def run(self, asked: Asked) -> None:
-        """Start the statement; it can name the arms and what was given."""
+        """Start a statement, which can name what `asked` has; another one must have ended."""
         self._lake = asked.lake
         with self._calling():
             assert self._reader is not None
@@ -176,6 +175,8 @@ class Read:
             statements = cursor.extract_statements(asked.sql)
             if len(statements) != 1 or statements[0].type is not duckdb.StatementType.SELECT:
                 raise QueryFailed("the hot store runs one SELECT at a time, and nothing else")
+            for part in asked.hot:
+                _view(cursor, part.name, part.query())
             for arm in asked.lake:
                 self._open(cursor, arm)
             for name, table in asked.given.items():
@@ -186,7 +187,7 @@ class Read:
             self._result = relation.to_arrow_reader(_BATCH_ROWS)
 
     def _open(self, cursor: duckdb.DuckDBPyConnection, arm: LakeArm) -> None:
-        """Make the view; it goes with the read's transaction."""
+        """Make the arm's view."""
         rest = f"{arm.name} rest"
         rows = rest_rows(arm.schema, arm.files)
         if rows is not None:
@@ -194,8 +195,21 @@ class Read:
             self._registered.append(rest)
         gone = statement("any", table=tombstones(arm.schema.table))
         buried = bool(cursor.execute(gone).fetchall())
-        query = arm_query(arm, rest, buried=buried)
-        cursor.execute(f"CREATE TEMP VIEW {quote(arm.name)} AS {query}").fetchall()
+        _view(cursor, arm.name, arm_query(arm, rest, buried=buried))
+
+    def end_statement(self) -> None:
+        """Let go of the statement, however far it is; the transaction goes on."""
+        with self._lock, contextlib.suppress(*_ERRORS):
+            if self._reader is not None:
+                self._drop_statement(self._reader)
+
+    def _drop_statement(self, reader: Reader) -> None:
+        if self._result is not None:
+            self._result.close()
+            self._result = None
+        for name in self._registered:
+            reader.cursor.unregister(name)
+        self._registered = []
 
     def _ours(self, error: BaseException) -> HtapkitError:
         """A file of the lake that cannot be read is no failure of the hot store's file."""
@@ -271,10 +285,22 @@ class Reads:
 
         Raises LimitReached, CatalogChanged, QueryFailed, StoreFailed, LakeFailed.
         """
-        read = self._new()
-        try:
-            read.start(self._progress, catalog_version, sources)
+        read = self.begin(sources, catalog_version)
+        with self._closing_if_failed(read):
             read.run(asked)
+        return read
+
+    def begin(self, sources: Sequence[str], catalog_version: int | None) -> Read:
+        """A transaction, and no statement yet. Raises LimitReached, CatalogChanged, StoreFailed."""
+        read = self._new()
+        with self._closing_if_failed(read):
+            read.start(self._progress, catalog_version, sources)
+        return read
+
+    @contextlib.contextmanager
+    def _closing_if_failed(self, read: Read) -> Iterator[None]:
+        try:
+            yield
         except HtapkitError as error:
             read.close()
             cause = error.__cause__
@@ -284,7 +310,6 @@ class Reads:
         except BaseException:
             read.close()
             raise
-        return read
 
     def break_off(self, why: str) -> None:
         """End all reads and let go of all cursors, because the file is opened anew."""
@@ -352,6 +377,11 @@ class Reads:
             for read in late:
                 seconds = self._database.limits.read_seconds
                 read.cancel(f"limits.statement_time: it ran longer than {seconds:g} s")
+
+
+def _view(cursor: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
+    """Make a view; it goes with the read's transaction."""
+    cursor.execute(f"CREATE OR REPLACE TEMP VIEW {quote(name)} AS {query}").fetchall()
 
 
 __all__ = ["Read", "Reads"]

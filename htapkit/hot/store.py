@@ -21,6 +21,7 @@ from htapkit.hot.core import Clock, Core
 from htapkit.hot.database import Database, is_fatal
 from htapkit.hot.export import Export
 from htapkit.hot.lakerows import LakeArm, LakeReader, local_path
+from htapkit.hot.leases import Lease, Leases, Parted
 from htapkit.hot.limits import HotLimits
 from htapkit.hot.progress import Applied
 from htapkit.hot.reads import Asked, Read, Reads
@@ -74,6 +75,7 @@ class HotStore:
         allowed = folder if folder.is_absolute() else None
         self._core = Core(Database(path, limits or HotLimits(), allowed), clock, lake)
         self._reads = Reads(self._core.database, self._core.progress, self._read_failed)
+        self._leases = Leases(self._core, self._reads)
         self._core.before_reopen = lambda: self._reads.break_off("the hot store is opened again")
         self._copying = Copying(self._core)
         self._upkeep = Upkeep(self._core)
@@ -122,6 +124,14 @@ class HotStore:
         StoreFailed, LakeFailed.
         """
         return self._reads.open(Asked(sql, parameters, lake, given), sources, catalog_version)
+
+    def lease(self, statement: Parted, parts_max: int) -> Lease | None:
+        """Begin reads of parts of one table, all of one moment; each is run when it is wanted.
+
+        None: there is only one part, or room for one. Raises CatalogChanged, QueryFailed,
+        StoreFailed, LakeFailed.
+        """
+        return self._leases.open(statement, parts_max)
 
     # -- the stream
 
@@ -329,7 +339,7 @@ class HotStore:
 
     def sizes(self) -> Mapping[str, float]:
         """Plain numbers for metrics and status."""
-        return {**self._upkeep.sizes(), "reads": self._reads.active}
+        return {**self._upkeep.sizes(), "reads": self._reads.active, "leases": self._leases.active}
 
     def copy_to(self, path: Path, told: Callable[[int], None] = lambda _: None) -> Copied:
         """Write what is committed now to a new file, as a store of its own; nobody waits for it.
@@ -340,6 +350,7 @@ class HotStore:
 
     def close(self) -> None:
         """Let go of the file. Safe to call twice."""
+        self._leases.close()
         self._reads.close()
         self._core.close()
 

@@ -95,6 +95,7 @@ class Reference:
     past: bool = False  # only the lake is read, as it was at the boundary's cut
     span: Span = Span()
     scan: str = ""  # the view of its lake rows; "" = none, or not decided yet
+    hot: str = ""  # the view of its hot rows; "" = the relation itself
 
     @property
     def table(self) -> TableId:
@@ -142,7 +143,9 @@ class Reference:
         """The FROM item."""
         if self.table.source == OWN:
             return f"{quote(view_relation(self.table.name))} AS {self.alias}"
-        hot = ".".join(quote(part) for part in hot_relation(self.table))
+        hot = ".".join(
+            quote(part) for part in ([self.hot] if self.hot else hot_relation(self.table))
+        )
         if not self.scan:
             return f"{hot} AS {self.alias}"
         if self.past:

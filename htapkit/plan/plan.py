@@ -22,6 +22,7 @@ class SessionView:
     route: str = "auto"  # htapkit.route: auto, hot, lake, union, source
     as_of: str = ""  # htapkit.as_of: a time, of which all tables are read; "" = the present
     clock: bool = False  # the caller can ask the source for `LocalQuery.clocks`
+    parts: bool = False  # the rows are wanted in parts, see `LocalQuery.parts`
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,14 @@ class Floor:
 
 
 @dataclass(frozen=True, slots=True)
+class HotScan:
+    """A table's hot rows, as a statement that is read in parts has them: from a view `name`."""
+
+    name: str  # unquoted
+    table: TableId
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """What PostgreSQL itself computes on the small local result.
 
@@ -150,6 +159,7 @@ class LocalQuery:
     `cuts` are the boundaries (microseconds) of the tables that had one: the statement may have left
     out a lake because of it, so it holds only as long as they are the same. `as_of` is the position
     whose rows it reads, where that is not the present; the source must then never be asked instead.
+    With `parts` it is run on parts of one table, whose results together are its rows.
     """
 
     route: Route
@@ -167,6 +177,7 @@ class LocalQuery:
     clocks: tuple[Clock, ...] = ()
     floors: tuple[Floor, ...] = ()  # where no row that a horizon hides may be asked for
     views: tuple[str, ...] = ()  # of schema htapkit
+    parts: HotScan | None = None  # only where SessionView.parts asks for it, and it can be
 
     @property
     def only_views(self) -> bool:

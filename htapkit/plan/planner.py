@@ -13,11 +13,13 @@ from htapkit.plan import classify, clock, finish, past, route
 from htapkit.plan.arms import Reference
 from htapkit.plan.names import folded
 from htapkit.plan.parse import statement_count, statement_of, tokens_of, trees_of
+from htapkit.plan.parts import divisible
 from htapkit.plan.plan import (
     Considered,
     Cut,
     Effect,
     ExplainRoute,
+    HotScan,
     LocalQuery,
     Plan,
     Refuse,
@@ -176,6 +178,7 @@ def _query(tree: exp.Expression, tokens: Sequence[Token], given: Given) -> Decis
         cuts=given.cuts,
         clock=asks,
         unseen=_foreign(tree, session),
+        parts=session.parts and divisible(tree),
     )
     relayed = effect
     if effect is Effect.READ and _unknown_relation(statement, tree):
@@ -323,6 +326,7 @@ def _chosen(
         tuple(statement.clocks),
         route.floors(session.route, read),
         tuple(sorted(table.name for table in statement.access if table.source == OWN)),
+        next((HotScan(each.hot, each.table) for each in read if each.hot), None),
     )
 
 

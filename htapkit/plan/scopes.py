@@ -63,6 +63,7 @@ class Statement:
     clock: bool = False  # its calls of the clock can be asked of the source
     clocks: list[Clock] = field(default_factory=list)
     unseen: bool = False  # PostgreSQL must never see it, so it cannot say what its parameters are
+    parts: bool = False  # the hot rows of its one table come from a view
 
     @property
     def utc(self) -> bool:
@@ -120,6 +121,8 @@ class Statement:
         forced = reference.past or self.session.route == "union"
         if reference.reads_lake() or (reference.boundary is not None and forced):
             reference.scan = f"htapkit lake {sum(bool(e.scan) for e in self.references) + 1}"
+        if self.parts and not reference.past and reference.table.source != OWN:
+            reference.hot = "htapkit hot 1"
         self.references.append(reference)
         return reference.sql()
 

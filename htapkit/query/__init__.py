@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from htapkit.query.run import run
+from htapkit.query.run import run, run_in_parts
 from htapkit.query.whole import read_whole
 
-__all__ = ["read_whole", "run"]
+__all__ = ["read_whole", "run", "run_in_parts"]

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import pyarrow as pa
 
 from htapkit.errors import CatalogChanged, NotRoutable
-from htapkit.hot import HotStore, Read
+from htapkit.hot import HotPart, HotStore, Lease, Parted, Read
 from htapkit.model import Catalog, view_relation
 from htapkit.plan import LocalQuery, settled
 from htapkit.query.arms import Files, lake_arms
@@ -72,6 +72,37 @@ def _above_horizons(query: LocalQuery, values: Sequence[object], catalog: Catalo
             raise NotRoutable(
                 f"{floor.table}: rows before {since} are asked for, which the copy no longer keeps"
             )
+
+
+def run_in_parts(
+    query: LocalQuery,
+    store: HotStore,
+    values: Sequence[object],
+    *,
+    catalog_version: int,
+    files: Files,
+    parts_max: int,
+) -> Lease | None:
+    """Begin reads of the parts of `query` (which was planned for it), all of one moment.
+
+    None: there is only one part, or room for one; run it whole. Raises as `run`.
+    """
+    catalog = store.catalog
+    if catalog.version != catalog_version:
+        raise CatalogChanged(f"the catalog moved on from version {catalog_version}")
+    if query.parts is None:
+        return None
+    _above_horizons(query, values, catalog)
+    schema = catalog.tables[query.parts.table].schema
+    parted = Parted(
+        query.sql,
+        values,
+        query.sources,
+        catalog_version,
+        HotPart(query.parts.name, schema),
+        lake_arms(query, values, catalog, files),
+    )
+    return store.lease(parted, parts_max)
 
 
 def _still_readable(query: LocalQuery, catalog: Catalog) -> None:

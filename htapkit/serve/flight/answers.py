@@ -8,7 +8,7 @@ long as no row has been sent, a statement can go to the source after all.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -29,16 +29,16 @@ from htapkit.serve.flight.clients import Memory
 from htapkit.serve.flight.commands import NeedsSession
 from htapkit.serve.flight.source import ColumnsChanged, SourceConnection
 from htapkit.serve.flight.sources import Sources
-from htapkit.serve.flight.statement import Session, Statement, Values
+from htapkit.serve.flight.statement import Part, Planned, Session, Statement, Values
+from htapkit.serve.flight.waiting import Waiting, wanted
 from htapkit.serve.flight.watch import Watched
 from htapkit.serve.pgwire import finish, messages, own
-from htapkit.serve.pgwire.database import Database, Described, Read
+from htapkit.serve.pgwire.database import Database, Described, Lease, Read
 from htapkit.serve.pgwire.portal import AtSource, all_rows
 from htapkit.serve.pgwire.settings import Fresh, FreshnessWanted, SourceSettings
 from htapkit.serve.pgwire.state import Last, SessionState
 
 _REPLANS_MAX = 8
-_LOOK_SECONDS = 0.02
 _KEEPS_TABLES = ("INSERT", "UPDATE", "DELETE", "MERGE")
 """Command tags of what cannot make a table another one without a word in the stream of changes."""
 _SESSIONLESS = frozenset({Effect.BEGIN, Effect.END, Effect.SETTINGS})
@@ -47,12 +47,12 @@ Batches = Iterator[pa.RecordBatch]
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """A local plan, and under what it was made."""
+class _Ready:
+    """What a local plan is run with."""
 
-    query: LocalQuery
-    version: int  # of the catalog
-    settings: SourceSettings
+    values: Sequence[object]
+    want: FreshnessWanted
+    memory: Memory  # as it was before
 
 
 class Answers:
@@ -67,6 +67,7 @@ class Answers:
         self._session = session
         self._client, self._name = session.client, session.name
         self._watched = watched
+        self._waiting = Waiting(database, session, watched)
 
     # -- what a statement is -------------------------------------------------------------------
 
@@ -114,24 +115,30 @@ class Answers:
         cache, version = self._database.described, self._database.catalog_version()
         key = (sql.encode(), b"", settings.view(self._name, "auto").search_path, settings.role)
         found = cache.get((*key, version))
-        if found is None or self._unseen(self._client.memory(self._name).redefined_at):
+        if found is None or self._waiting.unseen(self._client.memory(self._name).redefined_at):
             # The version says nothing of tables that this client has just changed.
             with self._sources.borrow(self._client, self._name) as connection:
                 found = connection.describe(sql)
             cache.put((*key, version), found)
         return found
 
-    def _plan(self, sql: str, settings: SourceSettings, types: Sequence[int]) -> tuple[int, Plan]:
+    def _plan(
+        self, sql: str, settings: SourceSettings, types: Sequence[int], *, parts: bool = False
+    ) -> tuple[int, Plan]:
         """(catalog version, plan). The version comes first: it may only be too old."""
         version = self._database.catalog_version()
         options = self._session.options
-        view = settings.view(self._name, options.route, options.as_of)
+        view = settings.view(self._name, options.route, options.as_of, parts=parts)
         return version, self._database.planner(sql, view, types)
 
     # -- running it ----------------------------------------------------------------------------
 
-    def rows(self, statement: Statement) -> Generator[pa.RecordBatch]:
+    def rows(self, asked: Statement | Part) -> Generator[pa.RecordBatch]:
         """Its rows, in the statement's schema."""
+        if isinstance(asked, Part):
+            yield from self._part(asked)
+            return
+        statement = asked
         here = self._here(statement)
         if here is None:
             yield from self._relayed(statement)
@@ -235,22 +242,10 @@ class Answers:
 
     def _local(self, statement: Statement, planned: Planned) -> Batches:
         """Raises AtSource, CatalogChanged; what it gives has its first rows already."""
-        query, settings = planned.query, planned.settings
-        if settings.problem:
-            raise AtSource(settings.problem)
-        memory = self._client.memory(self._name)
-        present = query.as_of is None
-        if present and self._name in query.sources:
-            self._wait_looked(memory.redefined_at)
-        values = local.values(query, statement.described.parameters, statement.values)
-        reason = self._database.origin.denied(settings.role, query.access)
-        if reason:
-            raise AtSource(reason)
-        want = wanted(self._session, memory)
-        if present:
-            self._wait_fresh(want, query.sources or (self._name,))
+        query, ready = planned.query, self._ready(statement, planned)
         try:
-            read = self._database.reader(query, values, planned.version, self._client.user)
+            user = self._client.user
+            read = self._database.reader(query, ready.values, planned.version, user)
             batches = self._begun(read, statement, planned)
         except QueryCancelled as cancelled:
             raise QueryCancelled(self._watched.stopped or str(cancelled)) from None
@@ -258,8 +253,64 @@ class Answers:
             raise
         except HtapkitError as problem:
             raise AtSource(f"the hot store: {problem}") from problem
-        self._remember(query, read, want, memory)
+        self._remember(query, read.positions, ready)
         return batches
+
+    def _ready(self, statement: Statement, planned: Planned) -> _Ready:
+        """Wait until the copy is what the session asks for. Raises AtSource, Stale."""
+        query, settings = planned.query, planned.settings
+        if settings.problem:
+            raise AtSource(settings.problem)
+        memory = self._client.memory(self._name)
+        present = query.as_of is None
+        if present and self._name in query.sources:
+            self._waiting.looked(memory.redefined_at)
+        values = local.values(query, statement.described.parameters, statement.values)
+        reason = self._database.origin.denied(settings.role, query.access)
+        if reason:
+            raise AtSource(reason)
+        want = wanted(self._session, memory)
+        if present:
+            self._waiting.fresh(want, query.sources or (self._name,))
+        return _Ready(values, want, memory)
+
+    # -- in parts
+
+    def in_parts(self, statement: Statement) -> Sequence[Part]:
+        """Parts of its rows, all of one moment: now. None of them: it is read whole."""
+        count, begin = self._session.options.parts_max, self._database.in_parts
+        if count < 2 or begin is None or statement.once:
+            return ()
+        settings = self._settings()
+        for _ in range(_REPLANS_MAX):
+            types = statement.described.parameters
+            version, plan = self._plan(statement.sql, settings, types, parts=True)
+            if not isinstance(plan, LocalQuery) or plan.parts is None:
+                return ()
+            planned = Planned(plan, version, settings)
+            try:
+                ready = self._ready(statement, planned)
+                lease = begin(plan, ready.values, version, count)
+            except CatalogChanged:
+                continue
+            except (Stale, QueryCancelled):
+                raise
+            except HtapkitError:
+                return ()  # whoever reads it whole is told, or is answered by the source
+            if lease is None or not _convertible(lease, statement, settings):
+                return ()
+            self._remember(plan, lease.positions, ready)
+            self._note(statement, plan)
+            return [Part(statement, lease, n, planned) for n in range(lease.parts)]
+        return ()
+
+    def _part(self, part: Part) -> Batches:
+        """The rows of a part. Raises MomentGone, PartInUse, SourceRefused, and others."""
+        planned = part.planned
+        reason = self._database.origin.denied(planned.settings.role, planned.query.access)
+        if reason:
+            raise SourceRefused(reason)
+        return self._begun(part.lease.read(part.number), part.statement, planned)
 
     def _begun(self, read: Read, statement: Statement, planned: Planned) -> Batches:
         """The rows of a read, the first of them made. Closes it where it raises."""
@@ -307,52 +358,15 @@ class Answers:
             self._tidy(connection, wrote=False)
         return made
 
-    def _unseen(self, redefined_at: float | None) -> bool:
-        """Whether the client may have changed tables since the copy last looked at them."""
-        return redefined_at is not None and redefined_at >= self._database.looked_at()
-
-    def _wait_looked(self, redefined_at: float | None) -> None:
-        """Raise AtSource while the copy has not looked at tables that the client has changed."""
-        if not self._unseen(redefined_at):
-            return
-        options = self._session.options
-        self._database.look()
-        patience = 0.0 if options.route == "auto" else options.wait_seconds
-        deadline = time.monotonic() + patience
-        while self._unseen(redefined_at):
-            if time.monotonic() >= deadline or self._watched.stopped:
-                raise AtSource("the client has changed tables, which the copy has not looked at")
-            time.sleep(_LOOK_SECONDS)
-
-    def _wait_fresh(self, want: FreshnessWanted, sources: Sequence[str]) -> None:
-        """Raises AtSource, Stale."""
-        options = self._session.options
-        unasked = want.fresh is Fresh.SESSION and not want.head and not want.floors
-        if want.fresh is Fresh.ANY or unasked:
-            return
-        while True:
-            try:
-                for name in sources:
-                    # The client's own floors say nothing of another source.
-                    own_want = want if name == self._name else replace(want, head=False, floors=())
-                    deadline = time.monotonic() + options.wait_seconds
-                    self._database.freshness.wait(name, own_want, deadline)
-            except Stale as stale:
-                if options.on_stale == "source" and options.route == "auto":
-                    raise AtSource(str(stale)) from stale
-                if options.on_stale != "wait" or self._watched.stopped:
-                    raise
-            else:
-                return
-
     def _remember(
-        self, query: LocalQuery, read: Read, want: FreshnessWanted, before: Memory
+        self, query: LocalQuery, positions: Mapping[str, Position], ready: _Ready
     ) -> None:
+        want, before = ready.want, ready.memory
         if query.as_of is not None:
             past = Last(query.route.value, query.as_of)
             self._client.remember(self._name, lambda memory: replace(memory, last=past))
             return
-        position = read.positions.get(self._name)
+        position = positions.get(self._name)
         lag = self._database.lag_seconds()
         shown = "" if lag is None else f"{lag * 1000:.0f} ms"
         last = Last(query.route.value, position or "", shown)
@@ -370,16 +384,16 @@ class Answers:
         self._client.remember(self._name, change)
 
 
-def wanted(session: Session, memory: Memory) -> FreshnessWanted:
-    """How fresh the next local answer must be."""
-    options = session.options
-    fresh = options.fresh
-    head = fresh is Fresh.STRONG or (fresh is Fresh.SESSION and memory.relayed)
-    floors = () if fresh is Fresh.ANY else memory.floors
-    if options.position and fresh is not Fresh.ANY:
-        floors = (*floors, Position(options.position))
-    return FreshnessWanted(fresh, head, floors, options.bound)
-
-
 def _writes(plan: Plan) -> bool:
     return isinstance(plan, Relay) and plan.effect is not Effect.READ
+
+
+def _convertible(lease: Lease, statement: Statement, settings: SourceSettings) -> bool:
+    """Whether its rows can be sent as the source announced them; if not, it ends."""
+    fields = statement.described.fields or ()
+    try:
+        local.converter(lease.schema, fields, statement.schema, settings.zone)
+    except AtSource as why:
+        lease.end(str(why))
+        return False
+    return True

@@ -15,7 +15,7 @@ from typing import cast
 import pyarrow as pa
 from pyarrow import flight
 
-from htapkit.errors import ProtocolError
+from htapkit.errors import LimitReached, ProtocolError
 from htapkit.serve.flight import commands
 from htapkit.serve.flight.answers import Answers
 from htapkit.serve.flight.catalog import Catalogs
@@ -23,7 +23,7 @@ from htapkit.serve.flight.commands import Metadata, NotOffered, StatementQuery
 from htapkit.serve.flight.failures import translated
 from htapkit.serve.flight.shelf import Shelf
 from htapkit.serve.flight.sources import Sources
-from htapkit.serve.flight.statement import Prepared, Session, Statement, Values
+from htapkit.serve.flight.statement import Part, Prepared, Session, Statement, Values
 from htapkit.serve.flight.types import parameter_rows
 from htapkit.serve.flight.watch import Context, Watch
 from htapkit.serve.pgwire.database import Database
@@ -61,7 +61,9 @@ class Handler:
         self._watch = watch
         self._rows_max = limits.parameter_rows_max
         self._catalogs = Catalogs(tuple(databases), sources)
-        self._tickets: Shelf[Statement] = Shelf("ticket", limits.tickets_max, limits.ticket_seconds)
+        self._tickets: Shelf[Statement | Part] = Shelf(
+            "ticket", limits.tickets_max, limits.ticket_seconds
+        )
         self._prepared: Shelf[Prepared] = Shelf(
             "prepared statement", limits.prepared_max, limits.prepared_seconds
         )
@@ -88,13 +90,26 @@ class Handler:
             with self._answers(context, session) as answers:
                 answers.update(statement.sql, [statement.values])
             return flight.FlightInfo(_NOTHING, descriptor, [], 0, 0)
-        handle = self._tickets.put(session.client, statement)
-        until = None
-        if not statement.once:
-            lasting = timedelta(seconds=self._tickets.seconds)
-            until = pa.scalar(datetime.now(UTC) + lasting, pa.timestamp("ns", "UTC"))
-        endpoint = flight.FlightEndpoint(commands.statement_ticket(handle), [], until)
-        return flight.FlightInfo(statement.schema, descriptor, [endpoint], -1, -1)
+        with self._answers(context, session) as answers:
+            parts = answers.in_parts(statement)
+        endpoints = [self._endpoint(session, part) for part in parts or (statement,)]
+        return flight.FlightInfo(statement.schema, descriptor, endpoints, -1, -1)
+
+    def _endpoint(self, session: Session, rows: Statement | Part) -> flight.FlightEndpoint:
+        """A ticket, and how long it is good for at least."""
+        try:
+            handle = self._tickets.put(session.client, rows)
+        except LimitReached as reached:
+            if isinstance(rows, Part):
+                rows.lease.end(str(reached))
+            raise
+        if isinstance(rows, Statement) and rows.once:
+            return flight.FlightEndpoint(commands.statement_ticket(handle), [])
+        seconds = self._tickets.seconds
+        if isinstance(rows, Part):
+            seconds = min(seconds, rows.lease.seconds)
+        until = pa.scalar(datetime.now(UTC) + timedelta(seconds=seconds), pa.timestamp("ns", "UTC"))
+        return flight.FlightEndpoint(commands.statement_ticket(handle), [], until)
 
     def schema(
         self, context: Context, session: Session, descriptor: flight.FlightDescriptor
@@ -134,24 +149,26 @@ class Handler:
             return flight.RecordBatchStream(table)
         if not isinstance(command, commands.StatementTicket):
             raise ProtocolError("this is not a ticket of this server")
-        statement = self._tickets.get(session.client, command.handle)
+        rows = self._tickets.get(session.client, command.handle)
+        statement = rows.statement if isinstance(rows, Part) else rows
         if statement.once and not self._tickets.drop(session.client, command.handle):
             raise ProtocolError("the ticket of a statement that may write was used before")
-        batches = self._batches(context, session, statement)
+        batches = self._batches(context, session, rows)
         next(batches)  # has begun: its errors are the call's, and its end is sure to be noticed
         return flight.GeneratorStream(statement.schema, batches)
 
     def _batches(
-        self, context: Context, session: Session, statement: Statement
+        self, context: Context, session: Session, rows: Statement | Part
     ) -> Generator[pa.RecordBatch]:
         """The rows; the first item is only a sign that they have begun to come."""
+        schema = (rows.statement if isinstance(rows, Part) else rows).schema
         with (
             translated(),
             self._answers(context, session) as answers,
-            contextlib.closing(answers.rows(statement)) as batches,
+            contextlib.closing(answers.rows(rows)) as batches,
         ):
             first = next(batches, None)
-            yield statement.schema.empty_table()
+            yield schema.empty_table()
             if first is not None:
                 yield first
             yield from batches

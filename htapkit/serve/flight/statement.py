@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from htapkit.plan.plan import LocalQuery
 from htapkit.serve.flight.clients import Client
 from htapkit.serve.flight.types import parameters_schema, rows_schema
-from htapkit.serve.pgwire.database import Described
-from htapkit.serve.pgwire.settings import Options
+from htapkit.serve.pgwire.database import Described, Lease
+from htapkit.serve.pgwire.settings import Options, SourceSettings
 
 Values = tuple[bytes | None, ...]
 
@@ -41,6 +42,25 @@ class Statement:
     def parameters(self) -> pa.Schema:
         """Of its parameters."""
         return parameters_schema(self.described.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A local plan, and under what it was made."""
+
+    query: LocalQuery
+    version: int  # of the catalog
+    settings: SourceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of several tickets of a statement."""
+
+    statement: Statement
+    lease: Lease
+    number: int
+    planned: Planned
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ Local answers where the planner says so, all else byte for byte from the source.
 
 from __future__ import annotations
 
-from htapkit.serve.pgwire.database import Database, Planner, Read, Reader
+from htapkit.serve.pgwire.database import Database, InParts, Lease, Planner, Read, Reader
 from htapkit.serve.pgwire.recent import Recent
 from htapkit.serve.pgwire.server import PgwireOptions, PgwireServer
 from htapkit.serve.pgwire.settings import Fresh, Freshness, FreshnessWanted
@@ -16,6 +16,8 @@ __all__ = [
     "Fresh",
     "Freshness",
     "FreshnessWanted",
+    "InParts",
+    "Lease",
     "PgwireOptions",
     "PgwireServer",
     "Planner",

@@ -136,6 +136,48 @@ class ZoneEditions:
         self._found[zone] = agrees, now + ZONE_SECONDS
 
 
+class Lease(Protocol):
+    """Reads of the parts of one statement, all of one moment; each is begun when it is wanted."""
+
+    @property
+    def parts(self) -> int:
+        """How many."""
+        ...
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of each."""
+        ...
+
+    @property
+    def positions(self) -> Mapping[str, Position]:
+        """The position of each source, of all parts."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """How long it is kept after its last use."""
+        ...
+
+    def read(self, number: int, /) -> Read:
+        """The rows of a part. Raises MomentGone, PartInUse, and what a read raises."""
+        ...
+
+    def end(self, why: str, /) -> None:
+        """Let go of it; `why` is what later reads are told. Safe to call twice."""
+        ...
+
+
+class InParts(Protocol):
+    """Begins reads of the parts of a statement in the hot store."""
+
+    def __call__(
+        self, query: LocalQuery, values: Sequence[object], version: int, parts_max: int, /
+    ) -> Lease | None:
+        """As `Reader`; None: it can only be read whole now."""
+        ...
+
+
 def _no_lag() -> float | None:
     return None
 
@@ -158,6 +200,7 @@ class Database:
     """When (time.monotonic) the last whole look at the source's own catalog began."""
     look: Callable[[], None] = lambda: None
     """Have another such look soon."""
+    in_parts: InParts | None = None
     described: DescribedCache = field(default_factory=DescribedCache)
     zones: ZoneEditions = field(default_factory=ZoneEditions)
     recent: Recent = field(default_factory=Recent)

@@ -61,6 +61,7 @@ class Freshness(Protocol):
         ...
 
 
+PARTITIONS_MAX = 1000
 _ON_STALE = ("wait", "source", "error")
 _ROUTES = ("auto", "hot", "lake", "union", "source")
 _INTERVAL = re.compile(
@@ -80,6 +81,12 @@ class Options:
     wait_timeout: str = "5s"
     position: str = ""  # answers must cover it: carries read-your-writes between sessions
     as_of: str = ""  # a time: tables are read as the lake had them then; "" = the present
+    partitions: str = "1"  # Flight SQL: at most so many tickets for one statement
+
+    @property
+    def parts_max(self) -> int:
+        """In how many parts the rows of a statement are wanted at most."""
+        return int(self.partitions)
 
     @property
     def fresh(self) -> Fresh:
@@ -122,6 +129,10 @@ def _check(name: str, word: str) -> None:
     if name == "as_of" and word and not is_time(word):
         raise WrongSetting(
             f"htapkit.as_of = '{word}': expected a time such as '2026-01-31 12:00:00+00'"
+        )
+    if name == "partitions" and not (word.isdecimal() and 1 <= int(word) <= PARTITIONS_MAX):
+        raise WrongSetting(
+            f"htapkit.partitions = '{word}': expected a number from 1 to {PARTITIONS_MAX}"
         )
     if name == "wait_timeout" and seconds_of(word) is None:
         raise WrongSetting(f"htapkit.wait_timeout = '{word}': expected a time such as '200ms'")
@@ -166,9 +177,18 @@ class SourceSettings:
         names = ("default_transaction_isolation", "transaction_isolation")
         return all(self.values.get(name) == "read committed" for name in names)
 
-    def view(self, source: str, route: str, as_of: str = "", *, clock: bool = False) -> SessionView:
+    def view(
+        self,
+        source: str,
+        route: str,
+        as_of: str = "",
+        *,
+        clock: bool = False,
+        parts: bool = False,
+    ) -> SessionView:
         """For the planner. `clock`: the caller can ask what `LocalQuery.clocks` are."""
-        return SessionView(source, self.schemas, self.values["TimeZone"], route, as_of, clock)
+        zone = self.values["TimeZone"]
+        return SessionView(source, self.schemas, zone, route, as_of, clock, parts)
 
 
 _REQUIRED: Mapping[str, Sequence[str]] = {

@@ -1,0 +1,1 @@
+SELECT * FROM {table} WHERE rowid >= {first} AND rowid < {end}

@@ -121,6 +121,10 @@ class Client:
         """Drop what is older than `retention` of these tables (none: all that have it); the job."""
         return self._call("POST", "/api/v1/retain", {"tables": list(tables)})
 
+    def erase(self, table: str, where: str) -> Mapping[str, Any]:
+        """Purge what is left here of rows that match and are deleted at the source; the job."""
+        return self._call("POST", "/api/v1/erase", {"table": table, "where": where})
+
     def job(self, job_id: str) -> Mapping[str, Any]:
         """A job as it is now."""
         return self._call("GET", f"/api/v1/jobs/{job_id}")

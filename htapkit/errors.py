@@ -142,6 +142,12 @@ class LakeRefused(LakeFailed):
     retry = False
 
 
+class StillThere(HtapkitError):
+    """Rows that are to be erased here are still at the source, and would come back."""
+
+    sqlstate = "55000"
+
+
 class LimitReached(HtapkitError):
     """One of the configured limits; the message names its key."""
 

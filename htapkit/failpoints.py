@@ -59,7 +59,12 @@ RETENTION = (
     "retain.flipped",  # that version is read, committed
 )
 
-NAMES = MIRROR + RANGES + TIER + REPAIR + BACKUP + RESTORE + RETENTION
+ERASURE = (
+    "erase.folded",  # the version that is read has none of the rows, older ones still do
+    "erase.forgotten",  # nobody can ask for the older ones, committed; their files are there
+)
+
+NAMES = MIRROR + RANGES + TIER + REPAIR + BACKUP + RESTORE + RETENTION + ERASURE
 
 Callback = Callable[[str], None]
 _callback: Callback | None = None

@@ -25,6 +25,8 @@ from htapkit.model import TableId
 from htapkit.query import read_whole
 from htapkit.tier import microseconds
 
+_FRESH_SECONDS = 60.0
+
 
 class Api:
     """serve.http.Control over the parts of one server."""
@@ -126,6 +128,12 @@ class Api:
             "retain": self._tiering.retain,
         }
         return _shown(queues[verb](chosen))
+
+    def erase(self, table: str, condition: str) -> Mapping[str, Any]:
+        """Queue an erasure; it begins when all that is committed now is here."""
+        mirror, table_id = self._table(table)
+        fresh = partial(mirror.freshness.wait_strong, _FRESH_SECONDS)
+        return _shown(self._tiering.erase(table_id, condition, fresh))
 
     def export(self, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
         """Queue an export: a statement (`sql`), or a table's rows (`table`, `from`, `to`)."""

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 
 from htapkit.cli.backup_commands import backup, restore
-from htapkit.cli.lake_commands import compact, expire, retain, tier
+from htapkit.cli.lake_commands import compact, erase, expire, retain, tier
 from htapkit.cli.logs import set_up_logging
 from htapkit.cli.movement_commands import backfill, export
 from htapkit.cli.options import CONFIG, JSON, client_of, full_name
@@ -212,7 +212,7 @@ def explain(
     run_statement(load_config(config_path), text, source, user, as_json=as_json)
 
 
-for command in (tier, retain, compact, expire, export, backfill, backup, restore):
+for command in (tier, retain, erase, compact, expire, export, backfill, backup, restore):
     cli.add_command(command)
 
 

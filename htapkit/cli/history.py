@@ -7,7 +7,7 @@ from htapkit.hot import HotStore
 from htapkit.jobs import JobRunner
 from htapkit.lake import Lake, LakeSettings
 from htapkit.metrics import Metrics
-from htapkit.tier import Retention, Tierer, TierService, Upkeep
+from htapkit.tier import Erasure, Parts, Retention, Tierer, TierService, Upkeep
 
 
 def lake_settings(config: Config) -> LakeSettings:
@@ -30,9 +30,9 @@ class History:
         keep_seconds = max(config.lake.keep, config.limits.statement_time)
         upkeep = Upkeep(store, lake, keep_seconds)
         retention = Retention(store, lake, metrics)
-        self.tiering = TierService(
-            config, store, tierer, retention, upkeep, jobs=self.jobs, metrics=metrics
-        )
+        erasure = Erasure(store, lake, tierer, retention, keep_seconds + config.lake.interval)
+        parts = Parts(tierer, retention, erasure, upkeep)
+        self.tiering = TierService(config, store, parts, self.jobs, metrics)
 
     def start(self) -> None:
         """Mend what a former process left, then follow the schedule."""

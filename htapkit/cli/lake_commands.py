@@ -100,6 +100,32 @@ def retain(tables: tuple[str, ...], no_wait: bool, config_path: Path, as_json: b
     Console().print(shown)
 
 
+@click.command()
+@click.argument("table")
+@click.option("--where", "condition", required=True, help="Which rows, such as 'user_id = 17'.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@NO_WAIT
+@CONFIG
+@JSON
+def erase(
+    table: str, condition: str, yes: bool, no_wait: bool, config_path: Path, as_json: bool
+) -> None:
+    """Purge what is left in the copy of rows of TABLE that were deleted at the source."""
+    config = load_config(config_path)
+    if not yes:
+        click.confirm(f"erase all past of '{table}', and rows where {condition}?", abort=True)
+    with client_of(config) as client:
+        job = client.erase(full_name(config, table), condition)
+        if no_wait:
+            click.echo(json.dumps(job) if as_json else job["id"])
+            return
+        result = follow(client, job["id"], quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    click.echo(f"{result['table']}: erased; the last file is removed by {result['gone_by'][:16]}")
+
+
 def _upkeep(
     verb: str, tables: tuple[str, ...], config_path: Path, *, no_wait: bool, as_json: bool
 ) -> None:

@@ -10,7 +10,7 @@ import duckdb
 
 from htapkit.hot.names import statement
 from htapkit.hot.records import boundary_from, boundary_values
-from htapkit.model import Boundary, Position, RunState, TableId, TieringRun
+from htapkit.model import Boundary, Pin, Position, RunState, TableId, TieringRun
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -121,3 +121,9 @@ def drop_cuts(cursor: duckdb.DuckDBPyConnection, source: str, before: datetime |
         return
     text += " AND flipped_at < make_timestamptz(CAST($2 AS BIGINT))"
     cursor.execute(text, [source, (before - _EPOCH) // _MICROSECOND]).fetchall()
+
+
+def forget_past(cursor: duckdb.DuckDBPyConnection, table: TableId, kept: Pin | None) -> None:
+    """Take a table out of all cuts of other versions than this one."""
+    names = [table.source, table.schema, table.name, kept.snapshot if kept else None]
+    cursor.execute(statement("forget_past"), names).fetchall()

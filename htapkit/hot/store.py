@@ -331,7 +331,15 @@ class HotStore:
         """`copy_again`, of the rows above another horizon (None: of all)."""
         self._retention.copy_again(table, horizon, why)
 
+    def forget_past(self, table: TableId) -> None:
+        """Forget all cuts of a table but those of the version that is read now."""
+        self._tiering.forget_past(table)
+
     # -- upkeep
+
+    def rewrite(self, table: TableId) -> None:
+        """Write a table's rows anew, so that the file's blocks have no former ones of it."""
+        self._upkeep.rewrite(table)
 
     def maintain(self) -> None:
         """What a quiet moment is good for: checkpoint, write churned tables in order again."""

@@ -187,6 +187,13 @@ class Tiering:
         with self.core.operation(source) as transaction:
             runs.drop_cuts(transaction.cursor, source, before)
 
+    def forget_past(self, table: TableId) -> None:
+        """Forget what the lake had of a table at all but the newest moment."""
+        with self.core.alone(table.source) as transaction:
+            record = transaction.record(table)
+            boundary = record.boundary if record is not None else None
+            runs.forget_past(transaction.cursor, table, boundary.pin if boundary else None)
+
     def set_pin(self, table: TableId, old: Pin, new: Pin) -> None:
         """Read another version that has the same rows."""
         with self.core.alone(table.source) as transaction:

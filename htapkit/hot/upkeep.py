@@ -16,7 +16,7 @@ from htapkit.errors import LimitReached
 from htapkit.hot.core import Core
 from htapkit.hot.names import name_list, quote, relation, shadow_name, statement
 from htapkit.hot.records import Record
-from htapkit.model import TableState, hot_relation
+from htapkit.model import TableId, TableState, hot_relation
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +84,14 @@ class Upkeep:
                     self._rewrite(record)
                     return
             if quiet and _size(core.database.wal_path) > _WAL_WORTH_BYTES:
+                self._checkpoint()
+
+    def rewrite(self, table: TableId) -> None:
+        """Write a table anew now, and free the blocks that it had."""
+        with self._core.writing():
+            record = self._core.state.records.get(table)
+            if record is not None and record.complete:
+                self._rewrite(record)
                 self._checkpoint()
 
     def sizes(self) -> Mapping[str, float]:

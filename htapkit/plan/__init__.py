@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from htapkit.plan.arms import settled
 from htapkit.plan.cache import PlanCache
+from htapkit.plan.conditions import counting
 from htapkit.plan.past import asks_past, is_time
 from htapkit.plan.plan import (
     Clock,
@@ -48,6 +49,7 @@ __all__ = [
     "SetOption",
     "ShowOption",
     "asks_past",
+    "counting",
     "is_time",
     "plan",
     "settled",

@@ -53,6 +53,10 @@ class Control(Protocol):
         """Queue a job that reads a range of a table again from the source; the job."""
         ...
 
+    def erase(self, table: str, condition: str) -> Mapping[str, Any]:
+        """Queue a job that purges what is left of deleted rows; the job."""
+        ...
+
     def job(self, job_id: str) -> Mapping[str, Any]:
         """A job as it is now."""
         ...

@@ -54,6 +54,13 @@ class BackfillBody(_Range):
     table: str = Field(description="source.schema.table")
 
 
+class EraseBody(Body):
+    """Which deleted rows to purge what is left of."""
+
+    table: str = Field(description="source.schema.table")
+    where: str = Field(description="SQL on columns of the table, such as user_id = 17")
+
+
 class BackupBody(Body):
     """Where to write a backup."""
 
@@ -76,6 +83,9 @@ class TableStatus(Answer):
     position: str
     lake_rows: int
     lake_below: str
+    kept_since: str
+    time_column: str
+    history_why: str
 
 
 class SourceStatus(Answer):
@@ -252,6 +262,12 @@ OPERATIONS = (
         "Drop what is older than `retention` from the copy.",
         TablesBody,
         lambda c, _, b: c.upkeep("retain", b.tables),
+    ),
+    _job(
+        "erase",
+        "Purge what is left in the copy of rows that were deleted at the source.",
+        EraseBody,
+        lambda c, _, b: c.erase(b.table, b.where),
     ),
     _job(
         "export",

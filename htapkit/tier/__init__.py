@@ -1,15 +1,19 @@
 """Moving closed time ranges from the hot store to the lake: see README.md."""
 
+from htapkit.tier.erasure import Erased, Erasure
 from htapkit.tier.retention import Dropped, Retention
 from htapkit.tier.rules import Rule, microseconds, rule_of
-from htapkit.tier.service import TierService
+from htapkit.tier.service import Parts, TierService
 from htapkit.tier.tierer import Lake, Moved, Target, Tierer
 from htapkit.tier.upkeep import Upkeep
 
 __all__ = [
     "Dropped",
+    "Erased",
+    "Erasure",
     "Lake",
     "Moved",
+    "Parts",
     "Retention",
     "Rule",
     "Target",

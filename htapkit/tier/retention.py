@@ -67,15 +67,22 @@ class Retention:
         hot = self.store.retain(table, wanted)
         self.metrics.dropped_rows.labels(table.source).inc(hot)
         failpoints.reach("retain.hidden")
+        lake = self.retire(table)
+        if hot or lake:
+            _log.info("old rows dropped", table=str(table), hot_rows=hot, lake_rows=lake)
         status = self.store.catalog.tables.get(table)
         if status is None or status.horizon is None:
             raise CatalogChanged(f"{table} changed while its old rows were dropped; try again")
-        since, lake = status.horizon.since, 0
-        if status.boundary is not None:
-            lake = self._retire(table, status.boundary, since)
-        if hot or lake:
-            _log.info("old rows dropped", table=str(table), hot_rows=hot, lake_rows=lake)
-        return Dropped(table, since, hot, lake)
+        return Dropped(table, status.horizon.since, hot, lake)
+
+    def retire(self, table: TableId) -> int:
+        """Let go of the lake's partitions below the horizon, where there are any; their rows."""
+        status = self.store.catalog.tables.get(table)
+        if status is None or status.horizon is None or status.boundary is None:
+            return 0
+        if status.horizon.column != status.boundary.column:
+            return 0
+        return self._retire(table, status.boundary, status.horizon.since)
 
     def _retire(self, table: TableId, boundary: Boundary, since: int) -> int:
         """Let go of the partitions below; how many rows they have."""

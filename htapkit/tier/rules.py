@@ -10,7 +10,7 @@ import numpy as np
 
 from htapkit.config import TableConfig
 from htapkit.errors import ConfigError
-from htapkit.model import Column, Horizon, Layout, TableSchema
+from htapkit.model import Boundary, Column, Horizon, Layout, TableSchema
 
 TIME_TYPES = frozenset({"date", "timestamp", "timestamptz"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,6 +67,15 @@ def _time_column(schema: TableSchema, config: TableConfig) -> Column:
         names = ", ".join(c.name for c in usable) or "none"
         raise ConfigError(f"{key} is needed: choose one of the dates and timestamps ({names})")
     return certain[0]
+
+
+def text_of(schema: TableSchema, boundary: Boundary) -> str:
+    """The condition that a row lies below a boundary, in PostgreSQL's words."""
+    column = next(each for each in schema.columns if each.ordinal == boundary.column)
+    form = "%Y-%m-%d" if column.type.name == "date" else "%Y-%m-%d %H:%M:%S.%f"
+    zone = "+00" if column.type.name == "timestamptz" else ""
+    doubled = column.name.replace('"', '""')
+    return f"\"{doubled}\" < '{boundary.moment.strftime(form)}{zone}'"
 
 
 def floor(moment: datetime, unit: str) -> datetime:

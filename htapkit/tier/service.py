@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -16,12 +16,23 @@ from htapkit.hot import HotStore
 from htapkit.jobs import Job, JobRunner, Progress
 from htapkit.metrics import Metrics
 from htapkit.model import Horizon, TableId, TableState
+from htapkit.tier.erasure import Erasure
 from htapkit.tier.retention import Retention
 from htapkit.tier.rules import Rule, rule_of
 from htapkit.tier.tierer import Target, Tierer
 from htapkit.tier.upkeep import Kept, Upkeep
 
 _log = structlog.get_logger("htapkit.tier")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What does the work; only one of them at a time."""
+
+    tierer: Tierer
+    retention: Retention
+    erasure: Erasure
+    upkeep: Upkeep
 
 
 class TierService:
@@ -31,19 +42,15 @@ class TierService:
         self,
         config: Config,
         store: HotStore,
-        tierer: Tierer,
-        retention: Retention,
-        upkeep: Upkeep,
-        *,
+        parts: Parts,
         jobs: JobRunner,
         metrics: Metrics,
     ) -> None:
         """Nothing happens before `start`."""
         self._config = config
         self._store = store
-        self._tierer = tierer
-        self._retention = retention
-        self._upkeep = upkeep
+        self._tierer, self._upkeep = parts.tierer, parts.upkeep
+        self._retention, self._erasure = parts.retention, parts.erasure
         self._jobs = jobs
         self._metrics = metrics
         self._stopping = threading.Event()
@@ -132,6 +139,24 @@ class TierService:
         subject = ", ".join(f"{table} since {h.since}" for table, h in horizons.items())
         return self._jobs.submit("retain", subject, work)
 
+    def erase(self, table: TableId, condition: str, fresh: Callable[[], object]) -> Job:
+        """Purge what is left of deleted rows; `fresh` waits until the copy has their deletion.
+
+        Raises ConfigError (the condition cannot be judged), CatalogChanged, LimitReached.
+        """
+        self._erasure.check(table, condition)
+
+        def work(progress: Progress) -> Mapping[str, Any]:
+            fresh()
+            done = self._erasure.erase(table, lambda: self.rule(table), condition, progress)
+            return {
+                "table": str(table),
+                "folded": done.folded,
+                "gone_by": done.gone_by.isoformat(),
+            }
+
+        return self._jobs.submit("erase", f"{table}", work)
+
     def copy_anew(self, table: TableId) -> None:
         """Before a copy that somebody asked for: what it keeps is up to the rule of today."""
         status = self._store.catalog.tables.get(table)
@@ -213,7 +238,7 @@ class TierService:
                 self._carefully(lambda: self.retain(()))
             if moves:
                 self._carefully(lambda: self.tier((), None))
-            if moves or drops:
+            if moves or drops or self._upkeep.tables():
                 self._carefully(lambda: self.compact(()))
                 self._carefully(lambda: self.expire(()))
 

@@ -121,6 +121,7 @@ def test_every_call_matches_the_document(shop: Mirrored, tmp_path: Path) -> None
             client.compact([ORDERS]),
             client.expire(),
             client.retain(),
+            client.erase(ORDERS, "id = -1"),
             client.export("a/orders.csv", table=ORDERS, format="csv"),
             client.backfill(ORDERS, begin="2026-01-01"),
             client.backup(str(tmp_path / "backup")),

@@ -15,11 +15,12 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import hypothesis.strategies as st
+import pyarrow.parquet as pq
 import pytest
 from hypothesis.stateful import precondition, rule
 
 from htapkit import failpoints
-from htapkit.errors import CatalogChanged
+from htapkit.errors import CatalogChanged, StillThere
 from htapkit.hot import Read
 from htapkit.lake import Lake, LakeSettings
 from htapkit.metrics import Metrics
@@ -27,7 +28,7 @@ from htapkit.model import Column, Horizon, Layout, Op, SqlType, TableId, TableSc
 from htapkit.query import read_whole
 from htapkit.testing.memory import RowEvent
 from htapkit.testing.stack import wait_until
-from htapkit.tier import Retention, Rule, Target, Tierer, Upkeep
+from htapkit.tier import Erasure, Retention, Rule, Target, Tierer, Upkeep
 from tests.property.mirror_machine import (
     DYING,
     ITEMS,
@@ -85,6 +86,7 @@ class TierMachine(MirrorMachine):
         self.store.use_lake(self.lake)
         self.tierer = Tierer(self.store, self.lake, Metrics(), rows_max=1000)
         self.retention = Retention(self.store, self.lake, Metrics())
+        self.erasure = Erasure(self.store, self.lake, self.tierer, self.retention, 0.0)
         self.tierer.recover()
 
     def read(self, table: TableId) -> Read:
@@ -210,6 +212,63 @@ class TierMachine(MirrorMachine):
         finally:
             failpoints.arm(None)
 
+    @rule(data=st.data(), key=st.integers(0, 6))
+    @precondition(lambda self: not self.crashed)
+    def erase(self, data: st.DataObject, key: int) -> None:
+        """What is left of rows with a key that is gone at the source, or that is refused."""
+        ran["erase"] += 1
+        self._erase(data.draw(st.sampled_from([ITEMS, PARTS])), key, None)
+
+    @rule(data=st.data(), key=st.integers(0, 6), name=st.sampled_from(failpoints.ERASURE))
+    @precondition(lambda self: not self.crashed)
+    def die_while_erasing(self, data: st.DataObject, key: int, name: str) -> None:
+        """Delete rows, die at a named place while they are erased, start again, do it again."""
+        ran["die_while_erasing"] += 1
+        table = data.draw(st.sampled_from([ITEMS, PARTS]))
+        rows = [row for row in self.server.rows[table].values() if row[0] == key]
+        if rows:
+            self.server.commit(*(RowEvent(table, Op.DELETE, row) for row in rows))
+
+        def die() -> None:
+            reached[name] += 1
+            raise _Died
+
+        try:
+            self._erase(table, key, self._once(name, die))
+        except _Died:
+            self.close()
+            self.open()
+        self._erase(table, key, None)
+
+    def _erase(self, table: TableId, key: int, callback: Callable[[str], None] | None) -> None:
+        """Afterwards no file of the lake has such a row, once what is not read has expired."""
+        wait_until(self.settled, 20, lambda: str(self.mirror.report()))
+        there = sum(row[0] == key for row in self.expected(table))
+        condition, words = f"{SCHEMAS[table].key[0]} = {key}", ""
+        failpoints.arm(callback)
+        try:
+            self.erasure.erase(table, lambda: self._rule(table), condition, lambda *_: None)
+        except StillThere as refused:
+            words = str(refused)
+        except CatalogChanged:
+            ran["a table changed under erasure"] += 1  # a rewrite is noticed only now
+            return
+        finally:
+            failpoints.arm(None)
+        assert words.startswith(f"{there} rows") if there else not words, (there, words)
+        if there:
+            return
+        self.expire()
+        folder = Path(self.folder.name) / "warehouse" / f"{table.source}.{table.schema}"
+        for path in (folder / table.name).rglob("*.parquet"):
+            column = pq.read_table(path, partitioning=None).column(SCHEMAS[table].key[0])
+            assert key not in column.to_pylist(), path
+        ran["nothing is left"] += 1
+
+    def _rule(self, table: TableId) -> Rule:
+        column = TIMES[table]
+        return Rule(column, Layout(column.name, "day", (*SCHEMAS[table].key, column.name)), None)
+
     def expected(self, table: TableId) -> list[Row]:
         """The source's rows less those below the horizon."""
         at = SCHEMAS[table].columns.index(TIMES[table])
@@ -253,9 +312,7 @@ class TierMachine(MirrorMachine):
     def _target(self, table: TableId, days: int) -> Target:
         boundary = self.store.catalog.tables[table].boundary
         below = max(FIRST_US + days * DAY_US, boundary.below if boundary else 0)
-        column = TIMES[table]
-        layout = Layout(column.name, "day", (*SCHEMAS[table].key, column.name))
-        return Target(table, Rule(column, layout, None), below)
+        return Target(table, self._rule(table), below)
 
 
 def _before(time_: object, since: int) -> bool:
@@ -295,7 +352,7 @@ def test_long_random_histories_over_hot_and_lake() -> None:
     total: Counter[str] = Counter()
     rules: Counter[str] = Counter()
     while sum(rules[name] for name in RULES) < STEPS_MIN or any(
-        total[name] < 50 for name in (*failpoints.TIER, *failpoints.RETENTION)
+        total[name] < 50 for name in (*failpoints.TIER, *failpoints.RETENTION, *failpoints.ERASURE)
     ):
         run_machine(TierMachine, examples=20, steps=50, seed=random.randrange(2**32))
         total += reached
@@ -320,4 +377,6 @@ RULES = (
     "retain",
     "die_while_retaining",
     "expire",
+    "erase",
+    "die_while_erasing",
 )

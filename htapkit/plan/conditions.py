@@ -1,0 +1,31 @@
+"""A condition on the rows of one table, given by itself, as a statement that counts them."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from htapkit.errors import ConfigError
+from htapkit.model import TableId
+from htapkit.plan.names import quote
+from htapkit.plan.parse import statement_of, tokens_of
+
+_PARTS = frozenset({"expressions", "from", "from_", "where", "kind"})
+
+
+def counting(table: TableId, condition: str, further: str = "") -> str:
+    """How many rows of the table meet the condition, and `further` (SQL that is known to be good).
+
+    Raises ConfigError where the condition is not one, or looks at something else than the table.
+    """
+    relation = f"{quote(table.schema)}.{quote(table.name)}"
+    text = f"SELECT count(*) FROM {relation} WHERE ({condition}\n)"  # noqa: S608 - checked below
+    tokens = tokens_of(text)
+    tree = statement_of(tokens, text) if tokens is not None else None
+    where = tree.args.get("where") if isinstance(tree, exp.Select) else None
+    if tree is None or where is None or not isinstance(where.this, exp.Paren):
+        raise ConfigError(f"where: {condition!r} is not a condition, such as user_id = 17")
+    if any(value and name not in _PARTS for name, value in tree.args.items()):
+        raise ConfigError(f"where: {condition!r} is more than a condition")
+    if len(list(tree.find_all(exp.Query))) > 1:
+        raise ConfigError(f"where: only columns of {table} can be named, no other query")
+    return text + (f" AND {further}" if further else "")

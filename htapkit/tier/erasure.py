@@ -1,0 +1,148 @@
+"""Erasing what is left of rows that were deleted: old values in the hot file, in the lake, in cuts.
+
+The present does not have them: the copy is exact. What does are rows in the lake under a tombstone
+(a run works those in), versions that AS OF reads (they are forgotten, and expire by a deadline),
+and blocks of the hot store's file (it is written anew). Nothing is ever deleted at a source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from htapkit import failpoints
+from htapkit.errors import CatalogChanged, ConfigError, LakeFailed, StillThere
+from htapkit.hot import HotStore
+from htapkit.jobs import Progress
+from htapkit.model import Boundary, LakeFiles, Pin, TableId, TableState, TableStatus
+from htapkit.plan import Cut, LocalQuery, Refuse, Relay, SessionView, counting, plan
+from htapkit.query import run
+from htapkit.tier.retention import Retention
+from htapkit.tier.rules import Rule, text_of
+from htapkit.tier.tierer import Target, Tierer
+
+_log = structlog.get_logger("htapkit.tier")
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+"""A time for a cut of our own, by which the planner reads one version as it is."""
+
+
+class ErasingLake(Protocol):
+    """What erasure needs of `htapkit.lake.Lake`; the promises stand there."""
+
+    def files(self, table: TableId, pin: Pin, lower: int | None, upper: int | None) -> LakeFiles:
+        """The files of a version."""
+        ...
+
+    def drop(self, table: TableId) -> None:
+        """Remove a table, its versions and its files."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was done, and when the last file that has such rows is gone."""
+
+    table: TableId
+    folded: int  # tombstones that were worked into the lake
+    gone_by: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """Erasing from one store's tables. Not at the same time as a run."""
+
+    store: HotStore
+    lake: ErasingLake
+    tierer: Tierer
+    retention: Retention
+    deadline_seconds: float  # after which expiry has removed what nobody is held to
+
+    def check(self, table: TableId, condition: str) -> None:
+        """Raise ConfigError where the condition cannot be judged here."""
+        self._counted(table, condition)
+
+    def erase(
+        self, table: TableId, rule: Callable[[], Rule], condition: str, progress: Progress
+    ) -> Erased:
+        """Purge rows that meet the condition and are deleted at the source.
+
+        The copy must be as fresh as the caller wants. Safe to repeat, also after a crash. Raises
+        StillThere (the source has such rows), ConfigError, CatalogChanged, LakeFailed, StoreError.
+        """
+        progress(f"looking into {table}", 0, 0)
+        count = self._run(self._counted(table, condition))
+        if count:
+            raise StillThere(
+                f"{count} rows of {table} that match are still at the source, and would come back; "
+                "delete them there, then erase what is left of them here"
+            )
+        self.retention.retire(table)  # what a crash left hidden, no tombstone covers
+        folded, boundary = 0, self._status(table).boundary
+        if boundary is not None:
+            (moved,) = self.tierer.run([Target(table, rule(), boundary.below)], progress)
+            folded = moved.folded
+            self._check_lake(table, condition)
+        failpoints.reach("erase.folded")
+        self.store.forget_past(table)
+        failpoints.reach("erase.forgotten")
+        if self._status(table).boundary is None:
+            self.lake.drop(table)
+        self.store.rewrite(table)
+        _log.info("erased", table=str(table), folded=folded)
+        gone_by = datetime.now(UTC) + timedelta(seconds=self.deadline_seconds)
+        return Erased(table, folded, gone_by)
+
+    def _counted(self, table: TableId, condition: str) -> LocalQuery:
+        """The statement that counts such rows of the present."""
+        route = "hot" if self._status(table).boundary is None else "union"
+        return self._planned(
+            counting(table, condition), table, SessionView(table.source, route=route)
+        )
+
+    def _check_lake(self, table: TableId, condition: str) -> None:
+        """The version that is read now has no such row, whatever lies on top of it."""
+        status = self._status(table)
+        boundary = status.boundary
+        if boundary is None:
+            return
+        query = self._planned(
+            counting(table, condition, text_of(status.schema, boundary)),
+            table,
+            SessionView(table.source, route="lake", as_of=f"{_LONG_AGO:%Y-%m-%d %H:%M:%S}+00"),
+            boundary,
+        )
+        left = self._run(query)
+        if left:
+            raise LakeFailed(
+                f"{table}: the lake still has {left} rows that match; were some written meanwhile? "
+                "erase again"
+            )
+
+    def _planned(
+        self, sql: str, table: TableId, view: SessionView, boundary: Boundary | None = None
+    ) -> LocalQuery:
+        cuts = () if boundary is None else (Cut(boundary.position, _LONG_AGO, {table: boundary}),)
+        made = plan(sql, self.store.catalog, view, (), cuts)
+        if isinstance(made, LocalQuery):
+            if made.finish is None and {each.table for each in made.access} == {table}:
+                return made
+            why = "only PostgreSQL can compute it"
+        elif isinstance(made, (Relay, Refuse)) and made.considered:
+            why = made.considered[0].reason
+        else:
+            why = made.message if isinstance(made, Refuse) else "it is not a condition"
+        raise ConfigError(f"where: it cannot be judged here: {why}")
+
+    def _run(self, query: LocalQuery) -> int:
+        with run(query, self.store, files=self.lake.files) as read:
+            return sum(int(value.as_py()) for b in read.batches() for value in b.column(0))
+
+    def _status(self, table: TableId) -> TableStatus:
+        status = self.store.catalog.tables.get(table)
+        if status is None or status.state is not TableState.FOLLOWING:
+            raise CatalogChanged(f"{table} is not followed now; see htapkit status")
+        return status

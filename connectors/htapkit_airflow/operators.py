@@ -182,6 +182,122 @@ class HtapkitTierOperator(HtapkitJobOperator):
                 yield lake_asset(moved["table"]), moved
 
 
+class HtapkitTablesOperator(HtapkitJobOperator):
+    """A job for some `tables` (none: all that it can be for); gives `tables` with what was done."""
+
+    template_fields: Sequence[str] = ("tables", "htapkit_conn_id")
+
+    def __init__(self, *, tables: Sequence[str] | str = (), **kwargs: Any) -> None:
+        """`tables` are names (source.schema.table), or one text of them with commas."""
+        super().__init__(**kwargs)
+        self.tables = tables
+
+    def asked(self, now: datetime) -> Mapping[str, Any]:
+        """Their names."""
+        del now
+        return {"tables": names(self.tables)}
+
+
+class HtapkitCompactOperator(HtapkitTablesOperator):
+    """Joins small files of the lake. No row changes."""
+
+    verb = "compact"
+
+
+class HtapkitRetainOperator(HtapkitTablesOperator):
+    """Drops what is older than the tables' `retention` from the copy."""
+
+    verb = "retain"
+
+
+class HtapkitExpireOperator(HtapkitTablesOperator):
+    """Removes versions of the lake that nobody needs any more."""
+
+    verb = "expire"
+
+
+class HtapkitExportOperator(HtapkitJobOperator):
+    """Writes rows to `path` below the server's exports.folder; gives `rows`, `bytes`, `position`.
+
+    Rows of a statement (`sql`, of the database `source`), or of a `table`, by its time column from
+    `begin` on and before `end`. `format` is parquet, csv, or iceberg (then `path` is a table's
+    name). A file takes the place of an older one as a whole: with a path of its own for each data
+    interval, a task may be run again.
+    """
+
+    verb = "export"
+    template_fields: Sequence[str] = (
+        "path",
+        "sql",
+        "table",
+        "begin",
+        "end",
+        "format",
+        "source",
+        "htapkit_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        sql: str | None = None,
+        table: str | None = None,
+        begin: str | None = None,
+        end: str | None = None,
+        format: str = "parquet",  # noqa: A002 - the word for it
+        source: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """`begin` and `end` are ISO 8601 texts; without a zone they are UTC."""
+        super().__init__(**kwargs)
+        self.path = path
+        self.sql = sql
+        self.table = table
+        self.begin = begin
+        self.end = end
+        self.format = format
+        self.source = source
+
+    def asked(self, now: datetime) -> Mapping[str, Any]:
+        """A template that rendered to nothing is as if it were not there."""
+        del now
+        return {
+            "path": self.path,
+            "sql": self.sql or None,
+            "table": self.table or None,
+            "begin": self.begin or None,
+            "end": self.end or None,
+            "format": self.format,
+            "source": self.source or None,
+        }
+
+
+class HtapkitBackfillOperator(HtapkitJobOperator):
+    """Reads a time range of a `table` again from the source, and corrects the copy by it.
+
+    Gives `rows`, `missing`, `different` and `surplus`. What is already right stays, so a task may
+    be run again.
+    """
+
+    verb = "backfill"
+    template_fields: Sequence[str] = ("table", "begin", "end", "htapkit_conn_id")
+
+    def __init__(
+        self, *, table: str, begin: str | None = None, end: str | None = None, **kwargs: Any
+    ) -> None:
+        """Rows from `begin` on and before `end`, ISO 8601 texts; none: without a bound."""
+        super().__init__(**kwargs)
+        self.table = table
+        self.begin = begin
+        self.end = end
+
+    def asked(self, now: datetime) -> Mapping[str, Any]:
+        """The range."""
+        del now
+        return {"table": self.table, "begin": self.begin or None, "end": self.end or None}
+
+
 class HtapkitVerifyOperator(BaseOperator):
     """Compares source and copy at one position, and fails where they differ.
 

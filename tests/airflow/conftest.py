@@ -61,7 +61,12 @@ def connection(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> str:
 def shop(pg18: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored]:
     """A real htapkit on a real PostgreSQL, with the same API port after each start."""
     servers = {"http": {"listen": f"127.0.0.1:{free_port()}"}}
-    configuration = {"servers": servers, "tables": TABLES, "lake": {"interval": "1 day"}}
+    configuration = {
+        "servers": servers,
+        "tables": TABLES,
+        "lake": {"interval": "1 day"},
+        "exports": {"folder": "out"},
+    }
     folder = tmp_path_factory.mktemp("shop")
     with (
         fresh_database(pg18) as database,

@@ -65,6 +65,9 @@ def test_they_load() -> None:
     tier, verify = bag.dags["htapkit_tier"], bag.dags["htapkit_verify"]
     assert tier.get_task("tier").upstream_task_ids == {"ready"}
     assert verify.get_task("verify").is_mapped
+    assert bag.dags["htapkit_export"].get_task("export").is_mapped
+    assert bag.dags["htapkit_backfill"].get_task("backfill").is_mapped
+    assert bag.dags["htapkit_upkeep"].get_task("expire").upstream_task_ids == {"compact"}
     for dag in bag.dags.values():
         assert not dag.catchup
         assert all(task.retries == 3 for task in dag.tasks)

@@ -19,7 +19,12 @@ from airflow.sdk.exceptions import (
 from htapkit.client import ServerRefused, ServerUnreachable
 from htapkit_airflow.assets import LAKE, lake_asset
 from htapkit_airflow.operators import (
+    HtapkitBackfillOperator,
+    HtapkitCompactOperator,
+    HtapkitExpireOperator,
+    HtapkitExportOperator,
     HtapkitJobOperator,
+    HtapkitRetainOperator,
     HtapkitTierOperator,
     HtapkitVerifyOperator,
     names,
@@ -89,6 +94,43 @@ def test_what_tier_refuses() -> None:
         tier("c", older_than="1 day", before=NOW).asked(NOW)
     with pytest.raises(ValueError, match="no time zone"):
         tier("c", before="2026-03-10T12:00:00").asked(NOW)
+
+
+@pytest.mark.parametrize(
+    ("task", "path", "body"),
+    [
+        (HtapkitCompactOperator(task_id="t", tables="a.b.c"), "compact", {"tables": ["a.b.c"]}),
+        (HtapkitRetainOperator(task_id="t"), "retain", {"tables": []}),
+        (HtapkitExpireOperator(task_id="t", tables=["a.b.c"]), "expire", {"tables": ["a.b.c"]}),
+        (
+            HtapkitBackfillOperator(task_id="t", table="a.b.c", begin="2026-01-01", end=""),
+            "backfill",
+            {"table": "a.b.c", "from": "2026-01-01", "to": None},
+        ),
+        (
+            HtapkitExportOperator(task_id="t", path="x.csv", sql="SELECT 1", format="csv"),
+            "export",
+            {
+                "path": "x.csv",
+                "sql": "SELECT 1",
+                "table": None,
+                "from": None,
+                "to": None,
+                "format": "csv",
+                "source": None,
+            },
+        ),
+    ],
+)
+def test_what_the_others_ask(
+    api: FakeApi, connection: str, task: HtapkitJobOperator, path: str, body: dict[str, Any]
+) -> None:
+    """Each verb with its own words; the result is the job's."""
+    api.says(f"POST /api/v1/{path}", {"id": "j1"}, status=202)
+    api.job("j1", "done", result={"rows": 1})
+    task.htapkit_conn_id = connection
+    assert task.execute(context()) == {"rows": 1}
+    assert api.asked[0] == (f"POST /api/v1/{path}", body)
 
 
 def test_names() -> None:

@@ -9,6 +9,8 @@ pytest.importorskip("airflow", reason="Apache Airflow (extra `airflow`) is not i
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from htapkit.testing.stack import wait_until
 from tests.airflow.home import AirflowHome, read_run
 from tests.fix_mirror import Mirrored
@@ -93,6 +95,61 @@ def test_tier_moves_what_the_interval_closes(shop: Mirrored, airflow: AirflowHom
     assert moved == [10, 0, 10, 0, 0]
     run = airflow.run_dag("htapkit_tier", TODAY.isoformat())  # by the table's own `hot`
     assert run.tasks["tier"].value["tables"][0]["rows"] == 0
+
+
+def test_export_writes_one_file_for_each_interval(shop: Mirrored, airflow: AirflowHome) -> None:
+    """Run again, the file is written again, with what came late; another day is another file."""
+    add_orders(shop, 101, 11)
+    add_orders(shop, 111, 10)
+    folder = shop.stack.folder / "out" / "shop.public.orders"
+    given = {"tables": "shop.public.orders"}
+    for rows in (10, 20):
+        run = airflow.run_dag("htapkit_export", (TODAY - timedelta(days=10)).isoformat(), given)
+        assert run.state == "success", run.log
+        day = f"{TODAY - timedelta(days=11):%Y-%m-%d}"
+        assert [path.name for path in folder.iterdir()] == [f"{day}.parquet"]
+        found = pq.read_table(folder / f"{day}.parquet")
+        assert found.num_rows == run.tasks["export[0]"].value["rows"] == rows
+        if rows == 10:
+            assert sorted(found["id"].to_pylist()) == list(range(101, 111))
+            add_orders(shop, 121, 11)
+    run = airflow.run_dag("htapkit_export", (TODAY - timedelta(days=10)).isoformat())
+    assert run.state == "success", run.log  # no table was named: nothing to do
+    assert run.tasks["export"].state == "skipped"
+
+
+def test_backfill_maps_over_the_parts_of_a_range(shop: Mirrored, airflow: AirflowHome) -> None:
+    """Ten days in parts of four: three tasks, each of its own days; the last one is short."""
+    add_orders(shop, 201, 20)
+    given = {
+        "table": "shop.public.orders",
+        "from_date": f"{TODAY - timedelta(days=28):%Y-%m-%d}",
+        "to_date": f"{TODAY - timedelta(days=18):%Y-%m-%d}",
+        "days": 4,
+    }
+    run = airflow.run_dag("htapkit_backfill", TODAY.isoformat(), given)
+    assert run.state == "success", run.log
+    parts = run.tasks["parts"].value
+    assert [part["begin"] for part in parts] == [
+        f"{TODAY - timedelta(days=days):%Y-%m-%d}" for days in (28, 24, 20)
+    ]
+    assert parts[-1]["end"] == given["to_date"]
+    values = [run.tasks[f"backfill[{n}]"].value for n in range(3)]
+    assert values[2]["rows"] == 10
+    assert not any(v["missing"] + v["different"] + v["surplus"] for v in values)
+
+
+def test_upkeep_compacts_and_expires(shop: Mirrored, airflow: AirflowHome) -> None:
+    """One after the other, on the tables that are in the lake."""
+    add_orders(shop, 301, 40)
+    moved = airflow.run_dag("htapkit_tier", TODAY.isoformat(), {"tables": "shop.public.orders"})
+    assert moved.state == "success", moved.log
+    run = airflow.run_dag("htapkit_upkeep", TODAY.isoformat())
+    assert run.state == "success", run.log
+    for verb in ("compact", "expire"):
+        tables = [t["table"] for t in run.tasks[verb].value["tables"]]
+        assert tables == ["shop.public.orders"], verb
+    shop.same_answer("SELECT count(*), sum(total) FROM orders", "union")
 
 
 def test_the_command_line(shop: Mirrored, airflow: AirflowHome) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import adbc_driver_flightsql.dbapi as flight_sql
 import pyarrow as pa
@@ -25,12 +25,18 @@ class Tickets:
     tickets: Sequence[bytes]  # the driver's descriptors of partitions
 
 
-def tickets(options: Options, sql: str) -> Tickets:
-    """Ask for the columns of a statement and for tickets; its rows are not made yet.
+def columns(options: Options, sql: str) -> pa.Schema:
+    """The columns of a statement. Raises ServerUnreachable, ServerRefused."""
+    return tickets(replace(options, partitions=1), sql).schema
 
-    Raises ServerUnreachable, ServerRefused.
+
+def tickets(options: Options, sql: str) -> Tickets:
+    """Ask for the columns of a statement and for tickets, at most `partitions`.
+
+    If there are several, their moment is now; else the rows are not made yet. Raises
+    ServerUnreachable, ServerRefused.
     """
-    with _cursor(options) as cursor:
+    with _cursor(options, options.partitions) as cursor:
         given, schema = cursor.adbc_execute_partitions(sql)
         if schema is None:
             raise ServerRefused("the server does not say which columns a statement has")
@@ -65,11 +71,11 @@ def _batches(cursor: flight_sql.Cursor) -> Iterator[pa.RecordBatch]:
 
 
 @contextmanager
-def _cursor(options: Options) -> Iterator[flight_sql.Cursor]:
+def _cursor(options: Options, partitions: int = 1) -> Iterator[flight_sql.Cursor]:
     try:
         with (
             flight_sql.connect(
-                options.url, db_kwargs=_driver_options(options), autocommit=True
+                options.url, db_kwargs=_driver_options(options, partitions), autocommit=True
             ) as connection,
             connection.cursor() as cursor,
         ):
@@ -89,7 +95,7 @@ def _translated(options: Options, error: flight_sql.Error) -> ServerRefused | Se
     return ServerRefused(told)
 
 
-def _driver_options(options: Options) -> dict[str, str]:
+def _driver_options(options: Options, partitions: int) -> dict[str, str]:
     header = DatabaseOptions.RPC_CALL_HEADER_PREFIX.value
     found = {DatabaseOptions.WITH_MAX_MSG_SIZE.value: str(_BATCH_BYTES_MAX)}
     if options.user:
@@ -100,6 +106,8 @@ def _driver_options(options: Options) -> dict[str, str]:
         found[DatabaseOptions.TLS_ROOT_CERTS.value] = options.tls_ca
     if options.database:
         found[f"{header}database"] = options.database
+    if partitions > 1:
+        found[f"{header}htapkit-partitions"] = str(partitions)
     for name, value in options.session.items():
         found[f"{header}htapkit-{name.replace('_', '-')}"] = value
     return found

@@ -11,6 +11,8 @@ from htapkit.errors import ConfigError
 SESSION = ("freshness", "on_stale", "position", "route", "wait_timeout")
 """What `SET htapkit.…` sets on the PostgreSQL port."""
 
+PARTITIONS_MAX = 1000
+
 ALLOWED = (
     "url",
     "table",
@@ -22,6 +24,7 @@ ALLOWED = (
     "password",
     "token",
     "tls_ca",
+    "partitions",
     *SESSION,
 )
 
@@ -39,6 +42,7 @@ class Options:
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
     tls_ca: str = ""  # PEM
+    partitions: int = 1  # into how many tasks a read may be divided
     session: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -68,6 +72,7 @@ def read_options(given: Mapping[str, str]) -> Options:
         password=found.get("password", ""),
         token=found.get("token", ""),
         tls_ca=_read_file(found.get("tls_ca", "")),
+        partitions=_count(found.get("partitions", "1")),
         session={name: found[name] for name in SESSION if found.get(name)},
     )
 
@@ -82,6 +87,14 @@ def _relation(table: str, query: str) -> str:
 
 def _where(condition: str) -> str:
     return f"(\n{condition.strip()}\n)" if condition.strip() else ""
+
+
+def _count(value: str) -> int:
+    if not (value.isdecimal() and 1 <= int(value) <= PARTITIONS_MAX):
+        raise ConfigError(
+            f"option partitions: expected a number from 1 to {PARTITIONS_MAX}, found {value}"
+        )
+    return int(value)
 
 
 def _boolean(name: str, value: str) -> bool:

@@ -58,7 +58,7 @@ class HtapkitDataSource(DataSource):
         """All columns, where the user did not choose some. Raises ConfigError, ServerRefused."""
         options = read_options(self.options)
         sql = statement.select(options.relation, (), ())
-        return spark_schema(connection.tickets(options, sql).schema)
+        return spark_schema(connection.columns(options, sql))
 
     def reader(self, schema: StructType) -> HtapkitReader:
         """One read of these columns. Raises ConfigError."""

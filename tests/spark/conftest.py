@@ -109,6 +109,7 @@ def history(
     configuration = {
         "tables": {f"shop.public.{name}": TABLE for name in TIERED},
         "lake": {"interval": "1 day"},
+        "limits": {"reads": 64},
         "servers": {"flight": {"listen": f"127.0.0.1:{flight_port}", "auth": "trust"}},
     }
     folder = tmp_path_factory.mktemp("spark-history")

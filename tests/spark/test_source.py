@@ -283,6 +283,24 @@ def test_every_read_is_of_one_moment(history: Mirrored, reads: Reads) -> None:
     assert moved[0] > 10
 
 
+def test_partitions_are_tasks_of_one_moment(
+    history: Mirrored, reads: Reads, source: Connection
+) -> None:
+    """A moment is read again and again, while rows change; a new read sees the change."""
+    before = expected(source, "id, kind, amount")
+    frame = reads.table(
+        "read", schema="id bigint, kind string, amount decimal(12,2)", partitions="4"
+    )
+    assert frame.rdd.getNumPartitions() > 1
+    history.run("update read set kind = 'later' where id % 3 = 0", "delete from read where id = 5")
+    assert rows(frame) == before
+    assert rows(frame.orderBy("kind")) == before  # Spark looks at the rows twice for this
+    anew = reads.table("read", partitions="4").select("id", "kind", "amount")
+    assert rows(anew) == expected(source, "id, kind, amount") != before
+    assert reads.table("read", partitions="4").where("id <= 20").count() == 19
+    assert reads.query("select count(*) from read", partitions="4").rdd.getNumPartitions() == 1
+
+
 def test_failures_say_what_and_where(reads: Reads, spark: Spark) -> None:
     with pytest.raises(Exception, match="42P01"):
         reads.table("nothing").collect()

@@ -122,6 +122,7 @@ def test_options(tmp_path: Path) -> None:
         ({**WHERE, "table": "t", "user": "a", "password": "pw", "token": "s3cret"}, "either user"),
         ({**WHERE, "table": "t", "passwrod": "s3cret"}, "unknown option passwrod"),
         ({**WHERE, "table": "t", "push_filters": "perhaps"}, "push_filters: expected true or"),
+        ({**WHERE, "table": "t", "partitions": "0"}, "partitions: expected a number from 1 to"),
         ({**WHERE, "table": "t", "tls_ca": "/nowhere/ca.pem"}, "tls_ca"),
     ],
 )

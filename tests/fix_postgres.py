@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from htapkit.testing.installation import installations
+from htapkit.testing.installation import further, installations
 from htapkit.testing.postgres import Database, PostgresServer
 
 _numbers = itertools.count(1)
+VERSIONS = sorted({16, 18, *({17} & further().keys())})
 
 
 def _server(version: int) -> Iterator[PostgresServer]:
@@ -38,9 +39,15 @@ def pg18() -> Iterator[PostgresServer]:
     yield from _server(18)
 
 
-@pytest.fixture(scope="session", params=[16, 18], ids=["pg16", "pg18"])
+@pytest.fixture(scope="session")
+def pg17() -> Iterator[PostgresServer]:
+    """PostgreSQL 17, where HTAPKIT_POSTGRES says that there is one."""
+    yield from _server(17)
+
+
+@pytest.fixture(scope="session", params=VERSIONS, ids=[f"pg{version}" for version in VERSIONS])
 def pg(request: pytest.FixtureRequest) -> PostgresServer:
-    """Each test once on 16 and once on 18."""
+    """Each test once on 16 and once on 18; on 17, too, where HTAPKIT_POSTGRES has it."""
     server: PostgresServer = request.getfixturevalue(f"pg{request.param}")
     server.start()
     return server

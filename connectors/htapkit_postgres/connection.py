@@ -57,6 +57,7 @@ _LOST = re.compile(
 )
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58", "40")
 _UNAVAILABLE_STATES = {"55006", "55P03", "25006"}
+_NO_RIGHT = "42501"
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +235,9 @@ def source_error(settings: Settings, doing: str, state: str, message: str) -> So
     if unavailable:
         return SourceUnavailable(text)
     hint = "" if state else "; check the user, the password, the database and pg_hba.conf"
-    return SourceRefused(f"{text}{hint}" + (f" (SQLSTATE {state})" if state else ""))
+    if state == _NO_RIGHT or "wal_level" in message:
+        hint = "; `htapkit check` has the SQL that mends it"
+    return SourceRefused(text + (f" (SQLSTATE {state})" if state else "") + hint)
 
 
 def _scrub(settings: Settings, message: str) -> str:

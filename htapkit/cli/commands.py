@@ -62,6 +62,12 @@ def init(dsn: str, name: str | None, connector: str, config_path: Path) -> None:
     )
     config_path.write_text(text)
     config_path.chmod(0o600)
+    try:
+        if "${" not in dsn:  # else it may be for another machine's environment
+            load_source(connector, load_config(config_path).source_options(source))
+    except ConfigError:
+        config_path.unlink()
+        raise
     console = Console()
     console.print(f"wrote {config_path}; next: htapkit check, then htapkit serve", highlight=False)
 
@@ -142,16 +148,14 @@ _table_command("resync", "Copy TABLE again from the source.")
 def detach(source: str, config_path: Path, yes: bool) -> None:
     """Remove slot and publication of SOURCE, and forget its copy."""
     config = load_config(config_path)
+    if source not in config.sources:
+        raise ConfigError(f"no source '{source}'; there are: {', '.join(config.sources)}")
     if not yes:
         click.confirm(f"drop what htapkit made at '{source}' and its copy here?", abort=True)
     try:
         with client_of(config) as client:
             client.detach(source)
     except ServerUnreachable:
-        if source not in config.sources:
-            raise ConfigError(
-                f"no source '{source}'; there are: {', '.join(config.sources)}"
-            ) from None
         chosen = load_source(config.sources[source].connector, config.source_options(source))
         chosen.detach()
     click.echo(f"{source}: detached")

@@ -66,7 +66,8 @@ class Watcher:
     def prepare(self) -> None:
         """Before a stream is opened: know the tables. Called by the follower."""
         findings = self._source.check()
-        self._warnings = tuple(f.message for f in findings if f.severity is not Severity.OK)
+        bad = [f for f in findings if f.severity is not Severity.OK]
+        self._warnings = tuple(f"{f.subject}: {f.message}" for f in bad)
         known = self._known()
         self._compare(known, self._source.discover(), lambda work: work())
 

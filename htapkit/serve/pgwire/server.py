@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from htapkit.errors import ConfigError, HtapkitError, LimitReached, ProtocolError
 from htapkit.serve.pgwire import messages
-from htapkit.serve.pgwire.auth import CancelRequest, Startup, authenticate, read_startup
+from htapkit.serve.pgwire.auth import CancelRequest, NotAllowed, Startup, authenticate, read_startup
 from htapkit.serve.pgwire.database import Database
 from htapkit.serve.pgwire.lobby import Lobby
 from htapkit.serve.pgwire.session import Session
@@ -145,7 +145,7 @@ class PgwireServer:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             wire.settimeout(self._options.login_seconds_max)
             self._greet(wire)
-        except (OSError, struct.error, ProtocolError) as error:
+        except (OSError, struct.error, ProtocolError, NotAllowed) as error:
             _log.debug("client closed: %s", error)
         except Exception:  # noqa: BLE001 - the task's top
             _log.exception("a client session failed")

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["tests.fix_postgres", "tests.fix_stack", "tests.fix_mirror"]
+pytest_plugins = [
+    "tests.fix_postgres",
+    "tests.fix_stack",
+    "tests.fix_mirror",
+    "tests.fix_cassandra",
+]
 
 LONG_SECONDS_MAX = 2400
 

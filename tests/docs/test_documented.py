@@ -15,6 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 import htapkit
+import htapkit_cassandra
 import htapkit_postgres
 from htapkit import metrics
 from htapkit.cli import cli
@@ -23,7 +24,8 @@ from htapkit.demo import demo
 from htapkit.errors import HtapkitError
 from htapkit.model import VIEWS
 from htapkit.serve.pgwire.settings import OPTIONS, Options
-from htapkit_postgres.connection import Settings
+from htapkit_cassandra.settings import Settings as CassandraSettings
+from htapkit_postgres.connection import Settings as PostgresSettings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -88,12 +90,13 @@ def _models(annotation: object) -> Iterator[tuple[type[BaseModel], bool]]:
 
 def test_every_key_has_a_row() -> None:
     """configuration.md has exactly the keys that the configuration knows."""
-    connector = {name for name in Settings.__dataclass_fields__ if name != "source"}
+    settings = (CassandraSettings, PostgresSettings)
+    connector = {name for each in settings for name in each.__dataclass_fields__} - {"source"}
     assert set(_rows("configuration.md")) == set(_keys(Config)) | connector
 
 
 def _error_classes() -> list[type[HtapkitError]]:
-    for package in (htapkit, htapkit_postgres):
+    for package in (htapkit, htapkit_cassandra, htapkit_postgres):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.startswith((*NOT_SHOWN_MODULES, "htapkit.__main__")):
                 importlib.import_module(module.name)

@@ -1,0 +1,179 @@
+"""What the node says of its tables: for the model, and for the program that reads its log.
+
+Both are read from the node itself, whose log is read with them. Nothing is changed there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from cassandra.cluster import Session
+
+from htapkit.model import Broken, TableId, TableSchema
+from htapkit.spi import Discovered
+from htapkit_cassandra.settings import Settings
+from htapkit_cassandra.types import column
+
+OWN_KEYSPACES: Final = re.compile(r"system(_\w+)?")
+_KINDS: Final = ("partition_key", "clustering", "static", "regular")
+_KEPT_OPTIONS: Final = re.compile(r"(ID =|cdc =|CLUSTERING ORDER)")
+_STATEMENTS: Final = re.compile(r";\s*(?=ALTER TABLE|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRow:
+    """A row of system_schema.columns."""
+
+    name: str
+    kind: str  # one of _KINDS
+    position: int
+    order: str  # clustering order
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a copy depends on and the log does not show: it is kept as text beside the copy."""
+
+    id: str  # changes when a table is dropped and made again
+    truncated: str  # the node's record of the last TRUNCATE, "" = none
+    columns: tuple[ColumnRow, ...]
+
+    def __str__(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def describe(session: Session, settings: Settings) -> list[Discovered]:
+    """The tables that the patterns match, without the node's own."""
+    columns = _columns(session)
+    (local,) = session.execute("SELECT truncated_at FROM system.local")
+    truncated = {str(i): bytes(record).hex() for i, record in (local.truncated_at or {}).items()}
+    found = []
+    rows = session.execute("SELECT keyspace_name, table_name, id, cdc FROM system_schema.tables")
+    for row in sorted(rows, key=lambda r: (r.keyspace_name, r.table_name)):
+        keyspace, name = row.keyspace_name, row.table_name
+        if OWN_KEYSPACES.fullmatch(keyspace) or not settings.wants(keyspace, name):
+            continue
+        table = TableId(settings.source, keyspace, name)
+        fingerprint = Fingerprint(
+            str(row.id), truncated.get(str(row.id), ""), columns[keyspace, name]
+        )
+        schema = table_schema(table, fingerprint.columns)
+        problem = _problem(table, schema, fingerprint.columns, cdc=bool(row.cdc))
+        found.append(Discovered(schema, str(fingerprint), problem=problem))
+    return found
+
+
+def _columns(session: Session) -> dict[tuple[str, str], tuple[ColumnRow, ...]]:
+    found: dict[tuple[str, str], list[ColumnRow]] = defaultdict(list)
+    for row in session.execute("SELECT * FROM system_schema.columns"):
+        found[row.keyspace_name, row.table_name].append(
+            ColumnRow(row.column_name, row.kind, row.position, row.clustering_order, row.type)
+        )
+    return {table: tuple(sorted(rows, key=_select_order)) for table, rows in found.items()}
+
+
+def _select_order(row: ColumnRow) -> tuple[int, int, str]:
+    """The order in which `SELECT *` gives the columns."""
+    return _KINDS.index(row.kind), row.position, row.name
+
+
+def table_schema(table: TableId, columns: Sequence[ColumnRow]) -> TableSchema:
+    """A primary key is partition key and clustering columns. Pure.
+
+    A column has no number in Cassandra, where only key columns can be renamed: its number is made
+    of its name.
+    """
+    return TableSchema(
+        table,
+        tuple(
+            column(c.name, c.type, _number(c.name), nullable=c.kind in {"static", "regular"})
+            for c in columns
+        ),
+        tuple(c.name for c in columns if c.kind in {"partition_key", "clustering"}),
+    )
+
+
+def _number(name: str) -> int:
+    return zlib.crc32(name.encode()) & 0x7FFFFFFF
+
+
+def _problem(
+    table: TableId, schema: TableSchema, columns: Sequence[ColumnRow], *, cdc: bool
+) -> str:
+    if any(c.type == "counter" for c in columns):
+        return "it has a counter, and the log holds no number of it"
+    if len({c.ordinal for c in schema.columns}) < len(schema.columns):
+        return "two of its column names have the same checksum; rename one"
+    if not cdc:
+        return f"cdc is off; ALTER TABLE {quoted_table(table)} WITH cdc = true"
+    return ""
+
+
+def quoted_table(table: TableId) -> str:
+    """The table's name for CQL."""
+    names = (name.replace('"', '""') for name in (table.schema, table.name))
+    return ".".join(f'"{name}"' for name in names)
+
+
+def compare(schema: TableSchema, fingerprint: str, now: Discovered) -> Broken | None:
+    """What became of a table since it was copied. Pure; None = nothing."""
+    if fingerprint == now.fingerprint:
+        return None
+    old, new = json.loads(fingerprint), json.loads(now.fingerprint)
+    if old["id"] != new["id"]:
+        why = "it was dropped and made again"
+    elif old["truncated"] != new["truncated"]:
+        why = "it was truncated, which the log does not show"
+    else:
+        why = "its columns are others now"
+    return Broken(schema.table, why)
+
+
+def helper_schema(session: Session) -> str:
+    """The user's keyspaces as the log's reader needs them (JSON), with ids and dropped columns."""
+    own: list[str] = []
+    statements: list[str] = []
+    for row in session.execute("SELECT keyspace_name, id FROM system_schema.tables"):
+        if OWN_KEYSPACES.fullmatch(row.keyspace_name):
+            own.append(str(row.id))
+    for row in session.execute("SELECT keyspace_name FROM system_schema.keyspaces"):
+        if not OWN_KEYSPACES.fullmatch(row.keyspace_name):
+            statements += _statements(session, row.keyspace_name)
+    return json.dumps({"statements": statements, "ignored": own})
+
+
+def _statements(session: Session, keyspace: str) -> Iterator[str]:
+    name = '"' + keyspace.replace('"', '""') + '"'
+    for row in session.execute(f"DESCRIBE KEYSPACE {name} WITH INTERNALS"):
+        statement = row.create_statement
+        if row.type == "keyspace":
+            yield (
+                f"CREATE KEYSPACE {name} WITH replication = "
+                "{'class': 'SimpleStrategy', 'replication_factor': 1}"
+            )
+        elif row.type == "type":
+            yield statement.strip().rstrip(";")
+        elif row.type == "table":
+            yield from reduced(statement)
+
+
+def reduced(statement: str) -> list[str]:
+    """CREATE TABLE with what decoding needs, and the ALTERs behind it that record dropped columns.
+
+    Compression, caching and the like would want classes and folders of the server. Pure.
+    """
+    head, found, tail = statement.partition("\n) WITH ")
+    if not found:
+        return [statement.strip().rstrip(";")]
+    create, *alters = _STATEMENTS.split(tail.strip())
+    options = [o for o in create.split("\n    AND ") if _KEPT_OPTIONS.match(o.strip())]
+    kept = [a.strip() for a in alters if a.strip()]
+    return [f"{head}\n) WITH {' AND '.join(options)}", *kept]

@@ -1,0 +1,454 @@
+// Prints the changes of CDC tables from one node's commit log, as JSON lines, in the log's order.
+//
+//   java -cp 'JARS/*' CommitLogTail.java CDC_RAW SCHEMA_JSON [--from SEGMENT:OFFSET] [--once] [--poll MS]
+//
+// It only reads. Lines (values are the node's own bytes, in hexadecimal):
+//   ready      the first one: the format's number and the tables, as this program reads them
+//   row        writes of cells (a tombstone has no "value"), a row's own marker, a row's deletion
+//   range, partition   deletions of everything written at or before "deleted"
+//   end        the mutation above is whole; SEGMENT:OFFSET is where to go on after it
+//   synced     everything that the node has synced up to there has been printed
+// It stops rather than skip: see the exit codes. When its standard input ends, it ends, too.
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonGenerator;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.BufferedOutputStream;
+import java.io.FileDescriptor;
+import java.io.FileOutputStream;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.OutputStream;
+import java.nio.ByteBuffer;
+import java.nio.file.DirectoryStream;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.nio.file.Paths;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.Iterator;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import org.apache.cassandra.config.DataStorageSpec;
+import org.apache.cassandra.config.DatabaseDescriptor;
+import org.apache.cassandra.cql3.CQLStatement;
+import org.apache.cassandra.cql3.ColumnIdentifier;
+import org.apache.cassandra.cql3.QueryProcessor;
+import org.apache.cassandra.cql3.statements.schema.AlterSchemaStatement;
+import org.apache.cassandra.db.ClusteringPrefix;
+import org.apache.cassandra.db.DecoratedKey;
+import org.apache.cassandra.db.DeletionInfo;
+import org.apache.cassandra.db.LivenessInfo;
+import org.apache.cassandra.db.Mutation;
+import org.apache.cassandra.db.RangeTombstone;
+import org.apache.cassandra.db.Slice;
+import org.apache.cassandra.db.commitlog.CommitLogDescriptor;
+import org.apache.cassandra.db.commitlog.CommitLogPosition;
+import org.apache.cassandra.db.commitlog.CommitLogReadHandler;
+import org.apache.cassandra.db.commitlog.CommitLogReader;
+import org.apache.cassandra.db.marshal.CompositeType;
+import org.apache.cassandra.db.partitions.PartitionUpdate;
+import org.apache.cassandra.db.rows.Cell;
+import org.apache.cassandra.db.rows.ColumnData;
+import org.apache.cassandra.db.rows.ComplexColumnData;
+import org.apache.cassandra.db.rows.Row;
+import org.apache.cassandra.dht.Murmur3Partitioner;
+import org.apache.cassandra.io.util.RebufferingInputStream;
+import org.apache.cassandra.schema.ColumnMetadata;
+import org.apache.cassandra.schema.KeyspaceMetadata;
+import org.apache.cassandra.schema.Keyspaces;
+import org.apache.cassandra.schema.Schema;
+import org.apache.cassandra.schema.TableMetadata;
+import org.apache.cassandra.service.ClientState;
+import org.apache.cassandra.utils.ByteBufferUtil;
+
+public final class CommitLogTail {
+    static final int FORMAT = 1;
+
+    // Exit codes; helper.py knows them.
+    static final int USAGE = 2;
+    static final int READER_GONE = 3;
+    static final int UNDECODABLE = 4;
+    static final int UNKNOWN_TABLE = 5;
+    static final int POSITION_LOST = 6;
+    static final int BAD_SCHEMA = 7;
+
+    static final Pattern DROPPED_COLUMN = Pattern.compile(
+        "ALTER TABLE (\"(?:[^\"]|\"\")+\"|\\w+)\\.(\"(?:[^\"]|\"\")+\"|\\w+) DROP (\"(?:[^\"]|\"\")+\"|\\w+)"
+            + " USING TIMESTAMP (\\d+)", Pattern.DOTALL);
+
+    final Path folder;
+    final Set<String> ignored; // ids of tables that are nobody's business: the node's own
+    final JsonGenerator out;
+    long segment = -1; // what was printed last
+    int offset = 0;
+    int synced = 0; // how far the node says that the segment being read is synced
+    boolean cut = false; // the reader met a section that is still being written
+
+    CommitLogTail(Path folder, Set<String> ignored, JsonGenerator out) {
+        this.folder = folder;
+        this.ignored = ignored;
+        this.out = out;
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        OutputStream stream = new BufferedOutputStream(new FileOutputStream(FileDescriptor.out), 1 << 18);
+        System.setOut(System.err); // whatever the library prints is no line of ours
+        if (arguments.length < 2) stop(USAGE, "usage: CommitLogTail CDC_RAW SCHEMA_JSON [options]");
+        boolean once = false;
+        long poll = 20;
+        String from = null;
+        for (int i = 2; i < arguments.length; i++) {
+            switch (arguments[i]) {
+                case "--once": once = true; break;
+                case "--poll": poll = Long.parseLong(arguments[++i]); break;
+                case "--from": from = arguments[++i]; break;
+                default: stop(USAGE, "unknown option " + arguments[i]);
+            }
+        }
+        endWithStandardInput();
+        Set<String> ignored = loadSchema(Paths.get(arguments[1]));
+        JsonGenerator out = new JsonFactory().createGenerator(stream);
+        out.setRootValueSeparator(new com.fasterxml.jackson.core.io.SerializedString(""));
+        CommitLogTail tail = new CommitLogTail(Paths.get(arguments[0]), ignored, out);
+        try {
+            tail.ready();
+            if (from != null) tail.resume(from);
+            do {
+                boolean progress = tail.pass();
+                out.flush();
+                if (!progress && !once) Thread.sleep(poll);
+            } while (!once);
+        } catch (IOException error) {
+            stop(READER_GONE, "cannot write: " + error.getMessage());
+        }
+        System.exit(0);
+    }
+
+    static void stop(int code, String why) {
+        System.err.println(why);
+        System.exit(code);
+    }
+
+    /** Whoever started us holds our standard input; a helper must not outlive it. */
+    static void endWithStandardInput() {
+        Thread watcher = new Thread(() -> {
+            try (InputStream in = System.in) {
+                while (in.read() >= 0) { }
+            } catch (IOException error) {
+                // gone as well
+            }
+            Runtime.getRuntime().halt(0);
+        }, "standard input");
+        watcher.setDaemon(true);
+        watcher.start();
+    }
+
+    // -- the schema
+
+    static Set<String> loadSchema(Path file) {
+        Set<String> ignored = new HashSet<>();
+        try {
+            DatabaseDescriptor.clientInitialization(false);
+            // Without it every mutation fails in client mode.
+            DatabaseDescriptor.getRawConfig().max_mutation_size = new DataStorageSpec.IntKibibytesBound("256MiB");
+            if (DatabaseDescriptor.getPartitioner() == null)
+                DatabaseDescriptor.setPartitionerUnsafe(Murmur3Partitioner.instance);
+            JsonNode schema = new ObjectMapper().readTree(file.toFile());
+            for (JsonNode id : schema.get("ignored")) ignored.add(id.asText());
+            List<String> statements = new ArrayList<>();
+            for (JsonNode statement : schema.get("statements")) statements.add(statement.asText());
+            Schema.instance.transform(keyspaces -> {
+                for (String statement : statements) keyspaces = apply(keyspaces, statement);
+                return keyspaces;
+            });
+        } catch (Throwable error) {
+            stop(BAD_SCHEMA, "the schema cannot be loaded: " + error);
+        }
+        return ignored;
+    }
+
+    static Keyspaces apply(Keyspaces keyspaces, String statement) {
+        Matcher dropped = DROPPED_COLUMN.matcher(statement);
+        if (dropped.lookingAt()) return recordDrop(keyspaces, dropped);
+        CQLStatement.Raw raw = QueryProcessor.parseStatement(statement);
+        return ((AlterSchemaStatement) raw.prepare(ClientState.forInternalCalls())).apply(keyspaces);
+    }
+
+    /** Executing the statement would want data directories; reading old mutations only needs the record. */
+    static Keyspaces recordDrop(Keyspaces keyspaces, Matcher dropped) {
+        KeyspaceMetadata keyspace = keyspaces.getNullable(plain(dropped.group(1)));
+        TableMetadata table = keyspace.tables.getNullable(plain(dropped.group(2)));
+        ColumnMetadata column = table.getColumn(ColumnIdentifier.getInterned(plain(dropped.group(3)), true));
+        TableMetadata.Builder builder = table.unbuild();
+        builder.removeRegularOrStaticColumn(column.name);
+        builder.recordColumnDrop(column, Long.parseLong(dropped.group(4)));
+        return keyspaces.withAddedOrUpdated(keyspace.withSwapped(keyspace.tables.withSwapped(builder.build())));
+    }
+
+    static String plain(String identifier) {
+        if (!identifier.startsWith("\"")) return identifier;
+        return identifier.substring(1, identifier.length() - 1).replace("\"\"", "\"");
+    }
+
+    void ready() throws IOException {
+        begin("ready");
+        out.writeNumberField("format", FORMAT);
+        out.writeArrayFieldStart("tables");
+        for (KeyspaceMetadata keyspace : Schema.instance.distributedKeyspaces())
+            for (TableMetadata table : keyspace.tables)
+                if (table.params.cdc) describe(table);
+        out.writeEndArray();
+        finish();
+    }
+
+    void describe(TableMetadata table) throws IOException {
+        out.writeStartObject();
+        out.writeStringField("id", table.id.toString());
+        out.writeStringField("keyspace", table.keyspace);
+        out.writeStringField("table", table.name);
+        columns("partition_key", table.partitionKeyColumns());
+        columns("clustering", table.clusteringColumns());
+        columns("static", table.staticColumns());
+        columns("regular", table.regularColumns());
+        out.writeEndObject();
+    }
+
+    void columns(String field, Iterable<ColumnMetadata> columns) throws IOException {
+        out.writeArrayFieldStart(field);
+        for (ColumnMetadata column : columns) {
+            out.writeStartArray();
+            out.writeString(column.name.toString());
+            out.writeString(column.type.asCQL3Type().toString());
+            out.writeBoolean(column.isComplex());
+            out.writeEndArray();
+        }
+        out.writeEndArray();
+    }
+
+    // -- the folder
+
+    void resume(String from) throws IOException {
+        String[] parts = from.split(":");
+        segment = Long.parseLong(parts[0]);
+        offset = Integer.parseInt(parts[1]);
+        if (!indexes().containsKey(segment)) {
+            out.flush();
+            stop(POSITION_LOST, "segment " + segment + " is no longer in " + folder);
+        }
+    }
+
+    /** Segments of the log that hold changes of CDC tables, oldest first. */
+    Map<Long, Path> indexes() throws IOException {
+        Map<Long, Path> found = new TreeMap<>();
+        try (DirectoryStream<Path> files = Files.newDirectoryStream(folder, "*_cdc.idx")) {
+            for (Path file : files) {
+                String name = file.getFileName().toString();
+                found.put(Long.parseLong(name.substring(name.lastIndexOf('-') + 1, name.indexOf("_cdc"))), file);
+            }
+        }
+        return found;
+    }
+
+    /** Print what is new. A segment is left for the next one only when the node has completed it. */
+    boolean pass() throws IOException {
+        boolean progress = false;
+        for (Map.Entry<Long, Path> entry : indexes().entrySet()) {
+            long id = entry.getKey();
+            if (id < segment) continue;
+            List<String> lines;
+            try {
+                lines = Files.readAllLines(entry.getValue());
+            } catch (NoSuchFileException gone) {
+                stop(POSITION_LOST, "segment " + id + " was deleted before it was read");
+                return false;
+            }
+            if (lines.isEmpty() || lines.get(0).isEmpty()) break; // being written
+            int end = Integer.parseInt(lines.get(0).trim());
+            boolean completed = lines.size() > 1 && lines.get(1).startsWith("COMPLETED");
+            int start = id == segment ? offset : 0;
+            if (end > start) {
+                read(entry.getValue(), id, start, end);
+                // The torn end of a completed segment is a crash's: the node did not replay it either.
+                if (cut && !completed) break;
+                offset = end;
+                position("synced");
+                progress = true;
+            }
+            if (!completed) break;
+        }
+        return progress;
+    }
+
+    void read(Path index, long id, int start, int end) throws IOException {
+        synced = end;
+        cut = false;
+        segment = id;
+        offset = start;
+        String log = index.toString().replace("_cdc.idx", ".log");
+        new Reader().readCommitLogSegment(
+            new Handler(), new org.apache.cassandra.io.util.File(log), new CommitLogPosition(id, start),
+            CommitLogReader.ALL_MUTATIONS, true);
+    }
+
+    /** Cassandra's reader only counts the mutations of tables that it does not know; we stop there. */
+    final class Reader extends CommitLogReader {
+        @Override
+        protected void readMutation(CommitLogReadHandler handler, byte[] buffer, int size,
+                CommitLogPosition minimum, int location, CommitLogDescriptor descriptor) throws IOException {
+            super.readMutation(handler, buffer, size, minimum, location, descriptor);
+            for (Map.Entry<?, ?> unknown : getInvalidMutations()) {
+                String id = unknown.getKey().toString();
+                if (ignored.contains(id)) continue;
+                out.flush();
+                stop(UNKNOWN_TABLE, "table id " + id + " is not in the schema");
+            }
+        }
+    }
+
+    final class Handler implements CommitLogReadHandler {
+        @Override
+        public boolean shouldSkipSegmentOnError(CommitLogReadException error) throws IOException {
+            if (!error.permissible) handleUnrecoverableError(error);
+            cut = true;
+            return true;
+        }
+
+        @Override
+        public void handleUnrecoverableError(CommitLogReadException error) throws IOException {
+            out.flush();
+            stop(UNDECODABLE, "after " + segment + ":" + offset + ": " + error.getMessage());
+        }
+
+        @Override
+        public void handleMutation(Mutation mutation, int size, int location, CommitLogDescriptor descriptor) {
+            if (location <= offset || location > synced) return;
+            try {
+                boolean any = false;
+                for (PartitionUpdate update : mutation.getPartitionUpdates())
+                    if (update.metadata().params.cdc) {
+                        update(update);
+                        any = true;
+                    }
+                offset = location;
+                if (any) position("end");
+            } catch (IOException error) {
+                stop(READER_GONE, "cannot write: " + error.getMessage());
+            }
+        }
+    }
+
+    // -- lines
+
+    void begin(String kind) throws IOException {
+        out.writeStartObject();
+        out.writeStringField("kind", kind);
+    }
+
+    void finish() throws IOException {
+        out.writeEndObject();
+        out.writeRaw('\n');
+    }
+
+    void position(String kind) throws IOException {
+        begin(kind);
+        out.writeNumberField("segment", segment);
+        out.writeNumberField("offset", offset);
+        finish();
+    }
+
+    void update(PartitionUpdate update) throws IOException {
+        TableMetadata table = update.metadata();
+        DecoratedKey key = update.partitionKey();
+        if (!update.partitionLevelDeletion().isLive()) {
+            head("partition", table, key);
+            out.writeNumberField("deleted", update.partitionLevelDeletion().markedForDeleteAt());
+            finish();
+        }
+        DeletionInfo deletions = update.deletionInfo();
+        if (deletions.hasRanges()) {
+            for (Iterator<RangeTombstone> each = deletions.rangeIterator(false); each.hasNext();)
+                range(table, key, each.next());
+        }
+        if (!update.staticRow().isEmpty()) row(table, key, update.staticRow(), true);
+        for (Row row : update) row(table, key, row, false);
+    }
+
+    void head(String kind, TableMetadata table, DecoratedKey key) throws IOException {
+        begin(kind);
+        out.writeStringField("table", table.id.toString());
+        ByteBuffer bytes = key.getKey();
+        boolean single = table.partitionKeyColumns().size() == 1;
+        hexes("key", single ? new ByteBuffer[] {bytes} : ((CompositeType) table.partitionKeyType).split(bytes));
+    }
+
+    void range(TableMetadata table, DecoratedKey key, RangeTombstone tombstone) throws IOException {
+        Slice slice = tombstone.deletedSlice();
+        head("range", table, key);
+        hexes("start", slice.start().getBufferArray());
+        out.writeBooleanField("start_inclusive", slice.start().isInclusive());
+        hexes("end", slice.end().getBufferArray());
+        out.writeBooleanField("end_inclusive", slice.end().isInclusive());
+        out.writeNumberField("deleted", tombstone.deletionTime().markedForDeleteAt());
+        finish();
+    }
+
+    void row(TableMetadata table, DecoratedKey key, Row row, boolean isStatic) throws IOException {
+        head("row", table, key);
+        if (!isStatic) hexes("clustering", ((ClusteringPrefix<?>) row.clustering()).getBufferArray());
+        out.writeBooleanField("static", isStatic);
+        LivenessInfo marker = row.primaryKeyLivenessInfo();
+        if (!marker.isEmpty()) {
+            out.writeNumberField("written", marker.timestamp());
+            if (marker.isExpiring()) expiry(marker.ttl(), marker.localExpirationTime());
+        }
+        if (!row.deletion().isLive()) out.writeNumberField("deleted", row.deletion().time().markedForDeleteAt());
+        out.writeArrayFieldStart("cells");
+        for (ColumnData data : row) {
+            if (!data.column().isComplex()) {
+                cell(data.column(), (Cell<?>) data, null);
+                continue;
+            }
+            ComplexColumnData complex = (ComplexColumnData) data;
+            if (!complex.complexDeletion().isLive()) {
+                out.writeStartObject();
+                out.writeStringField("column", data.column().name.toString());
+                out.writeNumberField("reset", complex.complexDeletion().markedForDeleteAt());
+                out.writeEndObject();
+            }
+            for (Cell<?> each : complex) cell(data.column(), each, each.path().get(0));
+        }
+        out.writeEndArray();
+        finish();
+    }
+
+    void cell(ColumnMetadata column, Cell<?> cell, ByteBuffer path) throws IOException {
+        out.writeStartObject();
+        out.writeStringField("column", column.name.toString());
+        out.writeNumberField("written", cell.timestamp());
+        if (path != null) out.writeStringField("path", ByteBufferUtil.bytesToHex(path));
+        if (!cell.isTombstone()) out.writeStringField("value", ByteBufferUtil.bytesToHex(cell.buffer()));
+        if (cell.isExpiring()) expiry(cell.ttl(), cell.localDeletionTime());
+        else if (cell.isTombstone()) out.writeNumberField("expires", cell.localDeletionTime());
+        out.writeEndObject();
+    }
+
+    void expiry(int ttl, long expires) throws IOException {
+        out.writeNumberField("ttl", ttl);
+        out.writeNumberField("expires", expires);
+    }
+
+    void hexes(String field, ByteBuffer[] values) throws IOException {
+        out.writeArrayFieldStart(field);
+        for (ByteBuffer value : values) {
+            if (value == null) out.writeNull();
+            else out.writeString(ByteBufferUtil.bytesToHex(value));
+        }
+        out.writeEndArray();
+    }
+}

@@ -1,0 +1,231 @@
+"""The program that reads one node's log, kept running: started again where it stopped.
+
+It is Cassandra's own reader in a process of its own (java/CommitLogTail.java). What it cannot read
+stops it; nothing is ever skipped. Its standard error goes to our log.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import re
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from htapkit.errors import PositionLost, SourceRefused
+from htapkit_cassandra.jars import JAVA_FOLDER
+from htapkit_cassandra.mutations import Lines, LogEvent, LogPosition, Mutation, Ready, Synced
+
+# Exit codes of CommitLogTail.java.
+UNDECODABLE = 4
+UNKNOWN_TABLE = 5
+POSITION_LOST = 6
+BAD_SCHEMA = 7
+_OLD_SCHEMA = (UNDECODABLE, UNKNOWN_TABLE, BAD_SCHEMA)
+
+QUEUE_EVENTS_MAX = 256
+PAUSE_SECONDS_FIRST = 0.2
+PAUSE_SECONDS_MAX = 10.0
+STOP_SECONDS_MAX = 5.0
+POLL_MS = 20
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How the reader is run."""
+
+    classpath: str
+    cdc_raw: Path
+    memory: str = "512MB"
+
+    def command(self, schema: Path, start: LogPosition | None) -> list[str]:
+        """The command line; `nice`, because the node beside it matters more."""
+        memory = self.memory.removesuffix("B").lower()
+        options = ["jvm.options", "opens.options"]
+        command = ["nice", "java", f"-Xmx{memory}", f"-Djava.io.tmpdir={schema.parent}"]
+        command += [f"-Dlogback.configurationFile={JAVA_FOLDER / 'logback.xml'}"]
+        command += [f"@{JAVA_FOLDER / name}" for name in options]
+        command += ["-cp", self.classpath, str(JAVA_FOLDER / "CommitLogTail.java")]
+        command += [str(self.cdc_raw), str(schema), "--poll", str(POLL_MS)]
+        return command + (["--from", str(start)] if start else [])
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    code: int
+    said: str
+
+
+class _Run:
+    """One process: its output as events in a queue that ends with `_Ended`."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.events: queue.Queue[LogEvent | _Ended | SourceRefused] = queue.Queue(QUEUE_EVENTS_MAX)
+        self._said = ""
+        self._stopping = threading.Event()
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self._threads = [
+            threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True),
+            threading.Thread(target=self._listen, args=(self.process.stderr,), daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _listen(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            self._said = line.decode(errors="replace").strip() or self._said
+            _log.info("log reader: %s", self._said)
+
+    def _read(self, stream: IO[bytes]) -> None:
+        lines = Lines()
+        for line in stream:
+            if not line.endswith(b"\n"):
+                break  # it died while it wrote
+            try:
+                event = lines.feed(line)
+            except SourceRefused as refused:
+                self._put(refused)
+                break
+            if event is not None:
+                self._put(event)
+        code = self.process.wait()
+        self._threads[1].join(STOP_SECONDS_MAX)
+        self._put(_Ended(code, self._said))
+
+    def _put(self, event: LogEvent | _Ended | SourceRefused) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.events.put(event, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def stop(self) -> None:
+        self._stopping.set()
+        process = self.process
+        if process.stdin is not None:
+            process.stdin.close()  # it ends by itself
+        try:
+            process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        for thread in self._threads:
+            thread.join(STOP_SECONDS_MAX)
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+class LogTail:
+    """The events of one node's log from a position on. One thread calls `next`.
+
+    Mutations come in the log's order, each once within a tail; a new tail starts right after its
+    position. A reader that dies is started again behind the last event that was given out.
+    """
+
+    def __init__(
+        self, program: Program, schema: Callable[[], str], start: LogPosition | None = None
+    ) -> None:
+        """`schema` asks the node for its schema; `start` None: from the oldest that is there."""
+        self._program = program
+        self._schema = schema
+        self._folder = tempfile.TemporaryDirectory(prefix="htapkit-log-")
+        self._run: _Run | None = None
+        self._pause = 0.0
+        self._not_before = 0.0
+        self._stopped_at: object = object()  # where the schema was read anew to get further
+        self.position = start
+        self.restarts = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The reader's process id while it runs."""
+        return self._run.process.pid if self._run else None
+
+    def next(self, timeout_seconds: float) -> LogEvent | None:
+        """The next event, or None when none came in time.
+
+        Raises PositionLost (the node's files after the position are gone) and SourceRefused (what
+        comes next cannot be read, and the message says where it stands).
+        """
+        if self._run is None:
+            wait = self._not_before - time.monotonic()
+            if wait > 0:
+                time.sleep(min(wait, timeout_seconds))
+                return None
+            self._start()
+        assert self._run is not None
+        try:
+            event = self._run.events.get(timeout=timeout_seconds)
+        except queue.Empty:
+            return None
+        if isinstance(event, SourceRefused):
+            raise event
+        if isinstance(event, _Ended):
+            self._ended(event)
+            return None
+        if not isinstance(event, Ready):
+            self.position = event.position
+            self._pause = 0.0
+        return event
+
+    def _start(self) -> None:
+        schema = Path(self._folder.name) / "schema.json"
+        schema.write_text(self._schema(), encoding="utf-8")
+        self._run = _Run(self._program.command(schema, self.position))
+
+    def _ended(self, ended: _Ended) -> None:
+        assert self._run is not None
+        self._run.stop()
+        self._run = None
+        where = f"the log in {self._program.cdc_raw} after {self.position or 'its start'}"
+        if ended.code == POSITION_LOST:
+            raise PositionLost(f"{where}: {ended.said}")
+        if ended.code in _OLD_SCHEMA:
+            if self._stopped_at == self.position:
+                raise SourceRefused(f"cannot read {where}: {ended.said}")
+            # Perhaps the schema is older than what was written: once more, with the present one.
+            self._stopped_at = self.position
+        self.restarts += 1
+        _log.warning("log reader ended with code %s: %s", ended.code, ended.said)
+        self._not_before = time.monotonic() + self._pause
+        self._pause = min(max(self._pause * 2, PAUSE_SECONDS_FIRST), PAUSE_SECONDS_MAX)
+
+    def close(self) -> None:
+        """End the reader. Safe to call twice."""
+        if self._run is not None:
+            self._run.stop()
+            self._run = None
+        self._folder.cleanup()
+
+
+def newest(cdc_raw: Path) -> LogPosition | None:
+    """The end of what the node has synced of CDC tables now; None: there is nothing yet.
+
+    Raises SourceRefused where the folder cannot be read.
+    """
+    found = []
+    try:
+        for index in cdc_raw.glob("*_cdc.idx"):
+            name = re.search(r"-(\d+)_cdc\.idx$", index.name)
+            lines = index.read_text(encoding="ascii").splitlines()
+            if name is not None and lines and lines[0].strip():
+                found.append(LogPosition(int(name[1]), int(lines[0])))
+    except OSError as error:
+        raise SourceRefused(f"cannot read {cdc_raw}: {error.strerror}") from None
+    return max(found, default=None)
+
+
+__all__ = ["LogTail", "Mutation", "Program", "Synced", "newest"]

@@ -1,0 +1,215 @@
+"""The node's own log, read by Cassandra's reader: nothing is missing, doubled or guessed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from htapkit.errors import PositionLost, SourceRefused
+from htapkit_cassandra.mutations import LogPosition, Mutation, Ready, RowWrite
+from htapkit_cassandra.tail import LogTail
+from tests.cassandra.merged import Merged, Shown
+from tests.cassandra.workload import SHORT_TTL, Workload
+from tests.fix_cassandra import SECONDS, Keyspace, wait_for
+
+pytestmark = pytest.mark.cassandra
+_SELECT = "SELECT pk, ck, s, a, b, m, writetime(a) AS wa, writetime(b) AS wb FROM {ks}.t"
+
+
+@contextmanager
+def _tail(keyspace: Keyspace, start: LogPosition | None) -> Iterator[LogTail]:
+    tail = keyspace.source().log(start)
+    try:
+        yield tail
+    finally:
+        tail.close()
+
+
+def _until(
+    tail: LogTail,
+    end: LogPosition,
+    seen: Callable[[int], None] = lambda _: None,
+    found: list[Mutation] | None = None,
+) -> list[Mutation]:
+    """The mutations up to there, put into `found`; `seen` is told their number after each."""
+    found = [] if found is None else found
+    deadline = time.monotonic() + SECONDS
+    while tail.position is None or tail.position < end:
+        assert time.monotonic() < deadline, f"at {tail.position}, not yet at {end}"
+        event = tail.next(0.1)
+        if isinstance(event, Mutation):
+            found.append(event)
+            seen(len(found))
+        if event is not None:
+            deadline = time.monotonic() + SECONDS
+    return found
+
+
+def _ready(tail: LogTail) -> Ready:
+    event = wait_for(lambda: tail.next(0.1))
+    assert isinstance(event, Ready)
+    return event
+
+
+def _table_id(keyspace: Keyspace, name: str) -> str:
+    (row,) = keyspace.session.execute(
+        "SELECT id FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s",
+        (keyspace.name, name),
+    )
+    return str(row.id)
+
+
+def _of(table: str, mutations: list[Mutation]) -> list[Mutation]:
+    return [m for m in mutations if any(c.table == table for c in m.changes)]
+
+
+def _selected(keyspace: Keyspace) -> list[Shown]:
+    rows = keyspace.session.execute(_SELECT.format(ks=keyspace.name))
+    found = [(*row[:5], dict(row.m) if row.m else None, *row[6:]) for row in rows]
+    return sorted(found, key=repr)
+
+
+def _differential(keyspace: Keyspace, *, statements: int, kills: int, seed: int) -> None:
+    print(f"seed {seed}")
+    rolled = random.Random(seed)
+    start = keyspace.log_end()
+    workload = Workload(keyspace, seed)
+    workload.write(statements)
+    end = keyspace.log_end()
+    table = _table_id(keyspace, "t")
+    merged = Merged()
+    # Early: what a killed reader had printed is still given out before the next one starts.
+    at = sorted(rolled.sample(range(1, statements // 5), kills))
+    killed: list[int] = []
+    with _tail(keyspace, start) as tail:
+
+        def kill(count: int) -> None:
+            if at and count >= at[0] and tail.pid is not None and tail.pid not in killed:
+                at.pop(0)
+                killed.append(tail.pid)
+                os.kill(tail.pid, signal.SIGKILL)
+
+        mutations = _until(tail, end, kill)
+        assert not at
+        assert tail.restarts == kills
+    ours = _of(table, mutations)
+    positions = [m.position for m in ours]
+    assert positions == sorted(set(positions)), "in the log's order, each once"
+    assert len(ours) == statements
+    for mutation in rolled.sample(ours, len(ours)) + ours[:100]:  # any order, some twice
+        for change in mutation.changes:
+            merged.apply(change)
+    short = time.time() + SHORT_TTL + 1
+    wait_for(lambda: True if time.time() > short else None)
+    expected = _selected(keyspace)
+    assert len(expected) > statements / 20
+    assert merged.rows(time.time()) == expected
+
+
+def test_the_log_adds_up_to_the_rows(keyspace: Keyspace) -> None:
+    """Random statements of all kinds with many equal times, while the reader is killed."""
+    seed = int(os.environ.get("CASSANDRA_SEED", "0")) or random.randrange(2**32)
+    _differential(keyspace, statements=1500, kills=1, seed=seed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_long_the_log_adds_up_to_the_rows(keyspace: Keyspace, seed: int) -> None:
+    """The same with more of both."""
+    _differential(keyspace, statements=8000, kills=6, seed=seed)
+
+
+@pytest.mark.long
+def test_a_tail_goes_on_right_behind_a_position(keyspace: Keyspace) -> None:
+    """From the position of a mutation exactly the ones after it come."""
+    start = keyspace.log_end()
+    Workload(keyspace, 5).write(60)
+    end = keyspace.log_end()
+    table = _table_id(keyspace, "t")
+    with _tail(keyspace, start) as tail:
+        whole = _of(table, _until(tail, end))
+    assert len(whole) == 60
+    with _tail(keyspace, whole[24].position) as tail:
+        assert _of(table, _until(tail, end)) == whole[25:]
+
+
+def test_tables_and_columns_that_come_and_go(keyspace: Keyspace) -> None:
+    """A table that is made, columns added and dropped while the reader runs or lags."""
+    session, ks = keyspace.session, keyspace.name
+    session.execute(f"CREATE TABLE {ks}.old (id int PRIMARY KEY, v int, w int) WITH cdc = true")
+    start = keyspace.log_end()
+    with _tail(keyspace, start) as tail:
+        assert {t.name for t in _ready(tail).tables.values() if t.keyspace == ks} == {"old"}
+        session.execute(f"INSERT INTO {ks}.old (id, v, w) VALUES (1, 1, 1)")
+        session.execute(f"CREATE TABLE {ks}.new (id int PRIMARY KEY, v int) WITH cdc = true")
+        session.execute(f"INSERT INTO {ks}.new (id, v) VALUES (1, 1)")
+        _until(tail, keyspace.log_end())
+        assert tail.restarts == 1, "for the new table"
+    session.execute(f"ALTER TABLE {ks}.old ADD x int")
+    session.execute(f"INSERT INTO {ks}.old (id, v, w, x) VALUES (2, 2, 2, 2)")
+    session.execute(f"ALTER TABLE {ks}.old DROP w")
+    session.execute(f"INSERT INTO {ks}.old (id, v, x) VALUES (3, 3, 3)")
+    old = _table_id(keyspace, "old")
+    with _tail(keyspace, start) as tail:
+        mutations = _of(old, _until(tail, keyspace.log_end()))
+        assert tail.restarts == 0, "the schema knows dropped columns"
+    changes = [change for m in mutations for change in m.changes]
+    assert all(isinstance(change, RowWrite) for change in changes)
+    written = [{c.column for c in x.cells} for x in changes if isinstance(x, RowWrite)]
+    # Cassandra's own reader leaves out the values of a dropped column.
+    assert [columns - {"w"} for columns in written] == [{"v"}, {"v", "x"}, {"v", "x"}]
+
+
+def test_what_cannot_be_read_stops_it(keyspace: Keyspace) -> None:
+    """Changes of a table that is gone: it says so, and gives nothing of what comes after."""
+    session, ks = keyspace.session, keyspace.name
+    session.execute(f"CREATE TABLE {ks}.kept (id int PRIMARY KEY) WITH cdc = true")
+    session.execute(f"CREATE TABLE {ks}.gone (id int PRIMARY KEY) WITH cdc = true")
+    start = keyspace.log_end()
+    session.execute(f"INSERT INTO {ks}.kept (id) VALUES (1)")
+    session.execute(f"INSERT INTO {ks}.gone (id) VALUES (1)")
+    session.execute(f"INSERT INTO {ks}.kept (id) VALUES (2)")
+    end, gone, kept = keyspace.log_end(), _table_id(keyspace, "gone"), _table_id(keyspace, "kept")
+    session.execute(f"DROP TABLE {ks}.gone")
+    found: list[Mutation] = []
+    with _tail(keyspace, start) as tail:
+        with pytest.raises(SourceRefused, match=f"table id {gone}"):
+            _until(tail, end, found=found)
+        assert tail.position is not None
+        assert tail.position < end
+    assert len(_of(kept, found)) == 1
+
+
+def test_a_position_whose_files_are_gone(keyspace: Keyspace) -> None:
+    """It is said, not skipped."""
+    with (
+        _tail(keyspace, LogPosition(1, 100)) as tail,
+        pytest.raises(PositionLost, match="segment 1 is no longer"),
+    ):
+        _until(tail, LogPosition(2, 0))
+
+
+@pytest.mark.long
+def test_a_killed_node_loses_nothing_acknowledged(keyspace: Keyspace) -> None:
+    """What the node replays after kill -9 is in its log for us, too."""
+    session, ks = keyspace.session, keyspace.name
+    session.execute(f"CREATE TABLE {ks}.t (id int PRIMARY KEY) WITH cdc = true")
+    start = keyspace.log_end()
+    for n in range(300):
+        session.execute(f"INSERT INTO {ks}.t (id) VALUES ({n})")
+    table = _table_id(keyspace, "t")
+    keyspace.node.kill()
+    keyspace.node.start()
+    with keyspace.node.session() as again:
+        end = Keyspace(keyspace.node, again, ks).log_end()
+        with _tail(keyspace, start) as tail:
+            mutations = _of(table, _until(tail, end))
+        there = {row.id for row in again.execute(f"SELECT id FROM {ks}.t")}
+    keys = [c.key[0] for m in mutations for c in m.changes]
+    assert {int.from_bytes(key, "big") for key in keys} == there == set(range(300))

@@ -1,0 +1,105 @@
+"""What a real node says of its tables, and the preflight over it."""
+
+from __future__ import annotations
+
+import pytest
+
+from htapkit.errors import SourceRefused, SourceUnavailable
+from htapkit.model import Broken, Severity, SqlType
+from htapkit.spi import Discovered, Source, SourceOptions, load_source
+from htapkit.testing.postgres import free_port
+from htapkit_cassandra.preflight import NOT_YET
+from htapkit_cassandra.types import SCALARS
+from tests.fix_cassandra import Keyspace
+
+pytestmark = pytest.mark.cassandra
+
+
+def _found(keyspace: Keyspace) -> dict[str, Discovered]:
+    return {d.schema.table.name: d for d in keyspace.source().discover()}
+
+
+def test_every_type_is_discovered(keyspace: Keyspace) -> None:
+    """Each scalar in its type; whatever is put together as json."""
+    ks, session = keyspace.name, keyspace.session
+    scalars = [t for t in SCALARS if t != "counter"]
+    session.execute(f"CREATE TYPE {ks}.place (street text, spots frozen<list<int>>)")
+    compound = ["list<int>", "frozen<map<text, int>>", "set<uuid>", "tuple<int, text>"]
+    compound += ["place", "frozen<place>", "vector<float, 3>"]
+    columns = [f"c{n} {t}" for n, t in enumerate(scalars + compound)]
+    session.execute(
+        f'CREATE TABLE {ks}.t ("Key" uuid, at timestamp, shared text static, {", ".join(columns)},'
+        ' PRIMARY KEY ("Key", at)) WITH cdc = true'
+    )
+    schema = _found(keyspace)["t"].schema
+    assert schema.key == ("Key", "at")
+    assert [c.name for c in schema.columns[:3]] == ["Key", "at", "shared"]
+    assert [c.name for c in schema.columns if not c.nullable] == ["Key", "at"]
+    types = {c.name: c.type for c in schema.columns}
+    assert [types[f"c{n}"] for n in range(len(scalars))] == [SCALARS[t] for t in scalars]
+    later = range(len(scalars), len(columns))
+    assert {types[f"c{n}"] for n in later} == {SqlType("json", 114)}
+
+
+def test_what_leaves_no_trace_in_the_log_changes_the_fingerprint(keyspace: Keyspace) -> None:
+    """TRUNCATE, ALTER, and a table made again; rows do not."""
+    ks, session = keyspace.name, keyspace.session
+    create = f"CREATE TABLE {ks}.t (id int PRIMARY KEY, v text) WITH cdc = true"
+    session.execute(create)
+    source = keyspace.source()
+
+    def became(before: Discovered) -> tuple[Discovered, str]:
+        now = _found(keyspace)["t"]
+        broken = source.compare(before.schema, before.fingerprint, now)
+        assert broken is None or isinstance(broken, Broken)
+        return now, broken.why if broken else ""
+
+    now = _found(keyspace)["t"]
+    session.execute(f"INSERT INTO {ks}.t (id, v) VALUES (1, 'x')")
+    assert became(now)[1] == ""
+    session.execute(f"TRUNCATE {ks}.t")
+    now, why = became(now)
+    assert "truncated" in why
+    session.execute(f"ALTER TABLE {ks}.t ADD w int")
+    now, why = became(now)
+    assert "columns" in why
+    session.execute(f"DROP TABLE {ks}.t")
+    session.execute(create)
+    assert "dropped" in became(now)[1]
+
+
+def test_check_names_what_is_missing_and_its_remedy_works(keyspace: Keyspace) -> None:
+    """A table without cdc, one with a counter; and that no copy is made yet."""
+    ks, session = keyspace.name, keyspace.session
+    session.execute(f"CREATE TABLE {ks}.off (id int PRIMARY KEY)")
+    session.execute(f"CREATE TABLE {ks}.counted (id int PRIMARY KEY, n counter) WITH cdc = true")
+
+    def errors(source: Source) -> dict[str, tuple[str, str]]:
+        findings = [f for f in source.check() if f.severity is Severity.ERROR]
+        return {f.subject: (f.message, f.remedy) for f in findings}
+
+    found = errors(keyspace.source())
+    subject = f"table events.{ks}.off"
+    assert found.keys() == {"source events", subject, f"table events.{ks}.counted"}
+    assert found["source events"] == (NOT_YET, "")
+    session.execute(found[subject][1])
+    assert subject not in errors(keyspace.source())
+    assert "cdc_raw" in errors(keyspace.source(cdc_raw=str(keyspace.node.folder / "none")))
+
+
+def test_following_is_refused_with_the_reason(keyspace: Keyspace) -> None:
+    """Nothing half done: what this version cannot do it says."""
+    source = keyspace.source()
+    for call in (lambda: source.follow(None, []), lambda: source.snapshot([], {})):
+        with pytest.raises(SourceRefused, match="makes no copy"):
+            call()
+    assert source.identity() == keyspace.source().identity()
+
+
+def test_a_node_that_does_not_answer() -> None:
+    """A finding, and an error that may be tried again."""
+    settings = {"hosts": ["127.0.0.1"], "port": free_port()}
+    source = load_source("cassandra", SourceOptions("events", settings, 5, 1, 1, 1, 1, None))
+    with pytest.raises(SourceUnavailable, match="events"):
+        source.discover()
+    assert "port" in [f.message for f in source.check() if f.severity is Severity.ERROR][-1]

@@ -1,0 +1,144 @@
+"""A real Cassandra node as a child process, from the jars that the connector's own pom fetches."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from cassandra.cluster import Session
+
+from htapkit.errors import SourceUnavailable
+from htapkit.testing.guard import Guard
+from htapkit.testing.postgres import free_port
+from htapkit_cassandra.cluster import session
+from htapkit_cassandra.jars import JAVA_FOLDER, cache_folder, classpath
+from htapkit_cassandra.settings import Settings
+
+HOST = "127.0.0.1"
+HEAP = "384m"
+START_SECONDS_MAX = 240
+_YAML = """\
+cluster_name: htapkit
+num_tokens: 4
+partitioner: org.apache.cassandra.dht.Murmur3Partitioner
+seed_provider:
+  - class_name: org.apache.cassandra.locator.SimpleSeedProvider
+    parameters: [{{seeds: "{host}:{storage}"}}]
+listen_address: {host}
+rpc_address: {host}
+storage_port: {storage}
+native_transport_port: {cql}
+endpoint_snitch: SimpleSnitch
+data_file_directories: [{base}/data]
+commitlog_directory: {base}/commitlog
+cdc_raw_directory: {base}/cdc_raw
+hints_directory: {base}/hints
+saved_caches_directory: {base}/saved_caches
+commitlog_sync: periodic
+commitlog_sync_period: 50ms
+commitlog_segment_size: 1MiB
+cdc_enabled: true
+cdc_total_space: 256MiB
+auto_snapshot: false
+concurrent_reads: 4
+concurrent_writes: 4
+memtable_heap_space: 32MiB
+memtable_offheap_space: 32MiB
+key_cache_size: 4MiB
+file_cache_size: 32MiB
+networking_cache_size: 16MiB
+"""
+_LOGBACK = """\
+<configuration><appender name="log" class="ch.qos.logback.core.ConsoleAppender">
+<encoder><pattern>%level %d{HH:mm:ss.SSS} %logger{0} %msg%n</pattern></encoder></appender>
+<root level="INFO"><appender-ref ref="log"/></root></configuration>
+"""
+
+
+class CassandraNode:
+    """One node, alone in its ring, with everything below `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write its configuration; `start` starts it."""
+        self.folder = folder
+        self.port = free_port()
+        self._log = folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        conf = folder / "conf"
+        for name in ("conf", "tmp", "cdc_raw"):
+            (folder / name).mkdir()
+        text = _YAML.format(host=HOST, storage=free_port(), cql=self.port, base=folder)
+        (conf / "cassandra.yaml").write_text(text)
+        (conf / "logback.xml").write_text(_LOGBACK)
+        self._guard = Guard(folder)
+
+    @property
+    def cdc_raw(self) -> Path:
+        """Where its log is read."""
+        return self.folder / "cdc_raw"
+
+    def settings(self, **more: object) -> dict[str, object]:
+        """For the configuration of a source."""
+        return {"hosts": [HOST], "port": self.port, "cdc_raw": str(self.cdc_raw), **more}
+
+    def session(self) -> AbstractContextManager[Session]:
+        """To enter."""
+        return session(Settings("events", (HOST,), self.port))
+
+    def start(self) -> None:
+        """Run it until it answers over CQL."""
+        (agent,) = cache_folder().glob("jamm-*.jar")
+        base, conf = self.folder, self.folder / "conf"
+        properties = {
+            "cassandra.config": f"file://{conf}/cassandra.yaml",
+            "cassandra.storagedir": base,
+            "cassandra.logdir": base,
+            "cassandra-foreground": "yes",
+            "cassandra.jmx.local.port": free_port(),
+            "cassandra.ring_delay_ms": 100,
+            "cassandra.skip_wait_for_gossip_to_settle": 0,
+            "cassandra.superuser_setup_delay_ms": -1,
+            "java.io.tmpdir": base / "tmp",
+            "logback.configurationFile": f"file://{conf}/logback.xml",
+            "jdk.attach.allowAttachSelf": "true",
+            "io.netty.tryReflectionSetAccessible": "true",
+        }
+        command = ["nice", "java", f"-Xms{HEAP}", f"-Xmx{HEAP}", "-XX:MaxDirectMemorySize=128m"]
+        command += ["-Xss512k", f"@{JAVA_FOLDER / 'jvm.options'}"]
+        command += [f"@{JAVA_FOLDER / 'opens.options'}", f"-javaagent:{agent}"]
+        command += [f"-D{name}={value}" for name, value in properties.items()]
+        command += ["-cp", f"{conf}:{classpath()}", "org.apache.cassandra.service.CassandraDaemon"]
+        seen = self._log.stat().st_size if self._log.exists() else 0
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=base, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not self._answers(seen):
+            alive = self._process.poll() is None and time.monotonic() < deadline
+            assert alive, self._log.read_text(errors="replace")[-3000:]
+            time.sleep(0.1)
+
+    def _answers(self, seen: int) -> bool:
+        """The log says so a moment before it is true."""
+        if b"Starting listening for CQL clients" not in self._log.read_bytes()[seen:]:
+            return False
+        try:
+            with self.session():
+                return True
+        except SourceUnavailable:
+            return False
+
+    def kill(self) -> None:
+        """As a crash would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End it and let go of its folder."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        self._guard.release()

@@ -1,0 +1,92 @@
+"""One real Cassandra node for the whole session, started when first asked for."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from cassandra.cluster import Session
+
+from htapkit.spi import SourceOptions
+from htapkit_cassandra import CassandraSource
+from htapkit_cassandra.jars import missing
+from htapkit_cassandra.mutations import LogPosition
+from htapkit_cassandra.tail import newest
+from tests.cassandra_node import CassandraNode
+
+SECONDS = 60.0
+Found = TypeVar("Found")
+REPLICATION = "replication = {'class': 'SimpleStrategy', 'replication_factor': 1}"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Keyspace:
+    """A keyspace of a test's own, on the session's node."""
+
+    node: CassandraNode
+    session: Session
+    name: str
+
+    def source(self, **more: object) -> CassandraSource:
+        """Over this keyspace only."""
+        settings = self.node.settings(tables=[f"{self.name}.*"], **more)
+        return CassandraSource(SourceOptions("events", settings, 5, 1, 1, 1, 1, None))
+
+    def log_end(self) -> LogPosition:
+        """A place in the node's log that is behind every write acknowledged before.
+
+        The first sync that is seen may have begun before this call; the one after it has not.
+        """
+        return self._synced_again(self._synced_again(newest(self.node.cdc_raw)))
+
+    def _synced_again(self, before: LogPosition | None) -> LogPosition:
+        self.session.execute("INSERT INTO ticks.ticks (id) VALUES (1)")
+        return wait_for(lambda: _later(self.node, before))
+
+
+def _later(node: CassandraNode, before: LogPosition | None) -> LogPosition | None:
+    now = newest(node.cdc_raw)
+    return now if now is not None and (before is None or now > before) else None
+
+
+def wait_for(found: Callable[[], Found | None]) -> Found:
+    """What `found` gives once it gives something."""
+    deadline = time.monotonic() + SECONDS
+    while (value := found()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return value
+
+
+@pytest.fixture(scope="session")
+def cassandra_node() -> Iterator[CassandraNode]:
+    """Started once; tests have keyspaces of their own."""
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="htapkit-cassandra-") as folder:
+        node = CassandraNode(Path(folder))
+        try:
+            node.start()
+            with node.session() as session:
+                session.execute(f"CREATE KEYSPACE ticks WITH {REPLICATION}")
+                session.execute("CREATE TABLE ticks.ticks (id int PRIMARY KEY) WITH cdc = true")
+            yield node
+        finally:
+            node.stop()
+
+
+@pytest.fixture
+def keyspace(cassandra_node: CassandraNode) -> Iterator[Keyspace]:
+    """A new, empty one."""
+    name = f"test_{next(_numbers)}"
+    with cassandra_node.session() as session:
+        session.execute(f"CREATE KEYSPACE {name} WITH {REPLICATION}")
+        yield Keyspace(cassandra_node, session, name)

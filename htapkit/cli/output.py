@@ -110,6 +110,9 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
 
 def print_verification(console: Console, result: Mapping[str, Any]) -> None:
     """What `verify` found."""
+    if not result["tables"]:
+        console.print("nothing was compared: no table is followed now; see htapkit status")
+        return
     table = Table("table", "result", "rows at source", "rows here", "differs at", box=None)
     for row in result["tables"]:
         verdict = "[green]equal[/]" if row["equal"] else "[red]different[/]"

@@ -20,6 +20,7 @@ import structlog
 from htapkit import failpoints
 from htapkit.errors import (
     HtapkitError,
+    LimitReached,
     PositionLost,
     SourceError,
     SourceRefused,
@@ -89,6 +90,7 @@ class Follower:
         self.streaming = threading.Event()
         self.state = SourceState.STARTING
         self.why = ""
+        self._limited = ""  # which limit kept the last batch from being applied
         self.rows_applied = 0
 
     def stop(self) -> None:
@@ -146,7 +148,9 @@ class Follower:
             try:
                 self._stream_or_mend()
                 failures = 0
-            except (SourceUnavailable, StoreFailed) as error:
+            except (SourceUnavailable, StoreFailed, LimitReached) as error:
+                # A limit's words stay until something is applied: the stream itself is well.
+                self._limited = str(error) if isinstance(error, LimitReached) else self._limited
                 failures = 0 if self.streaming.is_set() else failures
                 failures = self._failed(SourceState.UNAVAILABLE, error, failures)
             except SourceError as error:
@@ -179,7 +183,7 @@ class Follower:
         stream = self._source.follow(start, self._expected)
         self._stream = stream
         self._metrics.stream_restarts.labels(self._name).inc()
-        self.state, self.why = SourceState.STREAMING, ""
+        self.state, self.why = SourceState.STREAMING, self._limited
         self._metrics.source_up.labels(self._name).set(1)
         _log.info("streaming", source=self._name, position=start)
         if start is not None:
@@ -228,6 +232,8 @@ class Follower:
         begun = time.monotonic()
         failpoints.reach("apply.before")
         durable = self._store.apply(batch, self._source.positions.covers)
+        if self._limited:
+            self.why = self._limited = ""
         if durable is not None:
             # Only now: the source may recycle its log up to here.
             failpoints.reach("apply.committed")

@@ -164,5 +164,7 @@ def test_a_full_disk(pg18: PostgresServer, small_disk: Path, tmp_path: Path, lim
             one.source_becomes("streaming")
             one.settles("t")
             assert one.copies("t") == 1
+            assert not one.source()["why"], "what is over is not told any more"
+            assert "follower failed" not in one.stack.log_path.read_text(), "a limit is no bug"
             one.run("update t set v = 'x' where id % 3 = 0", "delete from t where id % 5 = 0")
             one.equal("t")

@@ -48,7 +48,7 @@ ROWS = """
 
 
 @pytest.fixture(scope="module")
-def shop(pg: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored]:
+def shop(pg18: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored]:
     """One mirror; its exports go to `folder/out`."""
     folder = tmp_path_factory.mktemp("export")
     configuration = {
@@ -58,7 +58,7 @@ def shop(pg: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "lake": {"interval": "1 day"},
     }
     with (
-        fresh_database(pg) as database,
+        fresh_database(pg18) as database,
         mirrored(database, folder, configuration=configuration, start=False) as one,
     ):
         one.run(MAKE, ROWS)

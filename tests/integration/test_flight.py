@@ -112,6 +112,18 @@ def test_both_routes_give_the_same_columns_and_rows(place: Place) -> None:
     assert [row[6] for row in told] == here.column("exact").to_pylist()
 
 
+def test_the_views_of_the_copy(place: Place) -> None:
+    """Schema htapkit; what is left is finished at the source, and the route is remembered."""
+    sql = "select table_name, state, pg_size_pretty(rows) as many from htapkit.tables"
+    found = place.rows(sql + " where table_name = 'orders'")
+    assert found.schema.types == [pa.string()] * 3
+    many = place.database.execute("select pg_size_pretty(%s::bigint)", [ROWS])[0][0]
+    assert found.to_pylist() == [{"table_name": "orders", "state": "following", "many": many}]
+    place.rows("select count(*) from orders where id < 77")
+    (last,) = place.rows("select route, statement from htapkit.routes limit 1").to_pylist()
+    assert last == {"route": "hot", "statement": "select count(*) from orders where id < ?"}
+
+
 def test_the_route_is_told(place: Place) -> None:
     place.rows("select count(*) from orders")
     assert place.rows("show htapkit.last_route").to_pylist() == [{"htapkit.last_route": "hot"}]

@@ -89,6 +89,7 @@ class CassandraNode:
 
     def start(self) -> None:
         """Run it until it answers over CQL."""
+        jars = classpath()  # fetched, if they are not there yet
         (agent,) = cache_folder().glob("jamm-*.jar")
         base, conf = self.folder, self.folder / "conf"
         properties = {
@@ -109,7 +110,7 @@ class CassandraNode:
         command += ["-Xss512k", f"@{JAVA_FOLDER / 'jvm.options'}"]
         command += [f"@{JAVA_FOLDER / 'opens.options'}", f"-javaagent:{agent}"]
         command += [f"-D{name}={value}" for name, value in properties.items()]
-        command += ["-cp", f"{conf}:{classpath()}", "org.apache.cassandra.service.CassandraDaemon"]
+        command += ["-cp", f"{conf}:{jars}", "org.apache.cassandra.service.CassandraDaemon"]
         seen = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -136,6 +136,11 @@ class Core:
         """The source's large transaction, if one is open. Under `lock`."""
         return self._open.get(source)
 
+    @property
+    def large_open(self) -> bool:
+        """Whether any source's large transaction is open."""
+        return bool(self._open)
+
     def keep_open(self, source: str, transaction: Transaction) -> None:
         """The transaction goes on with the next batch. Under `lock`."""
         self._open[source] = transaction

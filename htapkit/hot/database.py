@@ -87,7 +87,7 @@ class Database:
             root = duckdb.connect(str(self.path), config=self._config())
         except duckdb.Error as error:
             raise self._cannot_open(error) from error
-        _step_back(_threads() - before)
+        step_back(_threads() - before)
         try:
             self._prepare(root)
         except BaseException:
@@ -159,6 +159,9 @@ class Database:
             if self.warehouse is not None:
                 root.execute("SET allowed_directories = $1", [[str(self.warehouse)]])
             root.execute("SET enable_external_access = false")
+            # A worker gives its part of a query back now and then, so that their number can change.
+            root.execute("SET scheduler_process_partial = true")
+            root.execute("SET allowed_configs = ['threads']")
             root.execute("SET lock_configuration = true")
             root.execute(sql("hot/control"))
             found = root.execute("SELECT number FROM htapkit.format").fetchall()
@@ -217,8 +220,8 @@ def _threads() -> set[int]:
         return set()
 
 
-def _step_back(threads: set[int]) -> None:
-    """Let DuckDB's own workers go behind the threads that receive and apply changes."""
+def step_back(threads: set[int]) -> None:
+    """Let threads, DuckDB's own workers, go behind the threads that receive and apply changes."""
     for thread in threads:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, thread, _WORKER_NICE)

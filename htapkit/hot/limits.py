@@ -15,7 +15,7 @@ class HotLimits:
     disk_free_bytes: int = 64 * 2**20
     temp_bytes: int | None = None  # None: as much as the disk limits leave
     staged_bytes: int = 4 * 2**30
-    threads: int | None = None  # None: measured to be best for this many cores
+    threads: int | None = None  # None: as many as the applier can spare
     reads: int = 16  # at the same time
     read_seconds: float | None = None
     lease_seconds: float = 60.0  # after its last use
@@ -27,7 +27,7 @@ class HotLimits:
 
     @property
     def worker_threads(self) -> int:
-        """DuckDB's threads: one query must never take the core that applies changes."""
+        """DuckDB's threads while changes are applied: no query may take the applier's core."""
         if self.threads is not None:
             return self.threads
         return max(1, (os.cpu_count() or 1) // 2)

@@ -31,6 +31,7 @@ from htapkit.hot.stream import Stream
 from htapkit.hot.tables import Tables
 from htapkit.hot.tiering import Tiering
 from htapkit.hot.upkeep import Upkeep
+from htapkit.hot.workers import Workers
 from htapkit.model import (
     Catalog,
     ChangeBatch,
@@ -79,6 +80,7 @@ class HotStore:
         self._core.before_reopen = lambda: self._reads.break_off("the hot store is opened again")
         self._copying = Copying(self._core)
         self._upkeep = Upkeep(self._core)
+        self._workers = Workers(self._core)
         self._tables = Tables(self._core, self._copying)
         self._stream = Stream(self._core, self._upkeep)
         self._tiering = Tiering(self._core)
@@ -342,7 +344,11 @@ class HotStore:
         self._upkeep.rewrite(table)
 
     def maintain(self) -> None:
-        """What a quiet moment is good for: checkpoint, write churned tables in order again."""
+        """What a quiet moment is good for: checkpoint, write churned tables in order again.
+
+        Also gives DuckDB the threads that the applier can spare.
+        """
+        self._workers.adjust(self._upkeep.apply_seconds)
         self._upkeep.maintain()
 
     def sizes(self) -> Mapping[str, float]:

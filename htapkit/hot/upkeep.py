@@ -43,6 +43,11 @@ class Upkeep:
         self._apply_seconds += seconds
         self._applied_at = self._core.seconds()
 
+    @property
+    def apply_seconds(self) -> float:
+        """How long batches were applied, in all."""
+        return self._apply_seconds
+
     def check_disk(self) -> None:
         """Raise LimitReached when the file is as large as it may be, or the disk nearly full."""
         now = self._core.seconds()

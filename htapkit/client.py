@@ -79,9 +79,10 @@ class Client:
         body = {"tables": list(tables), "older_than": older_than}
         return self._call("POST", "/api/v1/tier", body)
 
-    def compact(self, tables: Sequence[str] = ()) -> Mapping[str, Any]:
+    def compact(self, tables: Sequence[str] = (), engine: str = "") -> Mapping[str, Any]:
         """Join small files of these tables (none: of all in the lake); the job."""
-        return self._call("POST", "/api/v1/compact", {"tables": list(tables)})
+        body = {"tables": list(tables), "engine": engine}
+        return self._call("POST", "/api/v1/compact", body)
 
     def expire(self, tables: Sequence[str] = ()) -> Mapping[str, Any]:
         """Remove versions that nobody needs any more; the job."""

@@ -194,6 +194,7 @@ class Config(_Section):
     servers: ServersConfig = ServersConfig()
     tables: dict[str, TableConfig] = {}
     lake: LakeConfig = LakeConfig()
+    engines: dict[str, dict[str, str]] = {}
     exports: ExportsConfig | None = None
     limits: LimitsConfig = LimitsConfig()
     watch_interval: Seconds = 5.0

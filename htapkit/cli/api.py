@@ -119,11 +119,14 @@ class Api:
             raise ConfigError(f"older_than: {error}, found {older_than!r}") from None
         return _shown(self._tiering.tier(chosen, seconds))
 
+    def compact(self, tables: list[str], engine: str) -> Mapping[str, Any]:
+        """Queue a compaction, here (engine "") or by another engine."""
+        return _shown(self._tiering.compact([self._table(t)[1] for t in tables], engine))
+
     def upkeep(self, verb: str, tables: list[str]) -> Mapping[str, Any]:
-        """Queue a compaction, an expiry, or the dropping of what is too old."""
+        """Queue an expiry, or the dropping of what is too old."""
         chosen = [self._table(table)[1] for table in tables]
         queues = {
-            "compact": self._tiering.compact,
             "expire": self._tiering.expire,
             "retain": self._tiering.retain,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from htapkit.config import Config
+from htapkit.engines import LakeEngine, load_engine
 from htapkit.hot import HotStore
 from htapkit.jobs import JobRunner
 from htapkit.lake import Lake, LakeSettings
@@ -28,7 +29,11 @@ class History:
         tierer = Tierer(store, lake, metrics, config.limits.tier_rows)
         # A statement that still runs reads a version that may have been flipped away since.
         keep_seconds = max(config.lake.keep, config.limits.statement_time)
-        upkeep = Upkeep(store, lake, keep_seconds)
+
+        def engine(name: str) -> LakeEngine:
+            return load_engine(name, config.engines.get(name, {}))
+
+        upkeep = Upkeep(store, lake, keep_seconds, engine)
         retention = Retention(store, lake, metrics)
         erasure = Erasure(store, lake, tierer, retention, keep_seconds + config.lake.interval)
         parts = Parts(tierer, retention, erasure, upkeep)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -56,12 +56,19 @@ def tier(
 
 @click.command()
 @click.argument("tables", nargs=-1)
+@click.option("--engine", default="", help="Another engine, such as spark; default: htapkit.")
 @NO_WAIT
 @CONFIG
 @JSON
-def compact(tables: tuple[str, ...], no_wait: bool, config_path: Path, as_json: bool) -> None:
+def compact(
+    tables: tuple[str, ...], engine: str, no_wait: bool, config_path: Path, as_json: bool
+) -> None:
     """Join small files of TABLES (none: of all in the lake) into sorted ones. No row changes."""
-    _upkeep("compact", tables, config_path, no_wait=no_wait, as_json=as_json)
+
+    def queue(client: Client, names: Sequence[str]) -> Mapping[str, Any]:
+        return client.compact(names, engine)
+
+    _upkeep(queue, tables, config_path, no_wait=no_wait, as_json=as_json)
 
 
 @click.command()
@@ -71,7 +78,7 @@ def compact(tables: tuple[str, ...], no_wait: bool, config_path: Path, as_json: 
 @JSON
 def expire(tables: tuple[str, ...], no_wait: bool, config_path: Path, as_json: bool) -> None:
     """Remove versions of TABLES (none: of all in the lake) that nobody reads any more."""
-    _upkeep("expire", tables, config_path, no_wait=no_wait, as_json=as_json)
+    _upkeep(Client.expire, tables, config_path, no_wait=no_wait, as_json=as_json)
 
 
 @click.command()
@@ -127,12 +134,17 @@ def erase(
 
 
 def _upkeep(
-    verb: str, tables: tuple[str, ...], config_path: Path, *, no_wait: bool, as_json: bool
+    queue: Callable[[Client, Sequence[str]], Mapping[str, Any]],
+    tables: tuple[str, ...],
+    config_path: Path,
+    *,
+    no_wait: bool,
+    as_json: bool,
 ) -> None:
     config = load_config(config_path)
     with client_of(config) as client:
         names = [full_name(config, table) for table in tables]
-        job = client.compact(names) if verb == "compact" else client.expire(names)
+        job = queue(client, names)
         if no_wait:
             click.echo(json.dumps(job) if as_json else job["id"])
             return

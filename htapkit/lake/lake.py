@@ -35,7 +35,7 @@ from htapkit.lake.locations import local_path
 from htapkit.lake.maintenance import LakeStatistics
 from htapkit.lake.reading import lake_files
 from htapkit.lake.settings import LakeSettings
-from htapkit.lake.snapshots import RUN_PROPERTY, manifests, row_count
+from htapkit.lake.snapshots import RUN_PROPERTY, adopt, manifests, row_count
 from htapkit.lake.versions import Version, Versions
 from htapkit.lake.writing import WriteLimits
 from htapkit.model import LakeFiles, Layout, Pin, TableId, TableSchema, TieringRun
@@ -130,6 +130,20 @@ class Lake:
         """
         with self._changing(table, "compact"):
             return maintenance.compact(self._needed(table), pin, self._limits, small_bytes)
+
+    def adopt(self, table: TableId, pin: Pin) -> Pin:
+        """The head, after another engine compacted: it is kept from now on, as what we commit is.
+
+        The same pin where the head is that version. Raises LakeRefused where anything since may
+        have changed rows. That none did is the engine's word: compare before reading it.
+        """
+        with self._changing(table, "adopt the head of"):
+            return adopt(self._needed(table), pin)
+
+    @staticmethod
+    def identifier(table: TableId) -> tuple[str, str, str]:
+        """A table's name in the catalog, level by level."""
+        return _identifier(table)
 
     def retire(self, table: TableId, pin: Pin, before: int, run: TieringRun) -> Pin:
         """Drop the partitions that lie wholly below `before` (microseconds) from a version.

@@ -167,6 +167,27 @@ def _reference(name: str, kind: SnapshotRefType, snapshot: int) -> SetSnapshotRe
     )
 
 
+def adopt(table: Table, pin: Pin) -> Pin:
+    """The head, tagged from now on, where all that came since a version changed no rows.
+
+    The same pin where nothing came. Raises LakeRefused where rows may have changed.
+    """
+    metadata = table.metadata
+    head, start = metadata.current_snapshot(), starting_point(metadata, pin)
+    if head is None or start is None or start.snapshot_id != head.snapshot_id:
+        raise LakeRefused(
+            f"{metadata.location}: rows were changed after the version that is read; "
+            "the next run (htapkit tier) makes the head right again"
+        )
+    if head.snapshot_id == pin.snapshot:
+        return pin
+    refuse_deletes(head, table.io)
+    kept = _reference(tag(head.snapshot_id), SnapshotRefType.TAG, head.snapshot_id)
+    response = table.catalog.commit_table(table, requirements(metadata), (kept,))
+    rows = row_count(manifests(head, table.io))
+    return Pin(response.metadata_location, head.snapshot_id, rows)
+
+
 class Draft:
     """A snapshot whose files are written, and that is not yet committed.
 

@@ -37,8 +37,12 @@ class Control(Protocol):
         """Queue a job that moves closed ranges to the lake; the job."""
         ...
 
+    def compact(self, tables: list[str], engine: str) -> Mapping[str, Any]:
+        """Queue a job that joins small files, here or by another engine; the job."""
+        ...
+
     def upkeep(self, verb: str, tables: list[str]) -> Mapping[str, Any]:
-        """Queue a job that compacts or expires tables, or drops what is too old; the job."""
+        """Queue a job that expires tables, or drops what is too old; the job."""
         ...
 
     def export(self, wanted: Mapping[str, Any]) -> Mapping[str, Any]:

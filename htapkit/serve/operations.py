@@ -27,6 +27,12 @@ class TablesBody(Body):
     tables: list[str] = Field([], description="source.schema.table; none: all that it can be for")
 
 
+class CompactBody(TablesBody):
+    """Whose work it is."""
+
+    engine: str = Field("", description="such as spark; default: htapkit itself")
+
+
 class TierBody(TablesBody):
     """How far to move the line."""
 
@@ -248,8 +254,8 @@ OPERATIONS = (
     _job(
         "compact",
         "Join small files of the lake.",
-        TablesBody,
-        lambda c, _, b: c.upkeep("compact", b.tables),
+        CompactBody,
+        lambda c, _, b: c.compact(b.tables, b.engine),
     ),
     _job(
         "expire",

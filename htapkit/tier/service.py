@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -168,9 +169,13 @@ class TierService:
             horizon = None
         self._store.copy_from(table, horizon, "asked for by the user")
 
-    def compact(self, tables: Sequence[TableId]) -> Job:
-        """Join small files of these tables (none: all in the lake). Raises LimitReached."""
-        return self._upkeep_job("compact", self._upkeep.compact, tables)
+    def compact(self, tables: Sequence[TableId], engine: str = "") -> Job:
+        """Join small files of these tables (none: all in the lake). Raises LimitReached.
+
+        `engine` "": here; else the other engine of that name.
+        """
+        by = partial(self._upkeep.compact_by, engine) if engine else self._upkeep.compact
+        return self._upkeep_job("compact", by, tables)
 
     def expire(self, tables: Sequence[TableId]) -> Job:
         """Remove what nobody reads any more of these tables (none: all). Raises LimitReached."""

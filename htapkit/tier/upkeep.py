@@ -6,16 +6,18 @@ runs reads stays.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import structlog
 
+from htapkit.engines import LakeEngine
+from htapkit.errors import CatalogChanged, ConfigError, LakeFailed
 from htapkit.hot import HotStore
 from htapkit.jobs import Progress
-from htapkit.model import Pin, TableId
+from htapkit.model import LakeFiles, Pin, TableId
 
 _log = structlog.get_logger("htapkit.tier")
 
@@ -35,6 +37,18 @@ class LakeUpkeep(Protocol):
         """Delete files that no version names; how many."""
         ...
 
+    def adopt(self, table: TableId, pin: Pin) -> Pin:
+        """The head, where another engine compacted since."""
+        ...
+
+    def identifier(self, table: TableId) -> Sequence[str]:
+        """A table's name in the catalog."""
+        ...
+
+    def files(self, table: TableId, pin: Pin, lower: int | None, upper: int | None) -> LakeFiles:
+        """What to read of a version."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -45,11 +59,25 @@ class Kept:
     files_removed: int
 
 
+def _no_engine(name: str) -> LakeEngine:
+    raise ConfigError(f"engine '{name}' is not known here")
+
+
 class Upkeep:
     """Upkeep of one store's tables in the lake. Not at the same time as a run."""
 
-    def __init__(self, store: HotStore, lake: LakeUpkeep, keep_seconds: float) -> None:
-        """Versions younger than `keep_seconds` stay, whoever may still read them."""
+    def __init__(
+        self,
+        store: HotStore,
+        lake: LakeUpkeep,
+        keep_seconds: float,
+        engines: Callable[[str], LakeEngine] = _no_engine,
+    ) -> None:
+        """Versions younger than `keep_seconds` stay, whoever may still read them.
+
+        `engines` loads another engine by its name. Raises ConfigError.
+        """
+        self._engines = engines
         self._store = store
         self._lake = lake
         self._keep = timedelta(seconds=keep_seconds)
@@ -74,6 +102,49 @@ class Upkeep:
                 _log.info("compacted", table=str(table))
             done.append(Kept(table, compacted=new != pin, files_removed=0))
         return done
+
+    def compact_by(
+        self, engine: str, tables: Sequence[TableId], progress: Progress
+    ) -> Sequence[Kept]:
+        """The same by another engine; what it made is compared before it is read.
+
+        Raises ConfigError, LakeFailed (also where the rows differ: the old version is read on),
+        CatalogChanged.
+        """
+        other, done = self._engines(engine), []
+        for number, table in enumerate(tables):
+            progress(f"{engine} compacts {table}", number, len(tables))
+            pin = self._pin(table)
+            if pin is None:
+                continue
+            other.compact(self._lake.identifier(table))
+            new = self._lake.adopt(table, pin)
+            if new != pin:
+                self._compare(table, pin, new, engine)
+                self._store.set_pin(table, pin, new)
+                _log.info("compacted", table=str(table), engine=engine)
+            done.append(Kept(table, compacted=new != pin, files_removed=0))
+        return done
+
+    def _compare(self, table: TableId, old: Pin, new: Pin, engine: str) -> None:
+        status = self._store.catalog.tables.get(table)
+        if status is None or status.boundary is None:
+            raise CatalogChanged(f"nothing of {table} is in the lake")
+        rows = [
+            self._store.lake_digest(
+                status.schema,
+                self._lake.files(table, pin, None, None),
+                status.boundary.column,
+                None,
+                None,
+            )
+            for pin in (old, new)
+        ]
+        if rows[0] != rows[1]:
+            raise LakeFailed(
+                f"{table}: what {engine} made has other rows than before (counts {rows[1][0]} and "
+                f"{rows[0][0]}); the version from before is read on"
+            )
 
     def expire(self, tables: Sequence[TableId], progress: Progress) -> Sequence[Kept]:
         """Remove versions that are older than is kept, and files that no version names."""

@@ -35,6 +35,7 @@ TIERED = (
         "grown",
         "torn",
         "told",
+        "joined",
     ),
     *("read", "accounts"),
 )
@@ -106,13 +107,15 @@ def history(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Mirrored]:
     """A real htapkit on a real PostgreSQL. Nothing tiers but what a test asks for."""
-    configuration = {
+    configuration: dict[str, Any] = {
         "tables": {f"shop.public.{name}": TABLE for name in TIERED},
         "lake": {"interval": "1 day"},
         "limits": {"reads": 64},
         "servers": {"flight": {"listen": f"127.0.0.1:{flight_port}", "auth": "trust"}},
     }
     folder = tmp_path_factory.mktemp("spark-history")
+    own = {"master": "local[1]", **settings(folder / "data", folder / "engine")}
+    configuration["engines"] = {"spark": own}
     with (
         fresh_database(pg18) as database,
         mirrored(database, folder, configuration=configuration) as one,

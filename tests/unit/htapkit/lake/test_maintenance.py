@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from htapkit.errors import LakeFailed
+from htapkit.errors import LakeFailed, LakeRefused
 from htapkit.lake import Lake, LakeStatistics, WriteLimits
 from htapkit.model import Layout, Pin
 from tests.unit.htapkit.lake.building import (
@@ -52,6 +52,22 @@ def several_commits(lake: Lake, count: int = 5) -> tuple[list[Pin], Rows]:
         pins.append(lake.commit(run(number), ORDERS, LAYOUT, base, None, [batch(ORDERS, rows)]))
         expected |= model(rows)
     return pins, expected
+
+
+def test_a_head_that_only_compacted_is_adopted(lake: Lake, tmp_path: Path) -> None:
+    """As another engine's `replace` is; what may have changed rows is refused."""
+    pins, expected = several_commits(lake)
+    assert lake.adopt(TABLE, pins[-1]) == pins[-1], "nothing came since"
+    compacted = lake.compact(TABLE, pins[-1])
+    tags = other_engine(tmp_path).manage_snapshots()
+    tags.remove_tag(f"htapkit-{compacted.snapshot}").commit()
+    adopted = lake.adopt(TABLE, pins[-1])
+    assert (adopted.snapshot, adopted.rows) == (compacted.snapshot, compacted.rows)
+    assert f"htapkit-{compacted.snapshot}" in other_engine(tmp_path).metadata.refs
+    assert rows_of(lake, adopted, ORDERS) == expected
+    other_engine(tmp_path).delete()
+    with pytest.raises(LakeRefused, match="rows were changed after the version that is read"):
+        lake.adopt(TABLE, adopted)
 
 
 def test_compaction_joins_and_sorts(lake: Lake) -> None:

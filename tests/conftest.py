@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.fix_stack",
     "tests.fix_mirror",
     "tests.fix_cassandra",
+    "tests.fix_s3",
 ]
 
 LONG_SECONDS_MAX = 2400

@@ -15,7 +15,9 @@ def lake_settings(config: Config) -> LakeSettings:
     """Where the configuration puts the lake: inside `data_dir` unless it says otherwise."""
     local = LakeSettings.local(config.data_dir)
     wanted = config.lake
-    catalog = wanted.catalog if wanted.catalog.keys() - {"type"} else local.catalog
+    # Of a SQL catalog without `uri` only the rest was said, such as how to reach the storage.
+    sql = wanted.catalog.get("type", "sql") == "sql"
+    catalog = {**local.catalog, **wanted.catalog} if sql else wanted.catalog
     return LakeSettings(catalog=catalog, warehouse=wanted.warehouse or local.warehouse)
 
 

@@ -23,7 +23,7 @@ ACCESS, SECRET, REGION = "htapkit", "htapkit-secret", "us-east-1"  # of a server
 
 
 class NoS3Server(HtapkitError):
-    """This machine has no versitygw and cannot build it; the message says why."""
+    """There is no versitygw and it cannot be built; the message says why."""
 
     sqlstate = "58000"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,13 @@ def configuration(lake: Mapping[str, Any]) -> Mapping[str, Any]:
 def work(mirror: Mirrored, *verbs: str) -> None:
     """Queue jobs and wait for each."""
     with mirror.stack.client() as client:
+        queues: Mapping[str, Callable[[], Mapping[str, Any]]] = {
+            "tier": lambda: client.tier([TABLE]),
+            "compact": lambda: client.compact([TABLE]),
+            "expire": lambda: client.expire([TABLE]),
+        }
         for verb in verbs:
-            queue = {"tier": client.tier, "compact": client.compact, "expire": client.expire}[verb]
-            client.wait(queue([TABLE])["id"], timeout_seconds=60)
+            client.wait(queues[verb]()["id"], timeout_seconds=60)
 
 
 def same(mirror: Mirrored) -> None:

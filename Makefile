@@ -11,7 +11,7 @@ TEST_ARGS ?=
 LONG ?=
 SELECT := $(if $(LONG),,-m "not long")
 
-.PHONY: help setup fmt lint test test-long test-engines check demo bench docs integration e2e constraints clean
+.PHONY: help setup setup-engines fmt lint test test-long test-engines check demo bench docs integration e2e constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -25,6 +25,8 @@ $(STAMP): pyproject.toml constraints.txt .ci/setup
 $(ALL_STAMP): $(STAMP)
 	@EXTRAS=dev,airflow,spark .ci/setup
 	@touch $@
+
+setup-engines: $(ALL_STAMP) ## the same with Airflow and Spark
 
 fmt: $(STAMP) ## format the code, and mend what the linter can mend
 	$(BIN)/ruff format .

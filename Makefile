@@ -11,7 +11,7 @@ TEST_ARGS ?=
 LONG ?=
 SELECT := $(if $(LONG),,-m "not long")
 
-.PHONY: help setup setup-engines fmt lint test test-long test-engines check demo bench docs integration e2e constraints clean
+.PHONY: help setup setup-engines stack fmt lint test test-long test-engines check demo bench docs integration e2e constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -57,6 +57,9 @@ check: lint test ## lint + test: before each commit
 
 demo: $(STAMP) ## a private PostgreSQL with a live shop, mirrored and queried before your eyes
 	@$(BIN)/htapkit demo $(ARGS)
+
+stack: $(STAMP) ## what podman-compose.yml starts, as plain processes, until Ctrl-C
+	@$(BIN)/python -m tests.e2e.twins
 
 bench: $(STAMP) ## every published figure, as a ratio measured in one run
 	$(BIN)/python -m tests.bench $(ARGS)

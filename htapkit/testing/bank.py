@@ -3,7 +3,7 @@
 Transfers between two tables whose total never changes, plus rows that come and go.
 
 Whoever sees another total has seen half a transaction. Runs as a process of its own (`python -m
-htapkit.testing.bank DSN SEED`) until it is ended.
+htapkit.testing.bank DSN SEED`) until it is ended; makes its tables where they are missing.
 """
 
 from __future__ import annotations
@@ -90,4 +90,7 @@ def _move_key(connection: psycopg.Connection, account: int) -> None:
 
 
 if __name__ == "__main__":
+    with psycopg.connect(sys.argv[1], autocommit=True) as first:
+        if first.execute("SELECT to_regclass('ledger')").fetchone() == (None,):
+            create(first)
     run(sys.argv[1], int(sys.argv[2]))

@@ -64,10 +64,11 @@ def program() -> Path:
 class S3Server:
     """A server over a folder; a bucket is a folder in it. A context manager."""
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(self, folder: Path, secret: str = SECRET) -> None:
         """Nothing runs before `start`."""
         self._folder = folder
-        self._port = port
+        self._secret = secret
+        self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -81,7 +82,7 @@ class S3Server:
         return {
             "s3.endpoint": self.endpoint,
             "s3.access-key-id": ACCESS,
-            "s3.secret-access-key": SECRET,
+            "s3.secret-access-key": self._secret,
             "s3.region": REGION,
         }
 
@@ -101,7 +102,7 @@ class S3Server:
         self._port = self._port or _free_port()
         command = [
             str(program()),
-            *("--port", f"127.0.0.1:{self._port}", "--access", ACCESS, "--secret", SECRET),
+            *("--port", f"127.0.0.1:{self._port}", "--access", ACCESS, "--secret", self._secret),
             *("--region", REGION, "--quiet", "posix", "--sidecar", str(metadata), str(buckets)),
         ]
         with (self._folder / "s3.log").open("ab") as log:

@@ -188,9 +188,9 @@ class Stack:
         with self.client() as client:
             return str(client.status()) if self.running else "ended"
 
-    def client(self) -> Client:
+    def client(self, token: str | None = None) -> Client:
         """Of its HTTP API."""
-        return Client(f"http://127.0.0.1:{self.http_port}")
+        return Client(f"http://127.0.0.1:{self.http_port}", token)
 
     def dsn(self, source: str = "shop", user: str = "postgres") -> str:
         """To connect to the port."""

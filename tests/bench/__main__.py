@@ -10,7 +10,18 @@ from pathlib import Path
 
 from tests.bench.figures import Figure, show, write_markdown
 
-NAMES = ("cdc", "snapshot", "freshness", "tpch", "wire", "source", "rows", "memory", "lake")
+NAMES = (
+    "cdc",
+    "snapshot",
+    "freshness",
+    "tpch",
+    "wire",
+    "source",
+    "rows",
+    "memory",
+    "lake",
+    "cycles",
+)
 
 
 def main() -> int:

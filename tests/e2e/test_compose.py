@@ -11,43 +11,47 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import yaml
 
 from htapkit.config import load_config
-from htapkit.testing.postgres import Database, PostgresServer
-from htapkit.testing.stack import Stack
+from htapkit.testing import bank
+from htapkit.testing.s3 import NoS3Server, program
+from htapkit.testing.stack import wait_until
+from tests.e2e.twins import EXAMPLE, NAMES, ROOT, TWINS, Twins, compose_file, twins
 
-ROOT = Path(__file__).parents[2]
-SECRETS = {"SHOP_PASSWORD": "a-password", "HTAPKIT_TOKEN": "a-token"}
-EXAMPLE = ROOT / "docs" / "examples" / "htapkit.yaml"
+SECRETS = {name: f"a-secret-{name.lower()}" for name in NAMES}
 
 
 @pytest.fixture(scope="module")
 def compose() -> Mapping[str, Any]:
     """The parsed file."""
-    found: Mapping[str, Any] = yaml.safe_load((ROOT / "podman-compose.yml").read_text())
-    return found
+    return compose_file()
 
 
-@pytest.mark.parametrize("name", ["postgres", "htapkit"])
+def test_every_service_has_a_twin(compose: Mapping[str, Any]) -> None:
+    """What compose starts is what `make stack` starts, and what the tests below look at."""
+    assert set(compose["services"]) == set(TWINS)
+
+
+@pytest.mark.parametrize("name", sorted(TWINS))
 def test_service_is_pinned_limited_and_checked(compose: Mapping[str, Any], name: str) -> None:
-    """An exact image, a health check, limits, and data in a volume that is declared."""
+    """An exact image, a health check, limits, data in volumes that are declared, no secret."""
     service = compose["services"][name]
-    assert re.fullmatch(r"[\w./-]+:\d+\.\d+[\w.-]*", service["image"])
+    assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+[\w.-]*", service["image"])
     assert service["healthcheck"]["test"][0] == "CMD"
     assert service["mem_limit"]
     assert service["cpus"]
-    named = [v.split(":")[0] for v in service["volumes"] if not v.startswith(".")]
-    assert named
+    named = [v.split(":")[0] for v in service.get("volumes", []) if not v.startswith(".")]
+    assert named or name == "load"
     assert set(named) <= set(compose["volumes"])
-    secrets = [v for k, v in service["environment"].items() if k.endswith(("PASSWORD", "TOKEN"))]
-    assert secrets
-    assert all(v.startswith("${") for v in secrets)
+    environment = service.get("environment", {})
+    hidden = [v for k, v in environment.items() if k.endswith(("PASSWORD", "TOKEN", "SECRET_KEY"))]
+    assert hidden or name == "load"
+    assert all(v.startswith("${") for v in hidden)
+    assert "://shop:${" in "".join(service.get("command", [])) or name != "load"
 
 
 def test_configuration_is_valid_and_what_is_published(compose: Mapping[str, Any]) -> None:
@@ -62,68 +66,58 @@ def test_configuration_is_valid_and_what_is_published(compose: Mapping[str, Any]
     assert config.limits.memory < int(memory.removesuffix("g")) * 2**30
 
 
-def _settings(compose: Mapping[str, Any]) -> dict[str, str]:
-    words = compose["services"]["postgres"]["command"][1:]
-    assert words[::2] == ["-c"] * (len(words) // 2)
-    return {k: f"'{v}'" for k, v in (word.split("=", 1) for word in words[1::2])}
-
-
 @pytest.fixture(scope="module")
-def source(compose: Mapping[str, Any]) -> Iterator[Database]:
-    """The service `postgres`, as a process."""
-    environment = compose["services"]["postgres"]["environment"]
-    with PostgresServer(18, settings=_settings(compose)) as server:
-        database = Database(server, environment["POSTGRES_DB"])
-        user, password = environment["POSTGRES_USER"], SECRETS["SHOP_PASSWORD"]
-        database.execute(f"create role {user} superuser login password '{password}'")
-        database.execute(
-            "create table orders (id bigint primary key, total numeric(12, 2) not null);"
-            "insert into orders select n, n / 4.0 from generate_series(1, 1000) as n"
-        )
-        yield database
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    """Every service, as a process."""
+    try:
+        program()
+    except NoS3Server as error:
+        pytest.skip(str(error))
+    with twins(tmp_path_factory.mktemp("twins"), SECRETS) as found:
+        yield found
 
 
 @pytest.mark.integration
-def test_services_work_together(
-    compose: Mapping[str, Any], source: Database, tmp_path: Path
-) -> None:
-    """Both health checks pass, and the published port gives the copy's answer to its user."""
+def test_services_work_together(compose: Mapping[str, Any], running: Twins) -> None:
+    """Both health checks pass, the load is seen at the port by its user, history goes to S3."""
     check = compose["services"]["postgres"]["healthcheck"]["test"][1:]
-    program = [str(source.server.tool(check[0])), *check[1:]]
-    address = ["-h", source.server.host, "-p", str(source.server.port)]
-    subprocess.run([*program, *address], check=True, capture_output=True)
+    server, stack = running.database.server, running.stack
+    command = [str(server.tool(check[0])), *check[1:], "-h", server.host, "-p", str(server.port)]
+    subprocess.run(command, check=True, capture_output=True)
+    check = compose["services"]["htapkit"]["healthcheck"]["test"][1:]
+    code = check[-1].replace(":6480", f":{stack.http_port}")
+    subprocess.run([sys.executable, *check[1:-1], code], check=True)
+    login = running.login(stack.port)
+    with psycopg.connect(login, autocommit=True) as port:
+        total = "SELECT (SELECT sum(balance) FROM checking) + (SELECT sum(balance) FROM savings)"
 
-    document = yaml.safe_load(EXAMPLE.read_text())
-    document["servers"]["pgwire"]["listen"] = "127.0.0.1:0"
-    document["servers"]["http"]["listen"] = "127.0.0.1:0"
-    dsn = document["sources"]["shop"]["dsn"]
-    here = f"{source.server.host}:{source.server.port}"
-    document["sources"]["shop"]["dsn"] = dsn.replace("postgres:5432", here)
-    document["data_dir"] = str(tmp_path / "data")
-    stack = Stack(tmp_path, document["sources"], configuration=document, environment=SECRETS)
-    with stack:
-        stack.wait_ready()
-        check = compose["services"]["htapkit"]["healthcheck"]["test"][1:]
-        code = check[-1].replace(":6480", f":{stack.http_port}")
-        subprocess.run([sys.executable, *check[1:-1], code], check=True)
-        login = f"{stack.dsn(user='shop')} password={SECRETS['SHOP_PASSWORD']}"
-        with psycopg.connect(login, autocommit=True) as connection:
-            assert connection.execute("select count(*), sum(total) from orders").fetchall() == (
-                source.execute("select count(*), sum(total) from orders")
-            )
-            assert connection.execute("show htapkit.last_route").fetchone() == ("hot",)
-        wrong = login.replace(SECRETS["SHOP_PASSWORD"], "wrong")
-        with pytest.raises(psycopg.OperationalError, match="password"):
-            psycopg.connect(wrong)
+        def seen() -> bool:
+            try:
+                row = port.execute(total).fetchone()
+            except psycopg.errors.UndefinedTable:
+                return False  # the load makes its tables just now
+            route = port.execute("SHOW htapkit.last_route").fetchone()
+            return row == (bank.TOTAL,) and route == ("hot",)
+
+        wait_until(seen, 60, stack.log_end)
+        running.database.execute(
+            "INSERT INTO ledger (at, account, amount) VALUES ('2026-01-01', 1, 1)"
+        )
+        with stack.client(SECRETS["HTAPKIT_TOKEN"]) as client:
+            job = client.tier(["shop.public.ledger"], "1 hour")
+            client.wait(job["id"], timeout_seconds=60)
+        old = "SELECT count(*) FROM ledger WHERE at < '2026-02-01'"
+        assert port.execute(old).fetchone() == (1,)
+        assert port.execute("SHOW htapkit.last_route").fetchone() == ("union",)
+        assert list(running.lake.bucket("lake").rglob("*.parquet"))
+    wrong = login.replace(SECRETS["SHOP_PASSWORD"], "wrong")
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(wrong)
 
 
 @pytest.mark.integration
-def test_secrets_stay_secret(source: Database, tmp_path: Path) -> None:
-    """Neither the log nor the status has the password."""
-    address = f"{source.server.host}:{source.server.port}"
-    sources = {"shop": {"dsn": f"postgresql://shop:${{SHOP_PASSWORD}}@{address}/shop"}}
-    with Stack(tmp_path, sources, environment=SECRETS) as stack:
-        stack.wait_ready()
-        with stack.client() as client:
-            shown = json.dumps(client.status())
-        assert SECRETS["SHOP_PASSWORD"] not in shown + stack.log_path.read_text()
+def test_secrets_stay_secret(running: Twins) -> None:
+    """Neither the log nor the status has one."""
+    with running.stack.client(SECRETS["HTAPKIT_TOKEN"]) as client:
+        shown = json.dumps(client.status()) + running.stack.log_path.read_text()
+    assert not [name for name, secret in SECRETS.items() if secret in shown]

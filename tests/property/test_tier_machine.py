@@ -59,6 +59,7 @@ SCHEMAS = {
     ),
 }
 TIMES = {ITEMS: SCHEMAS[ITEMS].columns[1], PARTS: SCHEMAS[PARTS].columns[2]}
+PLACES = (*failpoints.TIER, *failpoints.RETENTION, *failpoints.ERASURE)
 FIRST = date(2026, 1, 1)
 DAYS = 10
 DAY_US = 86_400_000_000
@@ -82,6 +83,10 @@ class TierMachine(MirrorMachine):
     def open(self) -> None:
         """Start, or start again after a crash: what was left of a run is mended first."""
         super().open()
+        self.open_history()
+
+    def open_history(self) -> None:
+        """The lake, and what works on it."""
         self.lake = Lake(LakeSettings.local(Path(self.folder.name)))
         self.store.use_lake(self.lake)
         self.tierer = Tierer(self.store, self.lake, Metrics(), rows_max=1000)
@@ -352,7 +357,7 @@ def test_long_random_histories_over_hot_and_lake() -> None:
     total: Counter[str] = Counter()
     rules: Counter[str] = Counter()
     while sum(rules[name] for name in RULES) < STEPS_MIN or any(
-        total[name] < 50 for name in (*failpoints.TIER, *failpoints.RETENTION, *failpoints.ERASURE)
+        total[name] < 50 for name in PLACES
     ):
         run_machine(TierMachine, examples=20, steps=50, seed=random.randrange(2**32))
         total += reached

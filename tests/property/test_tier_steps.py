@@ -19,18 +19,17 @@ from hypothesis.stateful import precondition, rule
 
 from htapkit import failpoints
 from htapkit.hot import HotLimits, HotStore
-from htapkit.lake import Lake, LakeSettings
 from htapkit.metrics import Metrics
 from htapkit.model import Op, TableId
 from htapkit.testing.memory import RowEvent
-from htapkit.tier import Retention, Tierer, Upkeep
+from htapkit.tier import Upkeep
 from tests.property.inline_mirror import InlineMirror
 from tests.property.mirror_machine import CRASHES, ITEMS, PARTS, Row, ran, reached, run_machine
-from tests.property.test_tier_machine import RULES, TierMachine
+from tests.property.test_tier_machine import PLACES, RULES, TierMachine
 
 STEPS = int(os.environ.get("TIER_STEPS", "10000"))
 EACH_MIN = int(os.environ.get("TIER_EACH", "50"))
-PLACES = (*CRASHES, *failpoints.TIER, *failpoints.RETENTION)
+EVERY_PLACE = (*CRASHES, *PLACES)
 STEP_RULES = (*RULES, "compact")
 
 
@@ -47,14 +46,11 @@ class StepMachine(TierMachine):
         """Start, or start again after a crash: what was left of a run is mended first."""
         self.crashed = False
         folder = Path(self.folder.name)
-        self.lake = Lake(LakeSettings.local(folder))
         limits = HotLimits(memory_bytes=2**28, disk_free_bytes=0)
-        self.store = HotStore(folder / "hot.duckdb", limits, warehouse=str(folder), lake=self.lake)
+        self.store = HotStore(folder / "hot.duckdb", limits, warehouse=str(folder))
         self.inline = InlineMirror(self.source, self.store, Metrics())
         self.mirror = self.inline  # type: ignore[assignment]
-        self.tierer = Tierer(self.store, self.lake, Metrics(), rows_max=1000)
-        self.retention = Retention(self.store, self.lake, Metrics())
-        self.tierer.recover()
+        self.open_history()
 
     def close(self) -> None:
         """Leave everything as a dead process would."""
@@ -159,7 +155,7 @@ def _walk(steps: int, wanted: int, examples: int) -> tuple[Counter[str], Counter
     while (
         sum(rules[name] for name in STEP_RULES) < steps
         or min(rules[name] for name in STEP_RULES) < wanted
-        or min(places[name] for name in PLACES) < wanted
+        or min(places[name] for name in EVERY_PLACE) < wanted
     ):
         run_machine(StepMachine, examples=examples, steps=50, seed=random.randrange(2**32))
         rules += ran
@@ -185,4 +181,4 @@ def test_ten_thousand_steps() -> None:
     rules, places = _walk(STEPS, EACH_MIN, 20)
     assert sum(rules[name] for name in STEP_RULES) >= STEPS
     assert min(rules[name] for name in STEP_RULES) >= EACH_MIN, rules
-    assert min(places[name] for name in PLACES) >= EACH_MIN, places
+    assert min(places[name] for name in EVERY_PLACE) >= EACH_MIN, places

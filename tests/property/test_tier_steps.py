@@ -176,8 +176,8 @@ def test_some_steps() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_ten_thousand_steps() -> None:
-    """In CI, with the counts demanded."""
+def test_long_ten_thousand_steps() -> None:
+    """With the counts demanded."""
     rules, places = _walk(STEPS, EACH_MIN, 20)
     assert sum(rules[name] for name in STEP_RULES) >= STEPS
     assert min(rules[name] for name in STEP_RULES) >= EACH_MIN, rules

@@ -102,11 +102,13 @@ class S3Server:
         self._port = self._port or _free_port()
         command = [
             str(program()),
-            *("--port", f"127.0.0.1:{self._port}", "--access", ACCESS, "--secret", self._secret),
-            *("--region", REGION, "--quiet", "posix", "--sidecar", str(metadata), str(buckets)),
+            *("--port", f"127.0.0.1:{self._port}", "--region", REGION, "--quiet"),
+            *("posix", "--sidecar", str(metadata), str(buckets)),
         ]
+        login = {"ROOT_ACCESS_KEY": ACCESS, "ROOT_SECRET_KEY": self._secret}
         with (self._folder / "s3.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            environment = {**os.environ, **login}
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         wait_until(lambda: self._answers() or not self.running, _START_SECONDS, self.log_end)
         if not self.running:
             raise NoS3Server(f"versitygw ended: {self.log_end()}")

@@ -6,6 +6,7 @@ paths are exchanged. `python -m tests.e2e.twins` runs them until Ctrl-C.
 
 from __future__ import annotations
 
+import os
 import secrets
 import subprocess
 import sys
@@ -87,11 +88,15 @@ class Twins:
 
     def load(self) -> None:
         """The same program, with an address of its own."""
-        entry = self._services["load"]["entrypoint"][1:]
+        service = self._services["load"]
+        entry = service["entrypoint"][1:]
         assert entry == ["-m", bank.__name__]
-        seed = self._services["load"]["command"][1]
-        command = [sys.executable, *entry, self.login(self.database.server.port), seed]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        # Where compose has it, too: a command line is for everybody to read.
+        assert "PGPASSWORD" in service["environment"]
+        environment = {**os.environ, "PGPASSWORD": self._passwords["SHOP_PASSWORD"]}
+        address = f"postgresql://shop@127.0.0.1:{self.database.server.port}/{self.database.name}"
+        command = [sys.executable, *entry, address, service["command"][1]]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
         self._running.callback(process.wait)
         self._running.callback(process.kill)
 

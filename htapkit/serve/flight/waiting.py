@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
-from htapkit.errors import Stale
 from htapkit.model import Position
 from htapkit.serve.flight.clients import Memory
 from htapkit.serve.flight.statement import Session
 from htapkit.serve.flight.watch import Watched
 from htapkit.serve.pgwire.database import Database
+from htapkit.serve.pgwire.fresh import wait_fresh
 from htapkit.serve.pgwire.portal import AtSource
 from htapkit.serve.pgwire.settings import Fresh, FreshnessWanted
 
@@ -47,24 +46,14 @@ class Waiting:
 
     def fresh(self, want: FreshnessWanted, sources: Sequence[str]) -> None:
         """Raises AtSource, Stale."""
-        options = self._session.options
-        unasked = want.fresh is Fresh.SESSION and not want.head and not want.floors
-        if want.fresh is Fresh.ANY or unasked:
-            return
-        while True:
-            try:
-                for name in sources:
-                    # The client's own floors say nothing of another source.
-                    own_want = want if name == self._name else replace(want, head=False, floors=())
-                    deadline = time.monotonic() + options.wait_seconds
-                    self._database.freshness.wait(name, own_want, deadline)
-            except Stale as stale:
-                if options.on_stale == "source" and options.route == "auto":
-                    raise AtSource(str(stale)) from stale
-                if options.on_stale != "wait" or self._watched.stopped:
-                    raise
-            else:
-                return
+        wait_fresh(
+            self._database.freshness,
+            self._name,
+            self._session.options,
+            want,
+            sources,
+            given_up=lambda: bool(self._watched.stopped),
+        )
 
 
 def wanted(session: Session, memory: Memory) -> FreshnessWanted:

@@ -18,6 +18,7 @@ from htapkit.plan.plan import LocalQuery, Plan
 from htapkit.serve.pgwire import finish, own
 from htapkit.serve.pgwire.bound_values import local_values
 from htapkit.serve.pgwire.database import Database, Described, Read
+from htapkit.serve.pgwire.fresh import wait_fresh
 from htapkit.serve.pgwire.messages import Bound
 from htapkit.serve.pgwire.plans import Plans
 from htapkit.serve.pgwire.portal import (
@@ -190,7 +191,14 @@ class Answers:
         if reason:
             raise AtSource(reason)
         if query.as_of is None:
-            self._wait_fresh(want, running, query.sources or (self._name,))
+            wait_fresh(
+                self._database.freshness,
+                self._name,
+                self._state.options,
+                want,
+                query.sources or (self._name,),
+                given_up=lambda: running.cancelled,
+            )
         read = self._database.reader(query, values, wanted.version, self._state.user)
         try:
             running.start(read)
@@ -205,27 +213,6 @@ class Answers:
         except BaseException:
             read.close()
             raise
-
-    def _wait_fresh(self, want: FreshnessWanted, running: Running, sources: Sequence[str]) -> None:
-        options = self._state.options
-        if want.fresh is Fresh.ANY or (
-            want.fresh is Fresh.SESSION and not want.head and not want.floors
-        ):
-            return
-        while True:
-            try:
-                for name in sources:
-                    # The session's own floors say nothing of another source.
-                    own_want = want if name == self._name else replace(want, head=False, floors=())
-                    deadline = time.monotonic() + options.wait_seconds
-                    self._database.freshness.wait(name, own_want, deadline)
-            except Stale as stale:
-                if options.on_stale == "source" and options.route == "auto":
-                    raise AtSource(str(stale)) from stale
-                if options.on_stale != "wait" or running.cancelled:
-                    raise
-            else:
-                return
 
     def _finish(self, wanted: Wanted, local: LocalRows) -> Answer:
         """Let the source compute what is left, on the small local result."""

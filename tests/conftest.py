@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says nothing on a machine that others use, too: no test is timed.
+settings.register_profile(
+    "htapkit", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("htapkit")
 
 pytest_plugins = [
     "tests.fix_postgres",

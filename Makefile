@@ -38,7 +38,7 @@ lint: $(STAMP) ## formatting, ruff, mypy --strict, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(STAMP) ## the quick tests, under 20 minutes (LONG=1: all of them)
+test: $(STAMP) ## the quick tests (LONG=1: all of them)
 	$(BIN)/pytest $(SELECT) $(TEST_ARGS)
 
 test-long: $(STAMP) ## only the long tests: crashes by the hundred, big data, real clients

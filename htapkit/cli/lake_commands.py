@@ -38,12 +38,8 @@ def tier(
     with client_of(config) as client:
         names = [full_name(config, table) for table in tables]
         job = client.tier(names, older_than)
-        if no_wait:
-            click.echo(json.dumps(job) if as_json else job["id"])
-            return
-        result = follow(client, job["id"], quiet=as_json)
-    if as_json:
-        click.echo(json.dumps(result))
+        result = outcome(client, job, no_wait=no_wait, as_json=as_json)
+    if result is None:
         return
     shown = Table("table", "in the lake before", "rows moved", "patches folded", box=None)
     for row in result["tables"]:
@@ -91,12 +87,8 @@ def retain(tables: tuple[str, ...], no_wait: bool, config_path: Path, as_json: b
     config = load_config(config_path)
     with client_of(config) as client:
         job = client.retain([full_name(config, table) for table in tables])
-        if no_wait:
-            click.echo(json.dumps(job) if as_json else job["id"])
-            return
-        result = follow(client, job["id"], quiet=as_json)
-    if as_json:
-        click.echo(json.dumps(result))
+        result = outcome(client, job, no_wait=no_wait, as_json=as_json)
+    if result is None:
         return
     shown = Table("table", "kept since", "hot rows dropped", "lake rows dropped", box=None)
     for row in result["tables"]:
@@ -123,12 +115,8 @@ def erase(
         click.confirm(f"erase all past of '{table}', and rows where {condition}?", abort=True)
     with client_of(config) as client:
         job = client.erase(full_name(config, table), condition)
-        if no_wait:
-            click.echo(json.dumps(job) if as_json else job["id"])
-            return
-        result = follow(client, job["id"], quiet=as_json)
-    if as_json:
-        click.echo(json.dumps(result))
+        result = outcome(client, job, no_wait=no_wait, as_json=as_json)
+    if result is None:
         return
     click.echo(f"{result['table']}: erased; the last file is removed by {result['gone_by'][:16]}")
 
@@ -145,17 +133,31 @@ def _upkeep(
     with client_of(config) as client:
         names = [full_name(config, table) for table in tables]
         job = queue(client, names)
-        if no_wait:
-            click.echo(json.dumps(job) if as_json else job["id"])
-            return
-        result = follow(client, job["id"], quiet=as_json)
-    if as_json:
-        click.echo(json.dumps(result))
+        result = outcome(client, job, no_wait=no_wait, as_json=as_json)
+    if result is None:
         return
     shown = Table("table", "compacted", "files removed", box=None)
     for row in result["tables"]:
         shown.add_row(row["table"], "yes" if row["compacted"] else "", str(row["files_removed"]))
     Console().print(shown)
+
+
+def outcome(
+    client: Client, job: Mapping[str, Any], *, no_wait: bool, as_json: bool
+) -> Mapping[str, Any] | None:
+    """Follow a job that was queued; its result, if that is still to be shown to a person.
+
+    With `no_wait` the job is printed instead, and with `as_json` what is printed is JSON. Raises
+    ServerRefused if the job failed.
+    """
+    if no_wait:
+        click.echo(json.dumps(job) if as_json else job["id"])
+        return None
+    result = follow(client, job["id"], quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(result))
+        return None
+    return result
 
 
 def follow(client: Client, job_id: str, *, quiet: bool, counted: str = "rows") -> Mapping[str, Any]:

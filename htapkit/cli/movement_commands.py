@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from htapkit.cli.lake_commands import NO_WAIT, follow
+from htapkit.cli.lake_commands import NO_WAIT, outcome
 from htapkit.cli.options import CONFIG, JSON, client_of, full_name
 from htapkit.config import load_config
 
@@ -58,12 +57,8 @@ def export(
             format=chosen,
             source=source,
         )
-        if no_wait:
-            click.echo(json.dumps(job) if as_json else job["id"])
-            return
-        result = follow(client, job["id"], quiet=as_json)
-    if as_json:
-        click.echo(json.dumps(result))
+        result = outcome(client, job, no_wait=no_wait, as_json=as_json)
+    if result is None:
         return
     if result["started_anew"]:
         click.echo("an export to this file was cut off before; this one began anew")
@@ -90,12 +85,8 @@ def backfill(
     config = load_config(config_path)
     with client_of(config) as client:
         job = client.backfill(full_name(config, table), begin=begin, end=end)
-        if no_wait:
-            click.echo(json.dumps(job) if as_json else job["id"])
-            return
-        result = follow(client, job["id"], quiet=as_json)
-    if as_json:
-        click.echo(json.dumps(result))
+        result = outcome(client, job, no_wait=no_wait, as_json=as_json)
+    if result is None:
         return
     click.echo(
         f"{result['table']}: {result['rows']:,} rows compared at {result['position']}; "

@@ -74,6 +74,7 @@ class Replica:
         elif isinstance(change, SchemaChange):
             self._change_schema(change)
         else:
+            assert isinstance(change, RowChanges)
             self._apply_rows(change)
 
     def _change_schema(self, change: SchemaChange) -> None:

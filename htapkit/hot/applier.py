@@ -6,7 +6,7 @@ Works table by table, since one table's changes never depend on another's. Never
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import duckdb
@@ -20,10 +20,18 @@ from htapkit.hot.names import relation
 from htapkit.hot.patches import follow_schema
 from htapkit.hot.records import Record
 from htapkit.hot.relations import Relation
-from htapkit.hot.staging import Staged, only_commits, stage, stage_schema, stage_truncate
+from htapkit.hot.staging import (
+    Staged,
+    only_commits,
+    stage,
+    stage_cells,
+    stage_schema,
+    stage_truncate,
+)
 from htapkit.hot.transactions import Transaction
 from htapkit.model import (
     Broken,
+    CellChanges,
     Change,
     ChangeBatch,
     Position,
@@ -113,6 +121,9 @@ class Applying:
             if record.staging:
                 self._stage(record, change, changes[number + 1 :], batch)
                 continue
+            if isinstance(change, CellChanges):
+                put_cells(self.transaction, table, [change])
+                continue
             rows = self._relation(record)
             if isinstance(change, RowChanges):
                 pending.append(change)
@@ -170,6 +181,17 @@ def put_rows(transaction: Transaction, rows: Relation, changes: list[RowChanges]
     transaction.changed(table, gone, came)
 
 
+def put_cells(transaction: Transaction, table: TableId, changes: Sequence[CellChanges]) -> None:
+    """Bring cells and deletions into a table that follows, or is complete."""
+    record = transaction.record(table)
+    assert record is not None
+    if not record.schema.reconciled:
+        raise NotConsistent("cells came for a table that has rows")
+    reconciled = transaction.writer.reconciled(record.schema, record.generation)
+    gone, came = reconciled.apply(changes, transaction.writer.clock())
+    transaction.changed(table, gone, came)
+
+
 def evolve(transaction: Transaction, rows: Relation, schema: TableSchema) -> None:
     """Make a relation one of `schema`."""
     table = schema.table
@@ -214,13 +236,15 @@ def without_covered(batch: ChangeBatch, stored: Position | None, covers: Covers)
     return replace(batch, changes=tuple(kept))
 
 
-def _table(change: RowChanges | SchemaChange | Broken) -> TableId:
+def _table(change: RowChanges | CellChanges | SchemaChange | Broken) -> TableId:
     return change.schema.table if isinstance(change, SchemaChange) else change.table
 
 
 def _staged(table: TableId, change: Change, later: Iterable[Change], batch: ChangeBatch) -> Staged:
     if isinstance(change, RowChanges):
         return stage(change, batch.commits)
+    if isinstance(change, CellChanges):
+        return stage_cells(change)
     if isinstance(change, Truncate):
         return stage_truncate(table, batch.commits[change.commit])
     assert isinstance(change, SchemaChange)

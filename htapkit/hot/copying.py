@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from htapkit import failpoints
 from htapkit.errors import CatalogChanged, Stale, StoreError, TableSetAside
-from htapkit.hot import ranges
+from htapkit.hot import ranges, reconciled
 from htapkit.hot.applier import Applying, TableFailed
 from htapkit.hot.collapse import NotConsistent
 from htapkit.hot.core import Core
@@ -30,6 +30,7 @@ from htapkit.hot.names import (
     statement,
 )
 from htapkit.hot.ranges import RangedCopy
+from htapkit.hot.reconciled import Reconciled
 from htapkit.hot.records import Copy, Record
 from htapkit.hot.relations import Relation
 from htapkit.hot.replay import Place, RangedReplay, replay
@@ -86,6 +87,8 @@ class Copying:
                 f"CREATE SCHEMA IF NOT EXISTS {quote(hot_relation(table)[0])}"
             ).fetchall()
             cursor.execute(f"CREATE TABLE {name} ({column_definitions(schema)})").fetchall()
+            if schema.reconciled:
+                reconciled.create(cursor, schema, generation)
             transaction.put(
                 replace(record, generation=generation, copy=Copy(schema, fingerprint, position))
             )
@@ -134,7 +137,12 @@ class Copying:
         try:
             if record.copy is None:
                 raise CatalogChanged(f"no copy of {table} is being made; start one first")
-            rows = Relation(cursor, shadow(table, record.generation), record.copy.schema)
+            schema, generation = record.copy.schema, record.generation
+            rows: Relation | Reconciled
+            if schema.reconciled:
+                rows = Reconciled(cursor, schema, generation)
+            else:
+                rows = Relation(cursor, shadow(table, generation), schema)
             with core.guarded(), self._loading(record):
                 cursor.begin()
                 young = (less_old(rows.schema, record.horizon, batch) for batch in batches)
@@ -275,6 +283,9 @@ class Copying:
                 horizon = record.horizon if horizon_column(schema, record.horizon) else None
                 record = replace(record, boundary=None, horizon=horizon)
                 transaction.writer.forget(name)
+                if schema.reconciled:
+                    cells = transaction.writer.reconciled(schema, record.generation)
+                    cells.make_all(name, transaction.writer.clock())
                 transaction.drop_relation(table)
                 transaction.cursor.execute(
                     f"ALTER TABLE {name} RENAME TO {quote(table.name)}"
@@ -362,7 +373,7 @@ def _with_schema(record: Record, schema: TableSchema) -> Record:
     return replace(record, copy=replace(record.copy, schema=schema))
 
 
-def _load(rows: Relation, batches: Iterable[pa.RecordBatch]) -> int:
+def _load(rows: Relation | Reconciled, batches: Iterable[pa.RecordBatch]) -> int:
     held: list[pa.RecordBatch] = []
     size = count = 0
     for batch in batches:

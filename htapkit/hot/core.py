@@ -99,7 +99,7 @@ class Core:
         """A new transaction on the source's own cursor. Under `lock`."""
         writer = self._writers.get(source)
         if writer is None:
-            writer = self._writers[source] = Writer(self.database, self.lake_values)
+            writer = self._writers[source] = Writer(self.database, self.lake_values, self.clock)
         return Transaction(writer, self.state)
 
     def commit(self, source: str, transaction: Transaction) -> None:

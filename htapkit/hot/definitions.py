@@ -22,12 +22,15 @@ def to_json(schema: TableSchema) -> str:
                     "binary_order": c.binary_order,
                     "deterministic": c.deterministic,
                     "collation": c.collation,
+                    "shared": c.shared,
+                    "gathered": c.gathered,
                 }
                 for c in schema.columns
             ],
             "key": list(schema.key),
             "whole_rows": schema.whole_rows,
             "append_only": schema.append_only,
+            "reconciled": schema.reconciled,
         }
     )
 
@@ -41,6 +44,7 @@ def from_json(table: TableId, text: str) -> TableSchema:
         tuple(found["key"]),
         whole_rows=found["whole_rows"],
         append_only=found["append_only"],
+        reconciled=found.get("reconciled", False),  # older files do not have it
     )
 
 
@@ -53,5 +57,7 @@ def _column(found: dict[str, Any]) -> Column:
         storage=Storage(found["storage"]),
         binary_order=found["binary_order"],
         deterministic=found["deterministic"],
-        collation=found.get("collation", ""),  # older files do not have it
+        collation=found.get("collation", ""),  # older files do not have these three
+        shared=found.get("shared", False),
+        gathered=found.get("gathered", ""),
     )

@@ -61,16 +61,17 @@ def shadow(table: TableId, generation: int) -> str:
 
 def tombstones(table: TableId) -> str:
     """The quoted, qualified name of the keys whose row in the lake no longer counts."""
-    return _beside(table, "gone")
+    return beside(table, "gone")
 
 
 def touched(table: TableId) -> str:
     """The quoted, qualified name of the keys that changed since a run began."""
-    return _beside(table, "touched")
+    return beside(table, "touched")
 
 
-def _beside(table: TableId, purpose: str) -> str:
-    name = f"{table.name}${purpose}{0:0{_GENERATION_DIGITS}d}"
+def beside(table: TableId, purpose: str, generation: int = 0) -> str:
+    """The quoted, qualified name of a relation beside a table's rows."""
+    name = f"{table.name}${purpose}{generation:0{_GENERATION_DIGITS}d}"
     return f"{quote(hot_relation(table)[0])}.{quote(name)}"
 
 

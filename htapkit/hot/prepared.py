@@ -6,6 +6,7 @@ Most of the time of a small batch would otherwise go into registering, parsing a
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import duckdb
 import numpy as np
@@ -45,12 +46,25 @@ class Prepared:
         self, cursor: duckdb.DuckDBPyConnection, schema: pa.Schema, name: str, **parts: str
     ) -> None:
         """The statement `name`; its part `rows` is the slot."""
+        self._prepare(cursor, schema, lambda rows: statement(name, rows=rows, **parts))
+
+    @classmethod
+    def over(
+        cls, cursor: duckdb.DuckDBPyConnection, schema: pa.Schema, text: Callable[[str], str]
+    ) -> Prepared:
+        """The statement that `text` gives for the slot's quoted name."""
+        made = cls.__new__(cls)
+        made._prepare(cursor, schema, text)
+        return made
+
+    def _prepare(
+        self, cursor: duckdb.DuckDBPyConnection, schema: pa.Schema, text: Callable[[str], str]
+    ) -> None:
         self._cursor = cursor
         self._name = f"htapkit_{next(_numbers)}"
         self._slot = Slot(schema)
         cursor.register(self._name, self._slot)
-        text = statement(name, rows=quote(self._name), **parts)
-        cursor.execute(f"PREPARE {quote(self._name)} AS {text}")
+        cursor.execute(f"PREPARE {quote(self._name)} AS {text(quote(self._name))}")
         self._execute = f"EXECUTE {quote(self._name)}"
 
     def run(self, rows: pa.Table | pa.RecordBatch) -> duckdb.DuckDBPyConnection:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from htapkit.hot.applier import evolve, put_rows
+from htapkit.hot.applier import evolve, put_cells, put_rows
 from htapkit.hot.collapse import NotConsistent
 from htapkit.hot.names import name_list, relation, shadow, statement
 from htapkit.hot.prepared import Prepared
@@ -29,6 +29,7 @@ from htapkit.hot.relations import Relation
 from htapkit.hot.staging import Covers, Staged, only_rows, restored, unpacked
 from htapkit.hot.transactions import Transaction
 from htapkit.model import (
+    CellChanges,
     Op,
     Position,
     RowChanges,
@@ -58,8 +59,12 @@ def replay(
     name = shadow(table, record.generation) if copy is not None else relation(table)
     position = copy.position if copy is not None else None
     pending: list[RowChanges] = []
+    cells: list[CellChanges] = []
     for each in staged:
         change = restored(each, position, covers)
+        if isinstance(change, CellChanges):
+            cells.append(change)
+            continue
         target = transaction.writer.relation(name, schema)
         if isinstance(change, RowChanges):
             pending.append(change)
@@ -76,6 +81,11 @@ def replay(
             evolve(transaction, target, change.schema)
             schema = change.schema
     put_rows(transaction, transaction.writer.relation(name, schema), pending)
+    if cells and copy is None:
+        put_cells(transaction, table, cells)
+    elif cells:
+        # The rows are made when the copy has all of them.
+        transaction.writer.reconciled(schema, record.generation).add(cells)
     return schema
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from htapkit.hot.definitions import from_json, to_json
 from htapkit.model import (
+    CellChanges,
     Change,
     Position,
     RowChanges,
@@ -71,8 +72,15 @@ def stage_schema(change: SchemaChange, commit: Position) -> Staged:
     return Staged(change.schema.table, "schema", (commit,), to_json(change.schema).encode())
 
 
+def stage_cells(change: CellChanges) -> Staged:
+    """Cells and deletions; what commits they belong to does not matter."""
+    return Staged(change.table, "cells", (), _written(change.cells, change.deletions))
+
+
 def restored(staged: Staged, covered_by: Position | None, covers: Covers) -> Change | None:
     """The change, less what a copy at `covered_by` already holds; None if nothing is left."""
+    if staged.kind == "cells":
+        return unpacked(staged)
     fresh = [covered_by is None or not covers(covered_by, c) for c in staged.commits]
     if not any(fresh):
         return None
@@ -82,13 +90,16 @@ def restored(staged: Staged, covered_by: Position | None, covers: Covers) -> Cha
     return change
 
 
-def unpacked(staged: Staged) -> RowChanges | Truncate | SchemaChange:
+def unpacked(staged: Staged) -> RowChanges | CellChanges | Truncate | SchemaChange:
     """The change, whole; its rows' commits are indexes into `staged.commits`."""
     if staged.kind == "truncate":
         return Truncate((staged.table,), 0)
     assert staged.payload is not None
     if staged.kind == "schema":
         return SchemaChange(from_json(staged.table, staged.payload.decode()), faithful=True)
+    if staged.kind == "cells":
+        cells, deletions = _read(staged.payload)
+        return CellChanges(staged.table, cells, deletions)
     return _from_ipc(staged.table, staged.payload)
 
 
@@ -146,16 +157,29 @@ def _to_ipc(change: RowChanges) -> bytes:
     names += [_UNCHANGED + n for n in change.unchanged]
     arrays += change.rows.columns
     names += [_ROW + n for n in change.rows.schema.names]
-    batch = pa.RecordBatch.from_arrays(arrays, names=names)
+    return _written(pa.RecordBatch.from_arrays(arrays, names=names))
+
+
+def _written(*batches: pa.RecordBatch) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
+    for batch in batches:
+        with pa.ipc.new_stream(sink, batch.schema) as writer:
+            writer.write_batch(batch)
     return sink.getvalue().to_pybytes()
 
 
+def _read(payload: bytes) -> list[pa.RecordBatch]:
+    """What `_written` wrote."""
+    source = pa.BufferReader(payload)
+    batches = []
+    while source.tell() < len(payload):
+        with pa.ipc.open_stream(source) as reader:
+            batches += list(reader)
+    return batches
+
+
 def _from_ipc(table: TableId, payload: bytes) -> RowChanges:
-    with pa.ipc.open_stream(payload) as reader:
-        batch = reader.read_next_batch()
+    (batch,) = _read(payload)
     moved = batch.column(_MOVED) if _MOVED in batch.schema.names else None
     return RowChanges(
         table,

@@ -29,6 +29,7 @@ from htapkit.hot.names import (
     tombstones,
     touched,
 )
+from htapkit.hot.reconciled import check_whole_rows
 from htapkit.hot.records import Record
 from htapkit.hot.runs import Cut, Run
 from htapkit.hot.times import in_range, time_column
@@ -265,6 +266,7 @@ class Tiering:
             )
         if not record.schema.key or record.schema.whole_rows:
             raise StoreError(f"{table} has no key, so its rows stay in the hot store")
+        check_whole_rows(record.schema)
         time_column(record.schema, column)
         boundary = record.boundary
         if boundary is not None and boundary.column != column:

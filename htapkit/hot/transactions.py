@@ -6,7 +6,7 @@ Rows, records of tables, staged changes and the position become durable together
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -20,6 +20,7 @@ from htapkit.hot.lakerows import LakeValues
 from htapkit.hot.names import relation, shadow, statement, tombstones, touched
 from htapkit.hot.patches import Patches
 from htapkit.hot.prepared import Prepared
+from htapkit.hot.reconciled import Reconciled, cells_name, deletions_name
 from htapkit.hot.records import Record
 from htapkit.hot.relations import Relation
 from htapkit.hot.runs import Run
@@ -53,12 +54,16 @@ class State:
 class Writer:
     """A cursor with the relations that it writes. One transaction at a time."""
 
-    def __init__(self, database: Database, values: LakeValues) -> None:
+    def __init__(
+        self, database: Database, values: LakeValues, clock: Callable[[], datetime]
+    ) -> None:
         self._database = database
         self._values = values
+        self.clock = clock
         self.cursor = database.cursor()
         self._relations: dict[str, Relation] = {}
         self._patches: dict[TableId, Patches] = {}
+        self._reconciled: dict[TableId, Reconciled] = {}
         self._stage: Prepared | None = None
 
     def relation(self, name: str, schema: TableSchema) -> Relation:
@@ -93,6 +98,23 @@ class Writer:
         if found is not None:
             found.close()
 
+    def reconciled(self, schema: TableSchema, generation: int) -> Reconciled:
+        """A table's cells and deletions, with their prepared statements."""
+        found = self._reconciled.get(schema.table)
+        if found is not None and (found.schema, found.generation) != (schema, generation):
+            self.forget_reconciled(schema.table)
+            found = None
+        if found is None:
+            found = Reconciled(self.cursor, schema, generation)
+            self._reconciled[schema.table] = found
+        return found
+
+    def forget_reconciled(self, table: TableId) -> None:
+        """The relations of cells are no longer what they were."""
+        found = self._reconciled.pop(table, None)
+        if found is not None:
+            found.close()
+
     def stage(self, staged: Sequence[Staged], first_seq: int) -> None:
         """Add changes to those kept aside."""
         if self._stage is None:
@@ -107,6 +129,7 @@ class Writer:
         self.close()
         self._relations.clear()
         self._patches.clear()
+        self._reconciled.clear()
         self._stage = None
         self.cursor = self._database.cursor()
 
@@ -283,9 +306,13 @@ class Transaction:
         self._texts[table] = names
 
     def drop_shadow(self, record: Record) -> None:
-        """Remove the copy that is being made, if there is one."""
+        """Remove the copy that is being made, if there is one, and the cells of any copy."""
         if record.copy is not None:
             self.drop(shadow(record.table, record.generation))
+        if record.schema.reconciled:
+            self.writer.forget_reconciled(record.table)
+            self.drop(cells_name(record.table, record.generation))
+            self.drop(deletions_name(record.table, record.generation))
 
     def drop_relation(self, table: TableId) -> None:
         """Remove a table's rows."""

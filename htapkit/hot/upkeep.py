@@ -81,6 +81,7 @@ class Upkeep:
             if now - self._counted_at > _COUNT_SECONDS:
                 self._counted_at = now
                 core.count_rows()
+            self._expire()
             quiet = now - self._applied_at > _QUIET_SECONDS
             for record in list(core.state.records.values()):
                 if core.opened(record.table.source) is None and self._scattered(
@@ -133,6 +134,17 @@ class Upkeep:
         share = limits.rewrite_share if quiet else 2 * limits.rewrite_share
         return churned >= limits.rewrite_rows_min and churned > share * rows
 
+    def _expire(self) -> None:
+        """Make rows anew of which a cell is over: no change will ever say so."""
+        core = self._core
+        for table, record in list(core.state.records.items()):
+            following = record.state is TableState.FOLLOWING
+            if not (record.schema.reconciled and following) or core.opened(table.source):
+                continue
+            with core.operation(table.source) as transaction:
+                cells = transaction.writer.reconciled(record.schema, record.generation)
+                transaction.changed(table, *cells.expire(core.clock()))
+
     def _rewrite(self, record: Record) -> None:
         table, core = record.table, self._core
         begun = core.seconds()
@@ -150,6 +162,8 @@ class Upkeep:
                     order=name_list(order),
                 )
             ).fetchall()
+            if record.schema.reconciled:
+                transaction.writer.reconciled(record.schema, record.generation).compact()
             transaction.drop_relation(table)
             transaction.cursor.execute(
                 f"ALTER TABLE {qualified} RENAME TO {quote(table.name)}"

@@ -15,13 +15,16 @@ from htapkit.model.catalog import (
     TableStatus,
 )
 from htapkit.model.changes import (
+    DELETIONS,
     Broken,
+    CellChanges,
     Change,
     ChangeBatch,
     Op,
     RowChanges,
     SchemaChange,
     Truncate,
+    cells_arrow,
 )
 from htapkit.model.lake import (
     Boundary,
@@ -51,6 +54,7 @@ from htapkit.model.views import OWN, VIEWS, view_relation
 __all__ = [
     "DATE_INFINITY",
     "DECIMAL_DIGITS_MAX",
+    "DELETIONS",
     "OWN",
     "TIMESTAMP_INFINITY",
     "VIEWS",
@@ -58,6 +62,7 @@ __all__ = [
     "Boundary",
     "Broken",
     "Catalog",
+    "CellChanges",
     "Change",
     "ChangeBatch",
     "Column",
@@ -83,6 +88,7 @@ __all__ = [
     "TableStatus",
     "TieringRun",
     "Truncate",
+    "cells_arrow",
     "hot_relation",
     "native_arrow",
     "view_relation",

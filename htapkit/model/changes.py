@@ -11,6 +11,44 @@ import pyarrow as pa
 
 from htapkit.model.tables import Position, TableId, TableSchema
 
+DELETIONS = pa.schema(
+    [
+        pa.field("low", pa.binary()),
+        pa.field("high", pa.binary()),
+        pa.field("ordinal", pa.int32()),
+        pa.field("rank", pa.binary()),
+    ]
+)
+"""Deletions of a reconciled table: what lies at a place in [low, high) (`high` None: at `low`
+itself) and has a rank below this one is gone; only of the column with this ordinal, if there is
+one."""
+
+
+def cells_arrow(schema: TableSchema) -> pa.Schema:
+    """Cell writes of a reconciled table, each once or more, in any order.
+
+    `place` identifies a row, and the order of places is that of deletions' ranges. What all rows
+    with the same first key columns share has a place of its own, which those rows name in `within`;
+    the columns of the key (`k0`, `k1`, ...) that it does not have are None. `ordinal` is the
+    column's, None: the row's own existence. `path` tells a column's elements apart, and orders
+    them. Of all writes of (place, ordinal, path) the one with the largest `rank` is read: `value`
+    as PostgreSQL prints it (bytea as hex digits, instants as microseconds and dates as days since
+    1970), None: nothing is there; nothing either once `expires` (microseconds since 1970) is over.
+    """
+    keys = [c for name in schema.key if (c := schema.column(name)) is not None]
+    return pa.schema(
+        [
+            pa.field("place", pa.binary()),
+            pa.field("within", pa.binary()),
+            *(pa.field(f"k{number}", column.arrow) for number, column in enumerate(keys)),
+            pa.field("ordinal", pa.int32()),
+            pa.field("path", pa.binary()),
+            pa.field("rank", pa.binary()),
+            pa.field("value", pa.string()),
+            pa.field("expires", pa.int64()),
+        ]
+    )
+
 
 class Op(IntEnum):
     """What happened to a row."""
@@ -39,6 +77,23 @@ class RowChanges:
     before: pa.RecordBatch | None = None
     moved: pa.BooleanArray | None = None
     unchanged: Mapping[str, pa.BooleanArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CellChanges:
+    """What was written to and deleted from one reconciled table.
+
+    In `cells_arrow` of its schema and in DELETIONS. Order and repetition do not matter.
+    """
+
+    table: TableId
+    cells: pa.RecordBatch
+    deletions: pa.RecordBatch
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return int(self.cells.num_rows + self.deletions.num_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +128,7 @@ class Broken:
     copy_again: bool = True  # a new copy helps; otherwise somebody has to do something first
 
 
-Change = RowChanges | Truncate | SchemaChange | Broken
+Change = RowChanges | CellChanges | Truncate | SchemaChange | Broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,4 +151,5 @@ class ChangeBatch:
     @property
     def row_count(self) -> int:
         """How many row changes there are."""
-        return sum(len(c.ops) for c in self.changes if isinstance(c, RowChanges))
+        rows = sum(len(c.ops) for c in self.changes if isinstance(c, RowChanges))
+        return rows + sum(c.count for c in self.changes if isinstance(c, CellChanges))

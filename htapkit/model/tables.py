@@ -120,6 +120,10 @@ class Column:
     binary_order: bool = True  # text sorts by its bytes (collation C), so that both engines agree
     deterministic: bool = True  # equal text means equal bytes (no nondeterministic collation)
     collation: str = ""  # `schema.name`, where it is another than the database's own
+    shared: bool = False  # of a reconciled table: all rows with the same first key columns have it
+    gathered: str = (
+        ""  # of a reconciled table: two brackets, around the elements that it is made of
+    )
 
     @property
     def arrow(self) -> pa.DataType:
@@ -142,6 +146,12 @@ class TableSchema:
     key: tuple[str, ...] = ()  # column names; () means rows have no identity
     whole_rows: bool = False  # no key, but changes carry the whole old row: deletes are by multiset
     append_only: bool = False  # no key and no old rows: inserts and truncates only
+    reconciled: bool = False  # changes are CellChanges, in any order: the largest rank is read
+
+    @property
+    def sharing(self) -> bool:
+        """Whether some column is shared by several rows."""
+        return any(column.shared for column in self.columns)
 
     def column(self, name: str) -> Column | None:
         """The column of that exact name."""

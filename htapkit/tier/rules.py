@@ -43,6 +43,8 @@ def rule_of(schema: TableSchema, config: TableConfig) -> Rule:
     table = schema.table
     if not schema.key or schema.whole_rows:
         raise ConfigError(f"{table} has no key, so its rows stay in the hot store")
+    if schema.reconciled:
+        raise ConfigError(f"{table} is kept cell by cell, so its rows stay in the hot store")
     column = _time_column(schema, config)
     for name in config.sort:
         if schema.column(name) is None:

@@ -1,0 +1,1 @@
+SELECT DISTINCT place FROM {cells} WHERE expires <= $1

@@ -1,0 +1,43 @@
+-- The cells that are read now: of each place and element the one with the largest rank, unless
+-- there is nothing in it, it is over, or a deletion of a larger rank lies on its place.
+asked AS ({asked}),
+written AS (
+    SELECT
+        place, ordinal, path, any_value(within) AS within, {any_keys},
+        max(rank) AS rank,
+        arg_max(struct_pack(value := value, expires := expires), rank) AS cell
+    FROM {cells}
+    WHERE {which}
+    GROUP BY place, ordinal, path
+),
+erased AS (
+    SELECT place, max(deletion) AS rank
+    FROM (
+        SELECT w.place, d.rank AS deletion
+        FROM (SELECT DISTINCT place FROM written) AS w
+        JOIN (SELECT low, rank FROM {deletions} WHERE high IS NULL AND ordinal IS NULL) AS d
+            ON d.low = w.place
+        UNION ALL
+        SELECT w.place, d.rank
+        FROM (SELECT DISTINCT place FROM written) AS w
+        JOIN (SELECT low, high, rank FROM {deletions} WHERE high IS NOT NULL) AS d
+            ON d.low <= w.place AND w.place < d.high
+    )
+    GROUP BY place
+),
+emptied AS (
+    SELECT low AS place, ordinal, max(rank) AS rank
+    FROM {deletions}
+    WHERE ordinal IS NOT NULL
+    GROUP BY low, ordinal
+),
+live AS (
+    SELECT w.*, w.cell.value AS value
+    FROM written AS w
+    LEFT JOIN erased ON erased.place = w.place
+    LEFT JOIN emptied ON emptied.place = w.place AND emptied.ordinal = w.ordinal
+    WHERE w.cell.value IS NOT NULL
+        AND (w.cell.expires IS NULL OR w.cell.expires > (SELECT max(now) FROM asked))
+        AND (erased.rank IS NULL OR w.rank > erased.rank)
+        AND (emptied.rank IS NULL OR w.rank > emptied.rank)
+)

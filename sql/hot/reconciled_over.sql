@@ -1,0 +1,1 @@
+UPDATE {cells} SET value = NULL, expires = NULL WHERE expires <= $1

@@ -1,0 +1,158 @@
+"""Tables without transactions: any order, any repetition, one result."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from htapkit.errors import StoreError
+from htapkit.hot import HotStore
+from htapkit.model import ChangeBatch, Horizon, Position, TableState, hot_relation
+from tests.property.reconciled_model import SCHEMA, TABLE, Event, Model, Row, changes, events
+
+_BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
+_NOW = int(_BEGUN.timestamp() * 1_000_000)
+
+
+class Clock:
+    """Moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = _BEGUN
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def _covers(have: Position, want: Position) -> bool:
+    return int(have) >= int(want)
+
+
+class Copy:
+    """A store with the one table, and the position of its last batch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = Clock()
+        self.path = folder / "hot.duckdb"
+        self.store = HotStore(self.path, clock=self.clock)
+        self.position = 0
+
+    def apply(self, found: list[Event]) -> None:
+        """One batch."""
+        self.position += 1
+        end = Position(str(self.position))
+        kept = (changes(found),) if found else ()
+        self.store.apply(ChangeBatch("events", kept, (end,), end, None), _covers)
+
+    def copied(self, found: Sequence[Event]) -> None:
+        """A copy from these cells, while the stream goes on."""
+        self.store.start_copy(SCHEMA, "f", Position(str(self.position)))
+        parts = [changes([e]).cells for e in found]
+        assert self.store.load(TABLE, parts) == sum(part.num_rows for part in parts)
+        self.store.finish_copy(TABLE, _covers, 5)
+
+    def rows(self) -> list[Row]:
+        """What queries see."""
+        schema, name = hot_relation(TABLE)
+        read = self.store.read(f'SELECT p, c, s, a, n, m FROM "{schema}"."{name}"')
+        found = [tuple(r.values()) for batch in read.batches() for r in batch.to_pylist()]
+        read.close()
+        return sorted(found, key=repr)
+
+    def reopen(self) -> None:
+        """As after a restart."""
+        self.store.close()
+        self.store = HotStore(self.path, clock=self.clock)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Iterator[Copy]:
+    """A store that knows the table; it waits for a copy."""
+    made = Copy(tmp_path)
+    made.store.add_table(SCHEMA, "f")
+    made.apply([])
+    yield made
+    made.store.close()
+
+
+def _seed() -> int:
+    seed = int(os.environ.get("RECONCILED_SEED", "0")) or random.randrange(2**32)
+    print(f"RECONCILED_SEED={seed}")
+    return seed
+
+
+@pytest.mark.parametrize("round_", range(4))
+def test_order_and_repetition_do_not_matter(copy: Copy, round_: int) -> None:
+    """Shuffled, doubled, split into batches, partly copied, compacted: equal to a dict."""
+    rolled = random.Random(_seed() + round_)
+    history = events(rolled, 400, _NOW)
+    model = Model()
+    staged, loaded = history[:50], [e for e in history[50:130] if not hasattr(e, "low")]
+    copy.apply(staged)
+    copy.copied(loaded)
+    for event in staged + loaded:
+        model.take(event)
+    assert copy.rows() == model.rows(_NOW), "after the copy"
+    later = history + rolled.sample(history, 150)
+    rolled.shuffle(later)
+    seen = 0
+    while later:
+        size = rolled.randrange(1, 40)
+        batch, later = later[:size], later[size:]
+        for event in batch:
+            model.take(event)
+        copy.apply(batch)
+        expected = model.rows(_NOW)
+        seen += len(expected)
+        assert copy.rows() == expected
+        roll = rolled.random()
+        if roll < 0.1:
+            copy.store.rewrite(TABLE)
+        elif roll < 0.2:
+            copy.reopen()
+    assert seen > 100
+    whole = Model()
+    for event in history:
+        whole.take(event)
+    assert copy.rows() == whole.rows(_NOW)
+    copy.clock.now += timedelta(microseconds=5)
+    copy.store.maintain()
+    assert whole.rows(_NOW + 5) != whole.rows(_NOW), "something expires"
+    assert copy.rows() == whole.rows(_NOW + 5)
+
+
+def test_changes_while_it_is_paused_come_later(copy: Copy) -> None:
+    """As for any other table."""
+    rolled, model = random.Random(7), Model()
+    copy.copied([])
+    copy.store.set_state(TABLE, TableState.PAUSED, "by a test")
+    for event in (found := events(rolled, 60, _NOW)):
+        model.take(event)
+    copy.apply(found)
+    assert copy.rows() == []
+    copy.store.set_state(TABLE, TableState.FOLLOWING, "")
+    assert copy.rows() == model.rows(_NOW) != []
+
+
+def test_a_new_copy_begins_with_nothing(copy: Copy) -> None:
+    """Cells of an earlier copy do not come again."""
+    copy.copied(events(random.Random(3), 60, _NOW))
+    assert copy.rows()
+    copy.store.copy_again(TABLE, "it was truncated")
+    copy.copied([])
+    assert copy.rows() == []
+
+
+def test_rows_do_not_leave_the_hot_store(copy: Copy) -> None:
+    """It is refused by name, and the table goes on."""
+    copy.copied([])
+    with pytest.raises(StoreError, match="kept cell by cell"):
+        copy.store.retain(TABLE, Horizon(4, 0))
+    with pytest.raises(StoreError, match="kept cell by cell"):
+        copy.store.begin_run("run", {TABLE: 0}, {TABLE: 4})
+    assert copy.store.catalog.readable(TABLE) == SCHEMA

@@ -126,6 +126,14 @@ class Client:
         """Purge what is left here of rows that match and are deleted at the source; the job."""
         return self._call("POST", "/api/v1/erase", {"table": table, "where": where})
 
+    def import_table(self, table: str, as_name: str | None = None) -> Mapping[str, Any]:
+        """Read an Iceberg table (`namespace.table` of the catalog) from now on; what it is."""
+        return self._call("POST", "/api/v1/imports", {"table": table, "as": as_name})
+
+    def drop_import(self, table: str) -> Mapping[str, Any]:
+        """Read an imported table (`lake.schema.name`) no more."""
+        return self._call("POST", f"/api/v1/imports/{table}/drop")
+
     def job(self, job_id: str) -> Mapping[str, Any]:
         """A job as it is now."""
         return self._call("GET", f"/api/v1/jobs/{job_id}")

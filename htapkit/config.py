@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from htapkit.errors import ConfigError
-from htapkit.model import OWN
+from htapkit.model import IMPORTED, OWN, TableId
 from htapkit.spi import SourceOptions
 
 _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -186,6 +186,18 @@ class ExportsConfig(_Section):
     password: str = ""
 
 
+class ImportsConfig(_Section):
+    """Who may read imported tables, and how often their newest version is looked for."""
+
+    readers: dict[str, tuple[str, ...]] = {}
+    interval: Annotated[Seconds, Field(gt=0)] = 10.0
+
+    def may_read(self, role: str, table: TableId) -> bool:
+        """Whether a role of the connected database may: by the table's own entry, or else `*`."""
+        found = self.readers.get(f"{table.schema}.{table.name}", self.readers.get("*", ()))
+        return role in found or "*" in found
+
+
 class Config(_Section):
     """The whole file."""
 
@@ -196,6 +208,7 @@ class Config(_Section):
     lake: LakeConfig = LakeConfig()
     engines: dict[str, dict[str, str]] = {}
     exports: ExportsConfig | None = None
+    imports: ImportsConfig = ImportsConfig()
     limits: LimitsConfig = LimitsConfig()
     watch_interval: Seconds = 5.0
 
@@ -204,7 +217,7 @@ class Config(_Section):
         for name in self.sources:
             if not _SOURCE_NAME.fullmatch(name):
                 raise ValueError(f"source name '{name}' is not a plain lower-case identifier")
-            if name == OWN:
+            if name == OWN or name in IMPORTED:
                 raise ValueError(f"source name '{name}' is htapkit's own; choose another")
         for name in self.tables:
             if name.count(".") != 2 or name.split(".", maxsplit=1)[0] not in self.sources:

@@ -23,7 +23,7 @@ from htapkit.jobs import Job, Progress
 from htapkit.metrics import Metrics
 from htapkit.model import TableId
 from htapkit.query import read_whole
-from htapkit.tier import microseconds
+from htapkit.tier import describe, microseconds
 
 _FRESH_SECONDS = 60.0
 
@@ -45,6 +45,7 @@ class Api:
         self._tiering = history.tiering
         self._jobs = history.jobs
         self._lake = history.lake
+        self._imports = history.imports
         self._whole = partial(read_whole, store, history.lake.files)
         self._mirrors = mirrors
         self._store = store
@@ -67,6 +68,7 @@ class Api:
             "pid": os.getpid(),
             **{name: port() for name, port in self._ports.items()},
             "store": self._store.sizes(),
+            "imported": self._imports.described(),
         }
 
     def ready(self) -> bool:
@@ -180,6 +182,14 @@ class Api:
 
         # In the lane of tiering: the line must not move meanwhile.
         return _shown(self._jobs.submit("backfill", f"{table} [{begin}, {end})", work))
+
+    def import_table(self, table: str, as_name: str | None) -> Mapping[str, Any]:
+        """Read an Iceberg table of the catalog from now on."""
+        return describe(self._imports.add(table, as_name))
+
+    def drop_import(self, table: str) -> Mapping[str, Any]:
+        """Read an imported table no more."""
+        return {"table": str(self._imports.drop(table)), "done": "drop"}
 
     def job(self, job_id: str) -> Mapping[str, Any]:
         """One job."""

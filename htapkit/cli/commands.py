@@ -18,7 +18,7 @@ from rich.console import Console
 from htapkit.cli.backup_commands import backup, restore
 from htapkit.cli.lake_commands import compact, erase, expire, retain, tier
 from htapkit.cli.logs import set_up_logging
-from htapkit.cli.movement_commands import backfill, export
+from htapkit.cli.movement_commands import backfill, export, import_
 from htapkit.cli.options import CONFIG, JSON, client_of, full_name
 from htapkit.cli.output import print_findings, print_status, print_verification
 from htapkit.client import ServerRefused, ServerUnreachable
@@ -216,7 +216,7 @@ def explain(
     run_statement(load_config(config_path), text, source, user, as_json=as_json)
 
 
-for command in (tier, retain, erase, compact, expire, export, backfill, backup, restore):
+for command in (tier, retain, erase, compact, expire, export, backfill, import_, backup, restore):
     cli.add_command(command)
 
 

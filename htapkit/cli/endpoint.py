@@ -9,12 +9,13 @@ import time
 from collections.abc import Mapping, Sequence
 
 from htapkit.cli.views import Told, Views
+from htapkit.config import ImportsConfig
 from htapkit.errors import ConfigError, SourceUnavailable, Stale
 from htapkit.hot import HotStore, Lease, Read
 from htapkit.ingest import Freshness, Mirror
 from htapkit.lake import Lake
 from htapkit.metrics import Metrics
-from htapkit.model import OWN, Access
+from htapkit.model import IMPORTED, LAKE, OWN, Access, origin_of
 from htapkit.plan import Cut, LocalQuery, Plan, PlanCache, SessionView, asks_past
 from htapkit.query import run, run_in_parts
 from htapkit.serve.pgwire import Database, Fresh, FreshnessWanted, Recent
@@ -31,8 +32,8 @@ class MirrorFreshness:
 
     def wait(self, source: str, want: FreshnessWanted, deadline: float) -> None:
         """See serve.pgwire.Freshness. `deadline` is of time.monotonic."""
-        if source == OWN:
-            return
+        if source == OWN or source in IMPORTED:
+            return  # nothing follows: the newest version known here is read
         freshness = self._by_source.get(source)
         if freshness is None:
             raise SourceUnavailable(f"{source} is not followed by this server")
@@ -57,10 +58,11 @@ def _left(deadline: float) -> float:
 class Origins:
     """One source's Origin, which also asks the others about rights on their own tables."""
 
-    def __init__(self, name: str, by_source: Mapping[str, Origin]) -> None:
-        """Of the source `name`."""
+    def __init__(self, name: str, by_source: Mapping[str, Origin], imports: ImportsConfig) -> None:
+        """Of the source `name`; `imports` says who may read what is no source's."""
         self._own = by_source[name]
         self._by_source = by_source
+        self._imports = imports
 
     @property
     def connections(self) -> int:
@@ -78,9 +80,16 @@ class Origins:
         return self._own.verifier(user)
 
     def denied(self, role: str, access: Sequence[Access]) -> str:
-        """Each source decides for the role of that name there."""
-        for name in dict.fromkeys(a.table.source for a in access):
-            of_source = [a for a in access if a.table.source == name]
+        """Each source decides for the role of that name there, also about its tables' history."""
+        asked = []
+        for each in access:
+            table = origin_of(each.table) or each.table
+            if table.source != LAKE:
+                asked.append(Access(table, each.columns))
+            elif not self._imports.may_read(role, table):
+                return f"permission denied for {table}: imports.readers does not name {role}"
+        for name in dict.fromkeys(a.table.source for a in asked):
+            of_source = [a for a in asked if a.table.source == name]
             if why := self._by_source[name].denied(role, of_source):
                 return why
         return ""
@@ -158,7 +167,7 @@ def make_databases(
         recent = Recent()
         reader = HotReader(store, lake, Views(mirror, store, recent, told), metrics)
         databases[name] = Database(
-            origin=Origins(name, origins),
+            origin=Origins(name, origins, told.imports),
             planner=HotPlanner(store, cache),
             reader=reader,
             in_parts=reader.in_parts,

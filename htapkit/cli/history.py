@@ -8,7 +8,7 @@ from htapkit.hot import HotStore
 from htapkit.jobs import JobRunner
 from htapkit.lake import Lake, LakeSettings
 from htapkit.metrics import Metrics
-from htapkit.tier import Erasure, Parts, Retention, Tierer, TierService, Upkeep
+from htapkit.tier import Erasure, Imports, Parts, Retention, Tierer, TierService, Upkeep
 
 
 def lake_settings(config: Config) -> LakeSettings:
@@ -39,6 +39,7 @@ class History:
         retention = Retention(store, lake, metrics)
         erasure = Erasure(store, lake, tierer, retention, keep_seconds + config.lake.interval)
         parts = Parts(tierer, retention, erasure, upkeep)
+        self.imports = Imports(store, lake, config.imports.interval)
         self.tiering = TierService(config, store, parts, self.jobs, metrics)
 
     def start(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -93,3 +94,25 @@ def backfill(
         f"{result['missing']:,} were missing, {result['different']:,} different, "
         f"{result['surplus']:,} too many"
     )
+
+
+@click.command("import")
+@click.argument("table")
+@click.option("--as", "as_name", help="[SCHEMA.]NAME to call it; default: as the catalog does.")
+@click.option("--drop", is_flag=True, help="Read TABLE no more; nothing of it is removed.")
+@CONFIG
+@JSON
+def import_(table: str, as_name: str | None, drop: bool, config_path: Path, as_json: bool) -> None:
+    """Read the Iceberg table TABLE (namespace.table) of the lake's catalog, as lake.TABLE."""
+    if drop and as_name:
+        raise click.UsageError("--drop takes no other name")
+    with client_of(load_config(config_path)) as client:
+        found = client.drop_import(table) if drop else client.import_table(table, as_name)
+    if as_json:
+        click.echo(json.dumps(found))
+    elif drop:
+        click.echo(f"{found['table']}: no longer imported")
+    else:
+        click.echo(f"{found['table']}: {found['rows']:,} rows")
+        if found["left_out"]:
+            click.echo(f"not readable here: {', '.join(found['left_out'])}")

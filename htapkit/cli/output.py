@@ -36,6 +36,8 @@ def print_status(console: Console, status: Mapping[str, Any]) -> None:
             if line:
                 console.print(f"  [yellow]{line}[/]", highlight=False)
         console.print(_tables(source["tables"]))
+    if status["imported"]:
+        console.print(_imported(status["imported"]))
 
 
 def _tables(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -55,6 +57,16 @@ def _tables(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name, no_wrap=name in {"table", "state", "rows"})
     for cells in zip(*shown.values(), strict=True):
         table.add_row(*cells)
+    return table
+
+
+def _imported(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Iceberg tables that are read besides."""
+    table = Table("imported table", "in the catalog", "rows", "why not", box=None)
+    for row in rows:
+        left_out = f"not readable: {', '.join(row['left_out'])}" if row["left_out"] else ""
+        why = escape(row["why"] or left_out)
+        table.add_row(row["table"], row["catalog_name"], f"{row['rows']:,}", why)
     return table
 
 

@@ -82,7 +82,8 @@ class Server:
             name: Mirror(name, source, self._store, self._metrics, options)
             for name, source in sources.items()
         }
-        told = Told(limits, self._history.jobs, lambda: self._pgwire.clients, len(sources) == 1)
+        jobs, alone = self._history.jobs, len(sources) == 1
+        told = Told(limits, jobs, lambda: self._pgwire.clients, config.imports, alone)
         databases = make_databases(self._mirrors, self._store, lake, self._metrics, told)
         self._pgwire = PgwireServer(databases, pgwire_options(config))
         self._flight = make_flight(config, databases)
@@ -155,7 +156,7 @@ class Server:
     def _keep_house(self) -> None:
         asked = [(m.look_at_retained, m.measure) for m in self._mirrors.values()]
         steps: list[Callable[[], object]] = [partial(self._ask, s) for each in asked for s in each]
-        steps += [self._store.maintain, self._note_sizes]
+        steps += [self._store.maintain, self._note_sizes, self._history.imports.refresh]
         while not self._stopping.wait(1.0):
             # Each by itself: a store that has failed must not keep us from watching the sources.
             for step in steps:

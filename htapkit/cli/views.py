@@ -13,14 +13,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from htapkit.config import LimitsConfig
+from htapkit.config import ImportsConfig, LimitsConfig
 from htapkit.hot import HotStore
 from htapkit.ingest import Mirror
 from htapkit.jobs import Job, JobRunner
-from htapkit.model import OWN, VIEWS, TableId
+from htapkit.model import OWN, VIEWS, Import, TableId, origin_of
 from htapkit.serve.pgwire import Recent
 
 Row = Mapping[str, Any]
+IMPORTED_STATE = "imported"
 _BYTES = frozenset({"memory", "disk", "disk_free", "staged", "slot_lag", "batch_bytes"})
 
 
@@ -31,6 +32,7 @@ class Told:
     limits: LimitsConfig
     jobs: JobRunner
     clients: Callable[[], int]
+    imports: ImportsConfig
     alone: bool  # there is only one source: every job is about it
 
 
@@ -48,7 +50,7 @@ class Views:
         """The view as `user` may see it, in its Arrow schema."""
         made: Mapping[str, Callable[[], Iterator[Row]]] = {
             "sources": self._sources,
-            "tables": self._tables,
+            "tables": lambda: self._tables(user),
             "routes": lambda: (asdict(each) for each in self._recent.of(user)),
             "jobs": self._jobs,
             "limits": self._limits,
@@ -66,10 +68,32 @@ class Views:
             "warnings": "; ".join(report.warnings),
         }
 
-    def _tables(self) -> Iterator[Row]:
+    def _tables(self, user: str) -> Iterator[Row]:
         for table in self._mirror.report().tables:
             _, schema, name = table.table.split(".", 2)
             yield {**asdict(table), "table_schema": schema, "table_name": name}
+        for found in self._store.imports.all():
+            if shown := self._imported(found, user):
+                yield shown
+
+    def _imported(self, found: Import, user: str) -> Row | None:
+        """An imported table by the name that statements have for it; None: not for this user."""
+        table, mirrored = found.table, origin_of(found.table)
+        if mirrored is None and user and not self._told.imports.may_read(user, table):
+            return None
+        if mirrored is not None and mirrored.source != self._mirror.name:
+            return None
+        schema = mirrored.schema if mirrored is not None else table.schema
+        return {
+            "table_schema": f"{table.source}.{schema}",
+            "table_name": table.name,
+            "state": IMPORTED_STATE,
+            "rows": found.pin.rows,
+            "lake_rows": found.pin.rows,
+            "lake_below": "",
+            "why": found.why,
+            "position": "",
+        }
 
     def _jobs(self) -> Iterator[Row]:
         for job in self._told.jobs.all():

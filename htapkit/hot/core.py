@@ -17,7 +17,7 @@ from datetime import datetime
 import duckdb
 
 from htapkit.errors import HtapkitError, QueryFailed, StoreError, StoreFailed
-from htapkit.hot import records, runs
+from htapkit.hot import imports, records, runs
 from htapkit.hot.applier import Applying
 from htapkit.hot.database import Database, is_fatal, translated
 from htapkit.hot.lakerows import LakeReader, LakeValues
@@ -157,6 +157,7 @@ class Core:
         self.catalog = Catalog(
             state.version,
             {t: r.status(state.rows.get(t, 0)) for t, r in state.records.items()},
+            {table: found.status for table, found in state.imports.items()},
         )
 
     def ensure_open(self) -> None:
@@ -234,6 +235,7 @@ class Core:
             head = records.read_head(cursor.execute(statement("head")).fetchall())
             state = State(records=records.load(cursor), version=head.version)
             state.runs = runs.load(cursor)
+            state.imports = imports.load(cursor)
             for *names, size, last in cursor.execute(statement("staged_sizes")).fetchall():
                 state.staged_bytes[TableId(*names)] = int(size)
                 state.next_seq = max(state.next_seq, int(last) + 1)

@@ -193,8 +193,8 @@ class Read:
         if rows is not None:
             cursor.register(rest, rows)
             self._registered.append(rest)
-        gone = statement("any", table=tombstones(arm.schema.table))
-        buried = bool(cursor.execute(gone).fetchall())
+        gone = statement("any", table=tombstones(arm.schema.table)) if arm.patched else ""
+        buried = bool(gone and cursor.execute(gone).fetchall())
         _view(cursor, arm.name, arm_query(arm, rest, buried=buried))
 
     def end_statement(self) -> None:

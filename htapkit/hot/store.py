@@ -20,6 +20,7 @@ from htapkit.hot.copying import Copying
 from htapkit.hot.core import Clock, Core
 from htapkit.hot.database import Database, is_fatal
 from htapkit.hot.export import Export
+from htapkit.hot.imports import Imports
 from htapkit.hot.lakerows import LakeArm, LakeReader, local_path
 from htapkit.hot.leases import Lease, Leases, Parted
 from htapkit.hot.limits import HotLimits
@@ -85,6 +86,7 @@ class HotStore:
         self._stream = Stream(self._core, self._upkeep)
         self._tiering = Tiering(self._core)
         self._retention = Retention(self._core)
+        self._imports = Imports(self._core)
 
     # -- what can be read, and how far it is
 
@@ -336,6 +338,11 @@ class HotStore:
     def forget_past(self, table: TableId) -> None:
         """Forget all cuts of a table but those of the version that is read now."""
         self._tiering.forget_past(table)
+
+    @property
+    def imports(self) -> Imports:
+        """Iceberg tables that are read besides."""
+        return self._imports
 
     # -- upkeep
 

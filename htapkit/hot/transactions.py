@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeVar
 
 import duckdb
 
 from htapkit.errors import HtapkitError
-from htapkit.hot import records, runs
+from htapkit.hot import imports, records, runs
 from htapkit.hot.database import Database
 from htapkit.hot.lakerows import LakeValues
 from htapkit.hot.names import relation, shadow, statement, tombstones, touched
@@ -25,7 +26,10 @@ from htapkit.hot.records import Record
 from htapkit.hot.relations import Relation
 from htapkit.hot.runs import Run
 from htapkit.hot.staging import SCHEMA, Staged, as_batch
-from htapkit.model import Position, TableId, TableSchema
+from htapkit.model import Import, Position, TableId, TableSchema
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(slots=True)
@@ -41,6 +45,7 @@ class State:
     churned: dict[TableId, int] = field(default_factory=dict)
     rows: dict[TableId, int] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
+    imports: dict[TableId, Import] = field(default_factory=dict)
 
     def forget(self, table: TableId) -> None:
         """The table is gone."""
@@ -158,6 +163,7 @@ class Transaction:
         self._removed_sources: set[str] = set()
         self._texts: dict[TableId, frozenset[str]] = {}
         self._runs: dict[str, Run | None] = {}
+        self._imports: dict[TableId, Import | None] = {}
         self.cursor.begin()
 
     def record(self, table: TableId) -> Record | None:
@@ -172,6 +178,11 @@ class Transaction:
     def remove(self, table: TableId) -> None:
         """A table's record goes."""
         self._records[table] = None
+        self._visible = True
+
+    def put_import(self, table: TableId, found: Import | None) -> None:
+        """Write what is read of an Iceberg table; None: nothing any more."""
+        self._imports[table] = found
         self._visible = True
 
     def records(self, source: str) -> Mapping[TableId, Record]:
@@ -336,6 +347,8 @@ class Transaction:
                 runs.forget(self.cursor, run_id)
             else:
                 runs.save(self.cursor, run)
+        for table, found in self._imports.items():
+            imports.save(self.cursor, table, found)
         if self._visible:
             number = self._state.version + 1
             self.cursor.execute(
@@ -360,11 +373,8 @@ class Transaction:
 
     def _publish(self) -> None:
         state = self._state
-        for run_id, run in self._runs.items():
-            if run is None:
-                state.runs.pop(run_id, None)
-            else:
-                state.runs[run_id] = run
+        _lay_over(state.runs, self._runs)
+        _lay_over(state.imports, self._imports)
         for table, record in self._records.items():
             if record is None:
                 state.forget(table)
@@ -381,3 +391,10 @@ class Transaction:
             state.rows[table] = max(0, state.rows.get(table, 0) + count)
         state.sources = (state.sources | self._sources) - self._removed_sources
         state.text_columns.update(self._texts)
+
+
+def _lay_over(known: dict[K, V], changed: Mapping[K, V | None]) -> None:
+    """What a transaction has changed, over what was known; None: it is gone."""
+    for key, value in changed.items():
+        known.pop(key, None)
+        known |= {} if value is None else {key: value}

@@ -15,7 +15,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import NestedField
 
 from htapkit.errors import LakeRefused
-from htapkit.lake.types import holds, iceberg_type
+from htapkit.lake.types import arrow_type, holds, iceberg_type
 from htapkit.model import Column, LakeColumn, TableSchema
 
 PROPERTY = "htapkit.columns"
@@ -74,7 +74,12 @@ def columns_of(metadata: TableMetadata, schema_id: int | None) -> Columns:
     schema = metadata.schema() if schema_id is None else metadata.schema_by_id(schema_id)
     if schema is None:
         raise LakeRefused(f"{metadata.location}: schema {schema_id} is not in its metadata")
-    stored = json.loads(metadata.properties.get(PROPERTY, "{}"))
+    said = metadata.properties.get(PROPERTY)
+    if said is None:
+        # Another engine's table: its field ids are its columns' numbers, as far as we read them.
+        ours = [f.field_id for f in schema.fields if arrow_type(f.field_type) is not None]
+        return Columns(schema, {field: field for field in ours})
+    stored = json.loads(said)
     return Columns(schema, {int(field): int(ordinal) for field, ordinal in stored.items()})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from pyiceberg.table import StaticTable, Table
 from pyiceberg.table.metadata import TableMetadata
 
 from htapkit.errors import LakeFailed, LakeRefused
-from htapkit.lake import archive, exporting, maintenance
+from htapkit.lake import archive, exporting, imported, maintenance
 from htapkit.lake.archive import SavedTable
 from htapkit.lake.columns import PROPERTY, first_columns
 from htapkit.lake.committing import Commit, run_summary
@@ -38,7 +38,16 @@ from htapkit.lake.settings import LakeSettings
 from htapkit.lake.snapshots import RUN_PROPERTY, adopt, manifests, row_count
 from htapkit.lake.versions import Version, Versions
 from htapkit.lake.writing import WriteLimits
-from htapkit.model import LakeFiles, Layout, Pin, TableId, TableSchema, TieringRun
+from htapkit.model import (
+    IMPORTED,
+    Import,
+    LakeFiles,
+    Layout,
+    Pin,
+    TableId,
+    TableSchema,
+    TieringRun,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +112,24 @@ class Lake:
         Files that cannot have such times are left out; those that stay may have others as well.
         """
         with translated(f"read the lake's {table}"):
-            return lake_files(self._version(table, pin), pin, lower, upper)
+            folder = self._settings.folder if table.source in IMPORTED else ""
+            return lake_files(self._version(table, pin), pin, lower, upper, folder)
+
+    def look(
+        self, identifier: Sequence[str], table: TableId, known: TableSchema | None = None
+    ) -> Import:
+        """What there is to read now of any table of the catalog, called `table` here.
+
+        `known` has the types of its columns where a source named them. Raises LakeRefused where it
+        cannot be read, LakeFailed.
+        """
+        name = ".".join(identifier)
+        with translated(f"look at the lake's {name}"):
+            try:
+                found = self._opened().load_table(tuple(identifier))
+            except (NoSuchTableError, NoSuchNamespaceError):
+                raise LakeRefused(f"the catalog has no table {name}") from None
+            return imported.look(found, identifier, table, known)
 
     def tables(self) -> tuple[TableId, ...]:
         """The tables that the lake has, of all sources."""

@@ -25,17 +25,23 @@ from htapkit.model import LakeFiles, Pin
 Batches = Callable[[], Iterator[pa.RecordBatch]]
 
 
-def lake_files(version: Version, pin: Pin, lower: int | None, upper: int | None) -> LakeFiles:
-    """The files of a version that can have times in [lower, upper)."""
+def lake_files(
+    version: Version, pin: Pin, lower: int | None, upper: int | None, folder: str = ""
+) -> LakeFiles:
+    """The files of a version that can have times in [lower, upper).
+
+    `folder` is the only one that a reader of Parquet may look into; "" = any.
+    """
     files = version.files
     paths, rest, rows = [], [], 0
     chosen = version.between(lower, upper)
     for position in chosen.tolist():
         location = files.paths[position]
-        if location in version.deleted or not is_local(location):
+        path = local_path(location)
+        if location in version.deleted or not is_local(location) or not path.startswith(folder):
             rest.append(location)
         else:
-            paths.append(local_path(location))
+            paths.append(path)
             rows += int(files.rows[position])
     return LakeFiles(
         pin=pin,

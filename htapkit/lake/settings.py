@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from htapkit.lake.locations import local_path
+
 
 @dataclass(frozen=True, slots=True)
 class LakeSettings:
@@ -29,3 +31,8 @@ class LakeSettings:
             catalog={"type": "sql", "uri": f"sqlite:///{folder}/catalog.db?timeout=30"},
             warehouse=f"file://{folder}/warehouse",
         )
+
+    @property
+    def folder(self) -> str:
+        """The warehouse as the beginning of its files' paths."""
+        return f"{local_path(self.warehouse).rstrip('/')}/"

@@ -26,6 +26,14 @@ from htapkit.model.changes import (
     Truncate,
     cells_arrow,
 )
+from htapkit.model.imports import (
+    HISTORY,
+    IMPORTED,
+    LAKE,
+    Import,
+    history_of,
+    origin_of,
+)
 from htapkit.model.lake import (
     Boundary,
     Horizon,
@@ -55,6 +63,9 @@ __all__ = [
     "DATE_INFINITY",
     "DECIMAL_DIGITS_MAX",
     "DELETIONS",
+    "HISTORY",
+    "IMPORTED",
+    "LAKE",
     "OWN",
     "TIMESTAMP_INFINITY",
     "VIEWS",
@@ -68,6 +79,7 @@ __all__ = [
     "Column",
     "Finding",
     "Horizon",
+    "Import",
     "LakeColumn",
     "LakeFiles",
     "Layout",
@@ -89,7 +101,9 @@ __all__ = [
     "TieringRun",
     "Truncate",
     "cells_arrow",
+    "history_of",
     "hot_relation",
     "native_arrow",
+    "origin_of",
     "view_relation",
 ]

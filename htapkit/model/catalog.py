@@ -42,10 +42,15 @@ class Catalog:
 
     version: int
     tables: Mapping[TableId, TableStatus] = field(default_factory=dict)
+    imported: Mapping[TableId, TableStatus] = field(default_factory=dict)  # the lake's own
+
+    def status(self, table: TableId) -> TableStatus | None:
+        """A table, mirrored or imported."""
+        return self.tables.get(table) or self.imported.get(table)
 
     def readable(self, table: TableId) -> TableSchema | None:
         """The schema of a table that is exact at its source's position, else None."""
-        status = self.tables.get(table)
+        status = self.status(table)
         return status.schema if status and status.state is TableState.FOLLOWING else None
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from htapkit.model import (
+    IMPORTED,
     OWN,
     Boundary,
     Column,
@@ -103,6 +104,11 @@ class Reference:
         return self.status.schema.table
 
     @property
+    def imported(self) -> bool:
+        """Whether all of its rows lie in the lake, and it is no source's."""
+        return self.table.source in IMPORTED
+
+    @property
     def time_column(self) -> Column | None:
         """The column that the boundary, or else the horizon, is about."""
         line = self.boundary or self.status.horizon
@@ -122,6 +128,8 @@ class Reference:
 
     def reads_lake(self) -> bool:
         """Whether rows of the lake can have a say."""
+        if self.imported:
+            return True
         return self.boundary is not None and self.span.touches(self.boundary.below)
 
     def above_horizon(self) -> bool:
@@ -148,7 +156,7 @@ class Reference:
         )
         if not self.scan:
             return f"{hot} AS {self.alias}"
-        if self.past:
+        if self.past or self.imported:
             return f"{quote(self.scan)} AS {self.alias}"
         columns = ", ".join(quote(column.name) for column in self.status.schema.columns)
         lake = quote(self.scan)
@@ -168,6 +176,8 @@ class Reference:
         """Why the lake is read, or is not; "" for a table that has no part there."""
         horizon = self.status.horizon
         since = f", kept since {moment_text(horizon.since)}" if horizon is not None else ""
+        if self.imported:
+            return f"{self.table}: imported, times in {self.span}"
         if self.boundary is None:
             return f"{self.table}: times in {self.span}{since}" if since else ""
         below = moment_text(self.boundary.below)

@@ -51,7 +51,7 @@ def rows_touched(read: Sequence[Reference]) -> float:
 
 def taken(forced: str, read: Sequence[Reference]) -> Route:
     """The route of a local plan."""
-    if forced == "lake":
+    if forced == "lake" or (read and all(each.imported for each in read)):
         return Route.LAKE
     return Route.UNION if any(each.scan for each in read) else Route.HOT
 
@@ -62,21 +62,23 @@ def forbidden(forced: str, read: Sequence[Reference]) -> str:
         return "no table of the statement has a part in the lake"
     if forced not in {"hot", "lake"}:
         return ""
-    for each in read:
-        boundary = each.boundary
-        if boundary is None:
-            if forced == "lake":
-                return f"{each.table} has no part in the lake"
-            continue
-        asked = (
-            f"it asks for rows of {each.table} at times in {each.span}, "
-            f"and the boundary between hot and lake is {moment_text(boundary.below)}"
-        )
-        if forced == "hot" and each.scan:
-            return asked
-        if forced == "lake" and (each.span.upper is None or each.span.upper > boundary.below):
-            return asked
-    return ""
+    return next((why for each in read if (why := _forbidden(forced, each))), "")
+
+
+def _forbidden(forced: str, each: Reference) -> str:
+    """Why this table keeps the statement from being answered by hot, or by the lake, alone."""
+    boundary = each.boundary
+    if boundary is None:
+        return f"{each.table} has no part in the lake" if forced == "lake" else ""
+    if each.imported:
+        return f"all rows of {each.table} lie in the lake" if forced == "hot" else ""
+    asked = (
+        f"it asks for rows of {each.table} at times in {each.span}, "
+        f"and the boundary between hot and lake is {moment_text(boundary.below)}"
+    )
+    if forced == "hot":
+        return asked if each.scan else ""
+    return asked if each.span.upper is None or each.span.upper > boundary.below else ""
 
 
 def candidates(

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from htapkit.model import (
+    HISTORY,
+    IMPORTED,
     OWN,
     VIEWS,
     Catalog,
@@ -121,7 +123,12 @@ class Statement:
         forced = reference.past or self.session.route == "union"
         if reference.reads_lake() or (reference.boundary is not None and forced):
             reference.scan = f"htapkit lake {sum(bool(e.scan) for e in self.references) + 1}"
-        if self.parts and not reference.past and reference.table.source != OWN:
+        if (
+            self.parts
+            and not reference.past
+            and not reference.imported
+            and reference.table.source != OWN
+        ):
             reference.hot = "htapkit hot 1"
         self.references.append(reference)
         return reference.sql()
@@ -133,8 +140,12 @@ class Statement:
             return _view(name)
         if schema is None:
             schema = self._first_schema(name)
+        if source == HISTORY:
+            schema = f"{self.session.source}.{schema}"
         table = TableId(source, schema, name)
-        status = self.catalog.tables.get(table)
+        status = self.catalog.status(table)
+        if status is None and source in IMPORTED:
+            raise LocalOnlyError(f"{table} is not imported; see htapkit status", "42P01")
         if status is None and source != self.session.source:
             raise LocalOnlyError(
                 f"{table} is not mirrored, and {source} is not the connected database"

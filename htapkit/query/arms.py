@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from htapkit.errors import CatalogChanged, NotRoutable
 from htapkit.hot import LakeArm
-from htapkit.model import Catalog, LakeFiles, Pin, TableId, TableStatus
+from htapkit.model import IMPORTED, Catalog, LakeFiles, Pin, TableId, TableStatus
 from htapkit.plan import LakeScan, LocalQuery, settled
 
 Files = Callable[[TableId, Pin, int | None, int | None], LakeFiles]
@@ -28,7 +28,7 @@ def _arm(
     catalog: Catalog,
     files: Files | None,
 ) -> LakeArm:
-    status = catalog.tables.get(scan.table)
+    status = catalog.status(scan.table)
     if status is None or (status.boundary is None and scan.pin is None):
         raise CatalogChanged(f"{scan.table} has no part in the lake any more")
     if files is None:
@@ -43,7 +43,7 @@ def _arm(
     lower, upper = settled(scan, query.parameters, values)
     end = below if upper is None else min(upper, below)
     if lower is not None and lower >= end:
-        return LakeArm(scan.name, status.schema, LakeFiles(pin, {}, (), 0))
+        return LakeArm(scan.name, status.schema, LakeFiles(pin, {}, (), 0), patched=False)
     # Every row lies below the boundary: to say so again would only make more kinds of requests.
     return present_arm(scan.name, status, files, lower, end if end < below else None)
 
@@ -60,4 +60,5 @@ def present_arm(
     found = files(status.schema.table, boundary.pin, lower, upper)
     if not same:
         found = replace(found, first=None)
-    return LakeArm(name, status.schema, found, horizon=horizon)
+    patched = status.schema.table.source not in IMPORTED
+    return LakeArm(name, status.schema, found, patched=patched, horizon=horizon)

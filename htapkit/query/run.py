@@ -114,6 +114,7 @@ def _still_readable(query: LocalQuery, catalog: Catalog) -> None:
             raise CatalogChanged(f"{access.table} is not what the statement was planned on")
         if query.as_of is not None:
             continue  # versions of the past stay what they are
-        boundary = catalog.tables[access.table].boundary
+        status = catalog.status(access.table)
+        boundary = status.boundary if status is not None else None
         if planned.get(access.table) != (boundary.below if boundary else None):
             raise CatalogChanged(f"the boundary of {access.table} has moved")

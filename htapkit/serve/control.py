@@ -61,6 +61,14 @@ class Control(Protocol):
         """Queue a job that purges what is left of deleted rows; the job."""
         ...
 
+    def import_table(self, table: str, as_name: str | None) -> Mapping[str, Any]:
+        """Read an Iceberg table of the lake's catalog from now on."""
+        ...
+
+    def drop_import(self, table: str) -> Mapping[str, Any]:
+        """Read an imported table no more."""
+        ...
+
     def job(self, job_id: str) -> Mapping[str, Any]:
         """A job as it is now."""
         ...

@@ -67,6 +67,15 @@ class EraseBody(Body):
     where: str = Field(description="SQL on columns of the table, such as user_id = 17")
 
 
+class ImportBody(Body):
+    """Which Iceberg table to read, and what to call it."""
+
+    table: str = Field(description="namespace.table, as the lake's catalog has it")
+    as_name: str | None = Field(
+        None, alias="as", description="[schema.]name; default: namespace.table"
+    )
+
+
 class BackupBody(Body):
     """Where to write a backup."""
 
@@ -107,6 +116,17 @@ class SourceStatus(Answer):
     tables: list[TableStatus]
 
 
+class ImportedTable(Answer):
+    """An imported Iceberg table."""
+
+    table: str
+    catalog_name: str
+    state: str
+    rows: int
+    left_out: list[str]
+    why: str
+
+
 class Status(Answer):
     """The server."""
 
@@ -114,6 +134,7 @@ class Status(Answer):
     pid: int
     pgwire_port: int
     store: dict[str, float]
+    imported: list[ImportedTable]
 
 
 class Done(Answer):
@@ -286,6 +307,23 @@ OPERATIONS = (
         "Read a time range of a table again from the source, and correct the copy.",
         BackfillBody,
         lambda c, _, b: c.backfill(b.table, b.begin, b.end),
+    ),
+    Operation(
+        "import",
+        "POST",
+        "/api/v1/imports",
+        "Read an Iceberg table of the lake's catalog from now on.",
+        ImportedTable,
+        lambda c, _, b: c.import_table(b.table, b.as_name),
+        ImportBody,
+    ),
+    Operation(
+        "drop import",
+        "POST",
+        "/api/v1/imports/{table}/drop",
+        "Read an imported table no more; nothing of it is removed.",
+        Done,
+        lambda c, p, _: c.drop_import(p["table"]),
     ),
     _job(
         "backup",

@@ -1,6 +1,7 @@
 """Moving closed time ranges from the hot store to the lake: see README.md."""
 
 from htapkit.tier.erasure import Erased, Erasure
+from htapkit.tier.imports import Imports, describe
 from htapkit.tier.retention import Dropped, Retention
 from htapkit.tier.rules import Rule, microseconds, rule_of
 from htapkit.tier.service import Parts, TierService
@@ -11,6 +12,7 @@ __all__ = [
     "Dropped",
     "Erased",
     "Erasure",
+    "Imports",
     "Lake",
     "Moved",
     "Parts",
@@ -20,6 +22,7 @@ __all__ = [
     "TierService",
     "Tierer",
     "Upkeep",
+    "describe",
     "microseconds",
     "rule_of",
 ]

@@ -105,3 +105,17 @@ CREATE TABLE IF NOT EXISTS htapkit.ranges (
     position VARCHAR,                  -- at which its rows were read; NULL: they are not in the copy
     row_count BIGINT                   -- how many those were; NULL: none were ever read
 );
+-- Iceberg tables that belong to no source, and the version of each that is read.
+CREATE TABLE IF NOT EXISTS htapkit.imports (
+    source VARCHAR NOT NULL,           -- lake or history
+    schema_name VARCHAR NOT NULL,
+    table_name VARCHAR NOT NULL,
+    definition VARCHAR NOT NULL,       -- columns, as JSON
+    identifier VARCHAR NOT NULL,       -- in the catalog, level by level, as JSON
+    time_column INTEGER NOT NULL,      -- ordinal; 0: none
+    pin_metadata VARCHAR NOT NULL,
+    pin_snapshot BIGINT NOT NULL,
+    pin_rows BIGINT NOT NULL,
+    left_out VARCHAR NOT NULL,         -- columns that cannot be read, as JSON
+    why VARCHAR NOT NULL
+);

@@ -72,7 +72,16 @@ def delete_positions(
     content: DataFileContent = DataFileContent.POSITION_DELETES,
 ) -> Pin:
     """Commit a delete file as another engine would: (path, position) of rows of one day."""
-    table = other_engine(folder)
+    return delete_rows(other_engine(folder), deleted, Record(day), content)
+
+
+def delete_rows(
+    table: Table,
+    deleted: Sequence[tuple[str, int]],
+    partition: Record,
+    content: DataFileContent = DataFileContent.POSITION_DELETES,
+) -> Pin:
+    """The same on any table: (path, position) of rows of one partition."""
     metadata = table.metadata
     location = f"{metadata.location}/data/{uuid.uuid4()}-deletes.parquet"
     path = location.removeprefix("file://")
@@ -91,7 +100,7 @@ def delete_positions(
         content=content,
         file_path=location,
         file_format=FileFormat.PARQUET,
-        partition=Record(day),
+        partition=partition,
         record_count=len(deleted),
         file_size_in_bytes=Path(path).stat().st_size,
         column_sizes={},

@@ -107,7 +107,10 @@ class ChangeStream(Protocol):
         ...
 
     def nudge(self) -> None:
-        """Ask the source for its newest position at once; it arrives as a batch."""
+        """Ask the source for its newest position at once; it arrives as a batch.
+
+        Where a stream begins is news, too: a quiet source answers all the same.
+        """
         ...
 
     def expect(self, tables: Sequence[TableSchema]) -> None:

@@ -78,7 +78,8 @@ class Receiver:
         self._chunks: deque[Chunk] = deque()
         self._failure: SourceError | None = None
         self._pending = Pending()
-        self._position = self._handed = self._confirmed = start
+        self._position = self._confirmed = start
+        self._handed = 0  # where the stream begins is news, too
         self._server_end = start
         self._final = 0  # of the open transaction; 0: none is open
         self._parted = False  # a part of the open transaction was handed over

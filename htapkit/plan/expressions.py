@@ -169,9 +169,11 @@ def _in(context: Context, node: exp.Expression) -> Expr:
     items = [context(item) for item in node.expressions]
     if subject.type == "unknown":
         raise UnprovenError("IN", "a literal without a type")
-    types = {item.type for item in items if item.type != "unknown"}
-    if len(types | {subject.type}) > 1 and not types <= {*INTEGERS, "numeric", *PLAIN_TEXTS}:
+    types = {item.type for item in items if item.type != "unknown"} - {subject.type}
+    if types and not types <= {*INTEGERS, "numeric", *PLAIN_TEXTS}:
         raise UnprovenError("IN", "a list of mixed types")
+    if types and subject.type == "float4" and len(items) > 1:
+        raise UnprovenError("IN", "several numbers become real, where one is compared as float8")
     return _member(context, subject, items)
 
 
@@ -197,10 +199,7 @@ def _distinct_from(context: Context, node: exp.Expression) -> Expr:
 
 def _logical(word: str) -> Handler:
     def handle(context: Context, node: exp.Expression) -> Expr:
-        sides = []
-        for side in (node.this, node.args["expression"]):
-            bound = _truth(context, side)
-            sides.append(bound.sql)
+        sides = [_truth(context, side).sql for side in (node.this, node.args["expression"])]
         return boolean(f"({sides[0]} {word} {sides[1]})")
 
     return handle

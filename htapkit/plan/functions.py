@@ -41,7 +41,7 @@ def _text(name: str, arguments: list[Expr], at: int) -> Expr:
     return casts.coerce(argument, "text", utc=False)
 
 
-def _count(name: str, arguments: list[Expr], at: int, least: int | None = None) -> int:
+def constant_number(name: str, arguments: list[Expr], at: int, least: int | None = None) -> int:
     """A constant whole number."""
     try:
         value = int(arguments[at].sql.removeprefix("CAST(").partition(" ")[0])
@@ -86,10 +86,12 @@ def substring(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
     """From a constant start of at least 1: DuckDB counts others from the end."""
     del utc
     value = _text("substring", arguments, 0)
-    start = _count("substring", arguments, 1, 1)
+    start = constant_number("substring", arguments, 1, 1)
     if len(arguments) == 2:
         return texts(f"substring({value.sql}, {start})", value)
-    return texts(f"substring({value.sql}, {start}, {_count('substring', arguments, 2, 0)})", value)
+    return texts(
+        f"substring({value.sql}, {start}, {constant_number('substring', arguments, 2, 0)})", value
+    )
 
 
 def position(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
@@ -103,7 +105,7 @@ def _side(name: str) -> Build:
     def build(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
         del utc
         value = _text(name, arguments, 0)
-        return texts(f"{name}({value.sql}, {_count(name, arguments, 1)})", value)
+        return texts(f"{name}({value.sql}, {constant_number(name, arguments, 1)})", value)
 
     return build
 
@@ -158,7 +160,8 @@ def _split_part(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
     if not by.text:
         raise _refuse("split_part", arguments, "the separator is not a literal")
     return texts(
-        f"split_part({value.sql}, {by.sql}, {_count('split_part', arguments, 2, 1)})", value
+        f"split_part({value.sql}, {by.sql}, {constant_number('split_part', arguments, 2, 1)})",
+        value,
     )
 
 
@@ -183,7 +186,7 @@ def _round(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
         return Expr(f"round_even({casts.as_float(value).sql}, 0)", "float8")
     if value.type in FLOATS:
         raise _refuse("round", arguments)
-    places = _count("round", arguments, 1, 0) if len(arguments) == 2 else 0
+    places = constant_number("round", arguments, 1, 0) if len(arguments) == 2 else 0
     value = casts.as_numeric(value)
     if places > 20:
         raise _refuse("round", arguments, "too many places")
@@ -387,6 +390,7 @@ __all__ = [
     "Build",
     "case",
     "coalesce",
+    "constant_number",
     "position",
     "substring",
     "trim",

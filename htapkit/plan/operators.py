@@ -34,9 +34,10 @@ def bounded(sql: str) -> str:
     return sql
 
 
-def kept_infinite(moment: str, sql: str) -> str:
-    """`sql`, or an infinite date or timestamp as it is."""
-    return bounded(f"CASE WHEN isfinite({moment}) THEN {sql} ELSE {moment} END")
+def kept_infinite(moment: str, sql: str, beside: str = "") -> str:
+    """`sql`, or an infinite date or timestamp as it is, unless `beside` is NULL."""
+    computed = f"isfinite({moment})" + (f" OR {beside} IS NULL" if beside else "")
+    return bounded(f"CASE WHEN {computed} THEN {sql} ELSE {moment} END")
 
 
 def common_type(parts: list[Expr], construct: str) -> str:
@@ -298,7 +299,7 @@ def _moment_arithmetic(
         return Expr(f"CAST({guard(bad, sql, 'infinite date')} AS INTEGER)", "int4")
     if left.type == "date" and right.type in {"int2", "int4"} and operator in {"+", "-"}:
         sql = f"({left.sql} {operator} CAST({right.sql} AS INTEGER))"
-        return Expr(kept_infinite(left.sql, _in_range(sql, "date")), "date")
+        return Expr(kept_infinite(left.sql, _in_range(sql, "date"), right.sql), "date")
     value = right.months_days_micros
     if left.type in MOMENTS and value is not None and operator in {"+", "-"}:
         if left.type == "timestamptz" and not utc:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from htapkit.plan import aggregates, casts
+from htapkit.plan import aggregates, casts, functions
 from htapkit.plan.context import Context
 from htapkit.plan.expr import Expr
 from htapkit.plan.names import folded
@@ -174,6 +174,8 @@ def _ranking(context: Context, call: exp.Anonymous, name: str, emit: aggregates.
         2 if name in {"lag", "lead"} else 1
     ):
         raise UnprovenError(name, "needs a constant offset")
+    if name == "nth_value":
+        functions.constant_number(name, arguments, 1, 1)  # of none or 0 DuckDB makes no error
     texts = [value.sql, *(number.sql for number in numbers)]
     if len(rest) == 2:
         if rest[1].type not in {value.type, "unknown"} or value.type == "numeric":

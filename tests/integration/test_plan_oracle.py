@@ -143,6 +143,7 @@ _ERRORS = [
     "SELECT f8::int FROM nasty WHERE id = 6",
     "SELECT n2::numeric(4,2) FROM nasty WHERE id = 11",
     "SELECT d - date '2000-01-01' FROM nasty WHERE id = 7",
+    "SELECT nth_value(id, 0) OVER (ORDER BY id) FROM plain",
     "SELECT (SELECT k FROM plain WHERE id < 3)",
     "SELECT (SELECT p.k FROM plain p WHERE p.k = x.k) FROM dim x",
 ]

@@ -394,3 +394,7 @@ SELECT substring(t from 1 for 2) AS x, count(*) FROM plain GROUP BY x ORDER BY x
 SELECT id, r * CAST('-0' AS float8) AS z, CAST('-0' AS float8) AS y FROM plain ORDER BY id
 -- name: order by a case of constants
 SELECT CASE WHEN k > 2 THEN 1 WHEN ok THEN 0 END AS c FROM plain ORDER BY c
+-- name: real in one number, in reals, and in an array
+SELECT id, r IN (0.1), r IN ('0.25', '0.5'), r = ANY (ARRAY[0.25, 0.5]) FROM plain ORDER BY id
+-- name: days added to infinite dates and to NULL
+SELECT a.id, b.id, a.d + b.i4, a.d - b.i2 FROM nasty a JOIN nasty b ON b.id IN (1, 2, 13) WHERE a.id > 6 ORDER BY a.id, b.id

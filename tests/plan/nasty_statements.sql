@@ -162,3 +162,9 @@ select ts + interval '1 day 5 hours' day from m order by id limit 2
 select ts + interval '36' hour from m order by id limit 2
 select count(*) from m where ts < timestamp '2024-01-02' - interval '1 hour ago'
 select ts + interval '1' day + interval '2 hours' from m order by id limit 2
+select id from nasty where f4 in (0.1, -0.5)
+select id from nasty where f4 in (0.1)
+select id from nasty where f4 not in (0.1, 16777216, null)
+select id from nasty where f4 in (16777217, 3)
+select id from nasty where f4 = any (array[0.1, -0.5])
+select id from nasty where f4 in ('0.1', '-0.5')

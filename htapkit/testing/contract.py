@@ -331,13 +331,8 @@ class SourceContract:
         number = 1000
         while not stop.is_set() and number < 3000:
             number += 1
-            harness.transaction(
-                [
-                    Write("first", number, "new"),
-                    Write("second", number, "new"),
-                    Write("first", number % 500, f"changed {number}"),
-                ]
-            )
+            new = [Write(table, number, "new") for table in ("first", "second")]
+            harness.transaction([*new, Write("first", number % 500, f"changed {number}")])
             gone = Write("first", number, delete=True)
             moved = Write("first", number, "moved", new_id=-number)
             harness.transaction([moved if number % 2 else gone])
@@ -391,11 +386,10 @@ class SourceContract:
             follower = Follower(self._schemas(harness))
             self._until(harness, stream, follower)
         harness.lose_position()
-        with pytest.raises(PositionLost):
-            self._drain(harness, follower.position)
-
-    def _drain(self, harness: Harness, start: Position | None) -> None:
-        with self._stream(harness, start) as stream:
+        with (
+            pytest.raises(PositionLost),
+            self._stream(harness, follower.position) as stream,
+        ):
             self._until(harness, stream, Follower(self._schemas(harness)))
 
     def test_detach_is_safe_to_repeat(self, harness: Harness) -> None:

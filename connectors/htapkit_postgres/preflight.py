@@ -90,7 +90,7 @@ def _findings(
     yield from slot_findings(settings, server, slot, options.slot_lag_bytes_max)
     yield from transaction_findings(waiting)
     yield from publication_findings(settings, facts, publications)
-    yield from table_findings(settings, tables, rights, publications)
+    yield from table_findings(settings, facts.user, tables, rights, publications)
 
 
 def _facts(connection: Connection) -> Facts:
@@ -300,6 +300,7 @@ def publication_findings(
 
 def table_findings(
     settings: Settings,
+    user: str,
     tables: Sequence[Discovered],
     rights: Mapping[str, Rights],
     publications: Mapping[str, Publication],
@@ -312,7 +313,7 @@ def table_findings(
         )
     for found in tables:
         subject = f"table {found.schema.table}"
-        refused = list(_table_errors(settings, found, rights, publications))
+        refused = list(_table_errors(settings, user, found, rights, publications))
         yield from refused
         if found.problem:
             message, _, remedy = found.problem.partition("; ")
@@ -329,27 +330,28 @@ def table_findings(
 
 def _table_errors(
     settings: Settings,
+    user: str,
     found: Discovered,
     rights: Mapping[str, Rights],
     publications: Mapping[str, Publication],
 ) -> Iterator[Finding]:
     table = found.schema.table
-    subject, name = f"table {table}", quoted_table(table)
+    subject, name, role = f"table {table}", quoted_table(table), quoted(user)
     own = rights.get(str(table))
     fingerprint = parse(found.fingerprint)
     if own is None or fingerprint is None:
         return
     if not own.schema_usage:
-        usage = f"GRANT USAGE ON SCHEMA {quoted(table.schema)} TO CURRENT_USER"
+        usage = f"GRANT USAGE ON SCHEMA {quoted(table.schema)} TO {role}"
         yield _error(subject, f"no right to use schema {table.schema}", usage)
     if not own.select:
-        grant = f"GRANT SELECT ON {name} TO CURRENT_USER"
+        grant = f"GRANT SELECT ON {name} TO {role}"
         yield _error(subject, "no right to read it (or one of its partitions)", grant)
     if own.row_security:
         yield _error(
             subject,
             "row-level security applies to our role, and a filtered copy would pass for the whole",
-            "ALTER ROLE CURRENT_USER BYPASSRLS",
+            f"ALTER ROLE {role} BYPASSRLS",
         )
     published = fingerprint.publication != ""
     if not (published or own.owner or found.problem):
@@ -358,7 +360,7 @@ def _table_errors(
             yield _error(
                 subject,
                 f"only its owner ({own.owner_name}) can add it to a publication",
-                f"GRANT {quoted(own.owner_name)} TO CURRENT_USER",
+                f"GRANT {quoted(own.owner_name)} TO {role}",
             )
         elif publications:
             main, _ = settings.publications

@@ -200,7 +200,7 @@ class Mirror:
         limit = options.slot_lag_bytes_max
         self._metrics.slot_lag_headroom_bytes.labels(self.name).set(limit - kept)
         if not options.slot_lag_drops or not self._retained.look(
-            kept, now, ready=self.report().ready
+            kept, now, caught_up=self.report().caught_up
         ):
             return
         why = (

@@ -22,11 +22,11 @@ class Retained:
     _since: float | None = field(default=None, init=False)  # it is over the limit and not shrinking
     _least: int = field(default=0, init=False)  # since then
 
-    def look(self, retained: int, now: float, *, ready: bool) -> bool:
-        """Whether to let go now. `ready`: all tables are copied and followed."""
+    def look(self, retained: int, now: float, *, caught_up: bool) -> bool:
+        """Whether to let go now. `caught_up`: no table is being copied."""
         if retained <= self.bytes_max:
             self._since = None
-            if ready and retained <= self.bytes_max // 2:
+            if caught_up and retained <= self.bytes_max // 2:
                 self.rounds = 0
             return False
         if self._since is None or retained < self._least:

@@ -55,3 +55,9 @@ class SourceReport:
         """Every table is copied and followed."""
         good = {"following"}
         return self.state == SourceState.STREAMING and all(t.state in good for t in self.tables)
+
+    @property
+    def caught_up(self) -> bool:
+        """Nothing is to be copied; what is paused, or cannot be mirrored, is not waited for."""
+        copying = any(t.state == "copying" for t in self.tables)
+        return self.state == SourceState.STREAMING and not copying

@@ -342,6 +342,16 @@ def test_garbage_on_the_port(port: Port, sent: bytes) -> None:
         assert c.execute("select 1").fetchone() == (1,)
 
 
+def test_another_protocol_is_told(port: Port, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_connection(("127.0.0.1", port[0].port)) as client:
+        client.settimeout(10)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(1000), b""))
+    assert answer.startswith(b"E")
+    assert b"C08P01\0Minvalid length of startup packet: only PostgreSQL's" in answer
+    assert "client refused" in caplog.text
+
+
 @pytest.mark.parametrize(
     "sent", [b"z\0\0\0\x04", b"Q\0\0\0\x01", b"Q\xff\xff\xff\xff", b"Q\0\0\0\x50select"]
 )

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
 from htapkit.errors import HtapkitError, ProtocolError, SourceRefused
 from htapkit.scram import MECHANISM, ScramRefused, ScramServer, mock_verifier, parse_verifier
@@ -72,7 +74,7 @@ def read_startup(wire: SocketWire, tls: Tls | None) -> Startup | CancelRequest:
     while True:
         size, code = _HEAD.unpack(exactly(wire, 8))
         if not 8 <= size <= _STARTUP_BYTES_MAX:
-            raise ConnectionError("not a PostgreSQL client")
+            _refuse(wire, "invalid length of startup packet: only PostgreSQL's protocol is spoken")
         body = exactly(wire, size - 8)
         if code == messages.CANCEL_REQUEST:
             return CancelRequest(body)
@@ -84,11 +86,19 @@ def read_startup(wire: SocketWire, tls: Tls | None) -> Startup | CancelRequest:
         elif code >> 16 == 3:
             return _parse_startup(wire, code, body)
         else:
-            unsupported = ProtocolError(
-                f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}: server supports 3.0"
-            )
-            wire.sendall(messages.error(unsupported, "FATAL"))
-            raise unsupported
+            version = f"{code >> 16}.{code & 0xFFFF}"
+            _refuse(wire, f"unsupported frontend protocol {version}: server supports 3.0")
+
+
+def _refuse(wire: SocketWire, why: str) -> NoReturn:
+    problem = ProtocolError(why)
+    wire.sendall(messages.error(problem, "FATAL"))
+    wire.settimeout(0.0)
+    with suppress(OSError):
+        wire.recv(
+            _STARTUP_BYTES_MAX
+        )  # closed with bytes unread it would be reset, and no error be seen
+    raise problem
 
 
 def _parse_startup(wire: SocketWire, code: int, body: bytes) -> Startup:

@@ -145,7 +145,9 @@ class PgwireServer:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             wire.settimeout(self._options.login_seconds_max)
             self._greet(wire)
-        except (OSError, struct.error, ProtocolError, NotAllowed) as error:
+        except ProtocolError as error:
+            _log.warning("client refused", extra={"why": str(error)})
+        except (OSError, struct.error, NotAllowed) as error:
             _log.debug("client closed: %s", error)
         except Exception:  # noqa: BLE001 - the task's top
             _log.exception("a client session failed")

@@ -180,8 +180,10 @@ def table(problem: str = "", publication: str = "", **schema: Any) -> Discovered
     ],
 )
 def test_tables(found: Discovered, rights: Rights, expected: list[str]) -> None:
-    findings = list(preflight.table_findings(SETTINGS, [found], {str(TABLE): rights}, {}))
+    findings = list(preflight.table_findings(SETTINGS, "me", [found], {str(TABLE): rights}, {}))
     assert [severity for severity, _ in worst(findings)] == expected
     assert all(f.subject == f"table {TABLE}" for f in findings)
+    for finding in findings:  # whoever executes it
+        assert "CURRENT_USER" not in finding.remedy
     if found.problem:
         assert (findings[0].message, findings[0].remedy) == ("no identity", "ALTER TABLE")

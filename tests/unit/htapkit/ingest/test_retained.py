@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
+
 from htapkit.ingest.retained import Retained
+from htapkit.ingest.status import SourceReport, SourceState, TableReport
 
 
-def _looks(made: Retained, sizes: list[int], *, ready: bool = True) -> list[int]:
+def _looks(made: Retained, sizes: list[int], *, caught_up: bool = True) -> list[int]:
     """The seconds at which it lets go; one look a second."""
-    return [at for at, size in enumerate(sizes) if made.look(size, float(at), ready=ready)]
+    return [at for at, size in enumerate(sizes) if made.look(size, float(at), caught_up=caught_up)]
 
 
 def test_over_the_limit_and_growing() -> None:
@@ -31,12 +36,29 @@ def test_the_pause_grows_until_the_copy_has_caught_up() -> None:
     made = Retained(100, 2)
     pauses = []
     for _ in range(5):
-        assert _looks(made, [200, 201, 202], ready=False) == [2]
+        assert _looks(made, [200, 201, 202], caught_up=False) == [2]
         pauses.append(made.pause_seconds)
     assert pauses == [0.0, 600.0, 1800.0, 3600.0, 3600.0]
-    made.look(10, 0.0, ready=False)
+    made.look(10, 0.0, caught_up=False)
     assert made.rounds == 5
-    made.look(60, 0.0, ready=True)
+    made.look(60, 0.0, caught_up=True)
     assert made.rounds == 5
-    made.look(50, 0.0, ready=True)
+    made.look(50, 0.0, caught_up=True)
     assert made.rounds == 0
+
+
+@pytest.mark.parametrize(
+    ("states", "caught_up", "ready"),
+    [
+        (["following"], True, True),
+        (["following", "copying"], False, False),
+        (["following", "paused", "problem", "set_aside"], True, False),
+    ],
+)
+def test_what_is_not_followed_is_not_waited_for(
+    states: Sequence[str], *, caught_up: bool, ready: bool
+) -> None:
+    """A table without a key must not make the next pause the longer one for ever."""
+    tables = tuple(TableReport(f"s.public.t{n}", s, 0, 0, "", "") for n, s in enumerate(states))
+    report = SourceReport("s", SourceState.STREAMING, "", "", 0, None, 0, 0, (), tables)
+    assert (report.caught_up, report.ready) == (caught_up, ready)

@@ -134,7 +134,7 @@ class Snapshot(Protocol):
 
     @property
     def position(self) -> Position:
-        """Commits covered by this position are in the rows, later ones are not."""
+        """Covers the rows, and no later commit is in them; asked anew, those read till then."""
         ...
 
     @property
@@ -149,8 +149,8 @@ class Snapshot(Protocol):
     def read(self, split: Split) -> Iterator[pa.RecordBatch]:
         """The rows of one part, in the table's Arrow schema. Several threads may read at once.
 
-        Raises UnfaithfulValue, SourceUnavailable, CatalogChanged (the table changed under the
-        snapshot: take another), TableSetAside (it cannot be copied).
+        Of a reconciled table: `cells_arrow` and DELETIONS. Raises UnfaithfulValue, CatalogChanged
+        (the table changed under the snapshot: take another), SourceUnavailable, TableSetAside.
         """
         ...
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from htapkit.cli.views import Told, Views
 from htapkit.config import ImportsConfig
-from htapkit.errors import ConfigError, SourceUnavailable, Stale
+from htapkit.errors import SourceUnavailable, Stale
 from htapkit.hot import HotStore, Lease, Read
 from htapkit.ingest import Freshness, Mirror
 from htapkit.lake import Lake
@@ -18,7 +18,7 @@ from htapkit.metrics import Metrics
 from htapkit.model import IMPORTED, LAKE, OWN, Access, origin_of
 from htapkit.plan import Cut, LocalQuery, Plan, PlanCache, SessionView, asks_past
 from htapkit.query import run, run_in_parts
-from htapkit.serve.pgwire import Database, Fresh, FreshnessWanted, Recent
+from htapkit.serve.pgwire import Alone, Database, Fresh, FreshnessWanted, Recent
 from htapkit.spi import Credential, Origin, OriginSession
 
 
@@ -149,25 +149,27 @@ class HotReader:
 
 
 def make_databases(
-    mirrors: Mapping[str, Mirror], store: HotStore, lake: Lake, metrics: Metrics, told: Told
+    mirrors: Mapping[str, Mirror],
+    store: HotStore,
+    lake: Lake,
+    metrics: Metrics,
+    told: Told,
+    *,
+    trust: bool,
 ) -> Mapping[str, Database]:
-    """One database for each source that speaks the wire itself.
-
-    ConfigError for others (for now).
-    """
+    """One database for each source; `trust`: everybody may read where nobody has users."""
     cache = PlanCache()
     freshness = MirrorFreshness({n: m.freshness for n, m in mirrors.items()}, metrics)
     origins: dict[str, Origin] = {}
     for name, mirror in mirrors.items():
-        if mirror.source.origin is None:
-            raise ConfigError(f"sources.{name}: its connector has no server to relay to")
-        origins[name] = mirror.source.origin
+        origins[name] = mirror.source.origin or Alone(name, trust)
     databases = {}
     for name, mirror in mirrors.items():
         recent = Recent()
         reader = HotReader(store, lake, Views(mirror, store, recent, told), metrics)
         databases[name] = Database(
             origin=Origins(name, origins, told.imports),
+            alone=mirror.source.origin is None,
             planner=HotPlanner(store, cache),
             reader=reader,
             in_parts=reader.in_parts,

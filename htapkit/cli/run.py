@@ -70,21 +70,17 @@ class Server:
             lake=lake,
         )
         self._history = History(config, self._store, lake, self._metrics)
-        options = MirrorOptions(
-            config.watch_interval,
-            limits.snapshot_readers,
-            limits.slot_lag,
-            limits.slot_lag_time,
-            limits.slot_lag_action == "drop",
-            limits.range_rows,
-        )
+        options = _mirror_options(config)
         self._mirrors = {
             name: Mirror(name, source, self._store, self._metrics, options)
             for name, source in sources.items()
         }
         jobs, alone = self._history.jobs, len(sources) == 1
         told = Told(limits, jobs, lambda: self._pgwire.clients, config.imports, alone)
-        databases = make_databases(self._mirrors, self._store, lake, self._metrics, told)
+        trust = config.servers.pgwire.auth == "trust"
+        databases = make_databases(
+            self._mirrors, self._store, lake, self._metrics, told, trust=trust
+        )
         self._pgwire = PgwireServer(databases, pgwire_options(config))
         self._flight = make_flight(config, databases)
         host, port = address(config.servers.http.listen)
@@ -168,6 +164,18 @@ class Server:
         except Exception as error:  # noqa: BLE001 - the top of a thread: it must go on
             self._metrics.errors.labels(type(error).__name__).inc()
             _log.exception("housekeeping failed")
+
+
+def _mirror_options(config: Config) -> MirrorOptions:
+    limits = config.limits
+    return MirrorOptions(
+        config.watch_interval,
+        limits.snapshot_readers,
+        limits.slot_lag,
+        limits.slot_lag_time,
+        limits.slot_lag_action == "drop",
+        limits.range_rows,
+    )
 
 
 def run_until_signal(config: Config) -> None:

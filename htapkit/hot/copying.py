@@ -146,7 +146,10 @@ class Copying:
             with core.guarded(), self._loading(record):
                 cursor.begin()
                 young = (less_old(rows.schema, record.horizon, batch) for batch in batches)
-                count = _load(rows, young)
+                if isinstance(rows, Reconciled):
+                    count = sum(rows.load(batch) for batch in batches)
+                else:
+                    count = _load(rows, young)
                 if number is not None:
                     ranges.mark(cursor, record, number, position, count)
                 cursor.commit()
@@ -373,7 +376,7 @@ def _with_schema(record: Record, schema: TableSchema) -> Record:
     return replace(record, copy=replace(record.copy, schema=schema))
 
 
-def _load(rows: Relation | Reconciled, batches: Iterable[pa.RecordBatch]) -> int:
+def _load(rows: Relation, batches: Iterable[pa.RecordBatch]) -> int:
     held: list[pa.RecordBatch] = []
     size = count = 0
     for batch in batches:

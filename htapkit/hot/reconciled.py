@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from htapkit.errors import StoreError
+from htapkit.errors import StoreError, TableSetAside
 from htapkit.hot.names import (
     beside,
     duckdb_type,
@@ -97,18 +97,20 @@ class Reconciled:
     def add(self, changes: Sequence[CellChanges]) -> None:
         """Add cells and deletions; the plain rows stay as they are."""
         for change in changes:
-            self.insert(change.cells)
-            if change.deletions.num_rows:
-                into = {"table": self._deletions, "columns": name_list(DELETIONS.names)}
-                self._statement("insert", DELETIONS, "deletions", **into).run(
-                    change.deletions
-                ).fetchall()
+            self.load(change.cells)
+            self.load(change.deletions)
 
-    def insert(self, cells: pa.RecordBatch | pa.Table) -> None:
-        """Add cells."""
-        if cells.num_rows:
-            into = {"table": self._cells, "columns": name_list(self.arrow.names)}
-            self._statement("insert", self.arrow, "cells", **into).run(cells).fetchall()
+    def load(self, batch: pa.RecordBatch) -> int:
+        """Add cells or deletions; how many. Raises TableSetAside for anything else."""
+        known = {self.arrow: (_CELLS, self._cells), DELETIONS: (_DELETIONS, self._deletions)}
+        if batch.schema not in known:
+            raise TableSetAside(self.schema.table, "its cells came with other columns")
+        if batch.num_rows:
+            name, into = known[batch.schema]
+            columns = name_list(batch.schema.names)
+            insert = self._statement("insert", batch.schema, name, table=into, columns=columns)
+            insert.run(batch).fetchall()
+        return int(batch.num_rows)
 
     def apply(self, changes: Sequence[CellChanges], now: datetime) -> tuple[int, int]:
         """Add changes and make the rows that they touch anew; (rows taken out, rows put in)."""

@@ -23,6 +23,7 @@ class SessionView:
     as_of: str = ""  # htapkit.as_of: a time, of which all tables are read; "" = the present
     clock: bool = False  # the caller can ask the source for `LocalQuery.clocks`
     parts: bool = False  # the rows are wanted in parts, see `LocalQuery.parts`
+    alone: bool = False  # the source answers no SQL, so nothing is faster there
 
 
 @dataclass(frozen=True, slots=True)

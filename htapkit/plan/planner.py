@@ -285,7 +285,8 @@ def _chosen(
     is_past = any(each.past for each in read)
     only_views = sources == (OWN,)
     forced = "auto" if only_views else "lake" if is_past else session.route
-    faster = route.faster_at_source(statement, tree, forced) if not foreign else ""
+    here = foreign or session.alone
+    faster = "" if here else route.faster_at_source(statement, tree, forced)
     if faster:
         return Relay(
             effect,

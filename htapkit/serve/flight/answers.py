@@ -62,7 +62,7 @@ class Answers:
         self, database: Database, sources: Sources, session: Session, watched: Watched
     ) -> None:
         """`database` is the one that the session names."""
-        self._database = database
+        self._database, self._alone = database, database.alone
         self._sources = sources
         self._session = session
         self._client, self._name = session.client, session.name
@@ -78,7 +78,7 @@ class Answers:
         if isinstance(plan, own.Own):
             return Statement(sql, Described((), own.fields(plan)))
         asked = sql
-        if isinstance(plan, LocalQuery) and own.unseen(plan, self._name):
+        if isinstance(plan, LocalQuery) and own.unseen(plan, self._name, alone=self._alone):
             asked = own.shape(plan)
         described = self._described(asked, settings)
         return Statement(sql, described, once=_writes(plan))
@@ -128,7 +128,8 @@ class Answers:
         """(catalog version, plan). The version comes first: it may only be too old."""
         version = self._database.catalog_version()
         options = self._session.options
-        view = settings.view(self._name, options.route, options.as_of, parts=parts)
+        given = {"parts": parts, "alone": self._alone}
+        view = settings.view(self._name, options.route, options.as_of, **given)
         return version, self._database.planner(sql, view, types)
 
     # -- running it ----------------------------------------------------------------------------
@@ -232,7 +233,7 @@ class Answers:
 
     def _check_forced(self, plan: LocalQuery, reason: str) -> None:
         """Raise NotRoutable for a statement that may not go to the source, or cannot."""
-        if own.elsewhere(plan, self._name):
+        if own.elsewhere(plan, self._name, alone=self._alone):
             raise NotRoutable(f"it reads what the source does not have, and here: {reason}")
         route = self._session.options.route
         if route not in {"auto", "source"}:

@@ -303,7 +303,7 @@ class Answers:
 
     def forced(self, reason: str, plan: object) -> NotRoutable | None:
         """The error for a statement that may not go to the source, or cannot."""
-        if own.elsewhere(plan, self._state.view.source):
+        if own.elsewhere(plan, self._state.view.source, alone=self._database.alone):
             return NotRoutable(f"it reads what the source does not have, and here: {reason}")
         route = self._state.options.route
         if route in {"auto", "source"}:

@@ -201,6 +201,8 @@ class Database:
     look: Callable[[], None] = lambda: None
     """Have another such look soon."""
     in_parts: InParts | None = None
+    alone: bool = False
+    """There is no PostgreSQL behind it: `origin` only stands in for one."""
     described: DescribedCache = field(default_factory=DescribedCache)
     zones: ZoneEditions = field(default_factory=ZoneEditions)
     recent: Recent = field(default_factory=Recent)

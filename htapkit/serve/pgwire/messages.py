@@ -122,6 +122,14 @@ def made_up_fields(columns: Mapping[str, int]) -> tuple[Field, ...]:
     )
 
 
+def fields_of(columns: Sequence[tuple[str, int]]) -> tuple[Field, ...]:
+    """Columns of no table and of any type, by name and OID; a name may come twice."""
+    return tuple(
+        Field(name.encode(), oid, -1, _FIELD.pack(0, 0, oid, -1, -1, 0)[:16])
+        for name, oid in columns
+    )
+
+
 def data_row(values: Sequence[str | None]) -> bytes:
     """DataRow of text values, for answers that are our own."""
     parts = [_INT16.pack(len(values))]

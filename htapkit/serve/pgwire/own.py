@@ -6,7 +6,9 @@ names, Describe and portals stay its own; only Execute is answered here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from htapkit.errors import HtapkitError
 from htapkit.plan.plan import (
@@ -18,6 +20,7 @@ from htapkit.plan.plan import (
     SetOption,
     ShowOption,
 )
+from htapkit.plan.types import OIDS
 from htapkit.serve.pgwire import messages
 from htapkit.serve.pgwire.messages import Field
 from htapkit.serve.pgwire.portal import Rows
@@ -27,6 +30,12 @@ from htapkit.serve.pgwire.state import SessionState
 Own = SetOption | ShowOption | ExplainRoute
 _EXPLAIN = ("route", "chosen", "cost", "lag", "reason", "sql")
 _TEXT = 25
+_SHAPE_OIDS = {**OIDS, "inet": 869}
+_NEVER = " WHERE 1 / (pg_catalog.random() * 0)::int4 = 1"
+_COLUMN = re.compile(
+    r"""(?:, )?(?:NULL|'')::pg_catalog\."((?:[^"]|"")*)" AS "((?:[^"]|"")*)\"""", re.DOTALL
+)
+_PARAMETER = re.compile(r'\$(\d+)::pg_catalog\."((?:[^"]|"")*)"')
 
 
 class UnknownOption(HtapkitError):
@@ -50,13 +59,16 @@ def _columns(plan: Own) -> Sequence[str]:
     return _EXPLAIN if isinstance(plan, ExplainRoute) else ()
 
 
-def elsewhere(plan: object, source: str) -> bool:
+def elsewhere(plan: object, source: str, *, alone: bool = False) -> bool:
     """Whether a plan reads what the session's own source does not have: other tables, the past."""
-    return isinstance(plan, LocalQuery) and (plan.as_of is not None or unseen(plan, source))
+    past = isinstance(plan, LocalQuery) and plan.as_of is not None
+    return past or unseen(plan, source, alone=alone)
 
 
-def unseen(plan: object, source: str) -> bool:
-    """Whether the source would not even understand the statement of a plan."""
+def unseen(plan: object, source: str, *, alone: bool = False) -> bool:
+    """Whether the source would not even understand the statement of a plan; `alone`: none."""
+    if alone and isinstance(plan, LocalQuery):
+        return True
     foreign = isinstance(plan, LocalQuery) and any(name != source for name in plan.sources)
     return foreign or (isinstance(plan, LocalQuery) and plan.own_words)
 
@@ -76,11 +88,36 @@ def shape(plan: Own | LocalQuery) -> str:
             for p in plan.parameters
             if p.number > 0
         )
-        return f"SELECT {_made_up(plan)} WHERE 1 / (pg_catalog.random() * 0)::int4 = 1{bound}"
+        return f"SELECT {_made_up(plan)}{_NEVER}{bound}"
     names = _columns(plan)
     if not names:
         return "set htapkit.placeholder to ''"
-    return "select " + ", ".join(f"''::pg_catalog.text as {_quoted(name)}" for name in names)
+    return "select " + ", ".join(f"''::pg_catalog.\"text\" AS {_quoted(name)}" for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a statement that `shape` made is of: (name, type's OID) of columns; parameters."""
+
+    columns: tuple[tuple[str, int], ...]
+    parameters: tuple[int, ...] = ()
+
+
+def read_shape(text: str) -> Shape | None:
+    """The inverse of `shape`, as far as it needs no PostgreSQL; None: it is not of it."""
+    columns = []
+    position = len("SELECT ")
+    while (found := _COLUMN.match(text, position)) is not None:
+        type_, name = (part.replace('""', '"') for part in found.groups())
+        columns.append((name, _SHAPE_OIDS.get(type_, _TEXT)))
+        position = found.end()
+    rest = text[position:]
+    ended = rest == "" or rest.startswith(_NEVER)
+    if not columns or not text.lower().startswith("select ") or not ended:
+        return None
+    bound = dict(_PARAMETER.findall(rest))
+    numbers = range(1, max(map(int, bound), default=0) + 1)
+    return Shape(tuple(columns), tuple(_SHAPE_OIDS.get(bound.get(str(n), ""), 0) for n in numbers))
 
 
 def _made_up(query: LocalQuery) -> str:

@@ -104,7 +104,7 @@ class Queries:
             if reason or bound_ones or statement.seen is None:
                 raise AtSource(reason or "a simple Query has no parameters")  # noqa: TRY301
             in_block = self._link.conversation.status == "T"
-            if own.unseen(plan, self._state.view.source):
+            if own.unseen(plan, self._state.view.source, alone=self._database.alone):
                 statement.shape = own.shape(plan).encode()
             described = self._answers.describe(statement.asked, b"", anew=in_block)
             version, bound = statement.seen[1], Bound((), (), ())

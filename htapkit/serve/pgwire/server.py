@@ -201,7 +201,7 @@ class PgwireServer:
             credential = authenticate(started, database.origin, self._options.tls, self._secret)
         origin = database.origin.open(started.user, started.parameters, credential)
         user = "" if self._options.trust else started.user
-        state = SessionState(started.database, options, user)
+        state = SessionState(started.database, options, user, alone=database.alone)
         shown = OriginSession(
             origin.wire, messages.authentication(0) + origin.startup, origin.cancel
         )

@@ -366,7 +366,7 @@ class Session:
         statement = Statement(text, types, plan)
         self._statements[name] = statement
         statement.owed = conversation.sent(protocol.PARSE, statement)
-        if own.unseen(plan, self._state.view.source):
+        if own.unseen(plan, self._state.view.source, alone=self._database.alone):
             assert isinstance(plan, LocalQuery)
             statement.shape = own.shape(plan).encode()
         elif isinstance(plan, (Relay, LocalQuery, Refuse)):

@@ -185,10 +185,11 @@ class SourceSettings:
         *,
         clock: bool = False,
         parts: bool = False,
+        alone: bool = False,
     ) -> SessionView:
         """For the planner. `clock`: the caller can ask what `LocalQuery.clocks` are."""
         zone = self.values["TimeZone"]
-        return SessionView(source, self.schemas, zone, route, as_of, clock, parts)
+        return SessionView(source, self.schemas, zone, route, as_of, clock, parts, alone)
 
 
 _REQUIRED: Mapping[str, Sequence[str]] = {
@@ -207,7 +208,7 @@ def read_settings(names: Sequence[bytes], row: Sequence[str | None]) -> SourceSe
     found = {name.decode(): value or "" for name, value in zip(names, row, strict=True)}
     schemas = tuple(json.loads(found.pop("schemas")))
     role = found.pop("role")
-    zone = _zone(found["TimeZone"])
+    zone = zone_named(found["TimeZone"])
     problem = ""
     for name, allowed in _REQUIRED.items():
         if found[name] not in allowed:
@@ -227,7 +228,8 @@ def read_settings(names: Sequence[bytes], row: Sequence[str | None]) -> SourceSe
 
 
 @lru_cache(maxsize=64)
-def _zone(name: str) -> tzinfo | None:
+def zone_named(name: str) -> tzinfo | None:
+    """The time zone of that name; None: it is not known here."""
     if name.upper() in {"UTC", "ETC/UTC", "GMT"}:
         return UTC
     try:

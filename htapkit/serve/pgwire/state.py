@@ -31,13 +31,20 @@ RELAYED = Last("source")
 class SessionState:
     """The score of one session."""
 
-    def __init__(self, source: str, options: Options, user: str = "") -> None:
-        """Nothing is known of the source's settings yet. `user`: who logged in; "": everybody."""
+    def __init__(
+        self, source: str, options: Options, user: str = "", *, alone: bool = False
+    ) -> None:
+        """Nothing is known of the source's settings yet. `user`: who logged in; "": everybody.
+
+        `alone`: the source answers no SQL.
+        """
         self.source = source
+        self.alone = alone
         self.user = user
         self.options = options
         self.settings: SourceSettings | None = None
-        self.view = SessionView(source, route=options.route, as_of=options.as_of, clock=True)
+        self.view = SessionView(source)
+        self._look()
         self.unknown = True  # settings must be read before anything can be said
         self.doubtful = False  # settings must be read before a local answer
         self.pure = True  # the open transaction has only read
@@ -61,9 +68,11 @@ class SessionState:
     def _look(self) -> None:
         route, as_of = self.options.route, self.options.as_of
         if self.settings is None:
-            self.view = SessionView(self.source, route=route, as_of=as_of, clock=True)
+            self.view = SessionView(
+                self.source, route=route, as_of=as_of, clock=not self.alone, alone=self.alone
+            )
             return
-        view = self.settings.view(self.source, route, as_of, clock=True)
+        view = self.settings.view(self.source, route, as_of, clock=not self.alone, alone=self.alone)
         if view != self.view:
             self.view = view
 

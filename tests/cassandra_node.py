@@ -64,6 +64,7 @@ class CassandraNode:
         """Write its configuration; `start` starts it."""
         self.folder = folder
         self.port = free_port()
+        self.jmx_port = free_port()
         self._log = folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         conf = folder / "conf"
@@ -81,7 +82,8 @@ class CassandraNode:
 
     def settings(self, **more: object) -> dict[str, object]:
         """For the configuration of a source."""
-        return {"hosts": [HOST], "port": self.port, "cdc_raw": str(self.cdc_raw), **more}
+        own = {"port": self.port, "jmx_port": self.jmx_port, "cdc_raw": str(self.cdc_raw)}
+        return {"hosts": [HOST], **own, **more}
 
     def session(self) -> AbstractContextManager[Session]:
         """To enter."""
@@ -97,7 +99,7 @@ class CassandraNode:
             "cassandra.storagedir": base,
             "cassandra.logdir": base,
             "cassandra-foreground": "yes",
-            "cassandra.jmx.local.port": free_port(),
+            "cassandra.jmx.local.port": self.jmx_port,
             "cassandra.ring_delay_ms": 100,
             "cassandra.skip_wait_for_gossip_to_settle": 0,
             "cassandra.superuser_setup_delay_ms": -1,

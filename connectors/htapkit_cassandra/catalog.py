@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from cassandra.cluster import Session
 
 from htapkit.model import Broken, TableId, TableSchema
 from htapkit.spi import Discovered
+from htapkit_cassandra import cql, marks
+from htapkit_cassandra.cells import Layout
+from htapkit_cassandra.cql import Fields
+from htapkit_cassandra.mutations import LogPosition
+from htapkit_cassandra.places import ORDERED, Places
 from htapkit_cassandra.settings import Settings
 from htapkit_cassandra.types import column
 
 OWN_KEYSPACES: Final = re.compile(r"system(_\w+)?")
 _KINDS: Final = ("partition_key", "clustering", "static", "regular")
+_IN_KEY: Final = ("partition_key", "clustering")
 _KEPT_OPTIONS: Final = re.compile(r"(ID =|cdc =|CLUSTERING ORDER)")
 _STATEMENTS: Final = re.compile(r";\s*(?=ALTER TABLE|$)")
 
@@ -44,6 +51,7 @@ class Fingerprint:
     id: str  # changes when a table is dropped and made again
     truncated: str  # the node's record of the last TRUNCATE, "" = none
     columns: tuple[ColumnRow, ...]
+    types: Mapping[str, Fields] = field(default_factory=dict)  # the keyspace's own
 
     def __str__(self) -> str:
         """As JSON."""
@@ -52,20 +60,24 @@ class Fingerprint:
 
 def describe(session: Session, settings: Settings) -> list[Discovered]:
     """The tables that the patterns match, without the node's own."""
-    columns = _columns(session)
+    columns, types = _columns(session), _types(session)
     (local,) = session.execute("SELECT truncated_at FROM system.local")
     truncated = {str(i): bytes(record).hex() for i, record in (local.truncated_at or {}).items()}
     found = []
     rows = session.execute("SELECT keyspace_name, table_name, id, cdc FROM system_schema.tables")
     for row in sorted(rows, key=lambda r: (r.keyspace_name, r.table_name)):
         keyspace, name = row.keyspace_name, row.table_name
-        if OWN_KEYSPACES.fullmatch(keyspace) or not settings.wants(keyspace, name):
+        own = keyspace == marks.KEYSPACE or OWN_KEYSPACES.fullmatch(keyspace)
+        if own or not settings.wants(keyspace, name):
             continue
         table = TableId(settings.source, keyspace, name)
         fingerprint = Fingerprint(
-            str(row.id), truncated.get(str(row.id), ""), columns[keyspace, name]
+            str(row.id),
+            truncated.get(str(row.id), ""),
+            columns[keyspace, name],
+            types.get(keyspace, {}),
         )
-        schema = table_schema(table, fingerprint.columns)
+        schema = table_schema(table, fingerprint.columns, fingerprint.types)
         problem = _problem(table, schema, fingerprint.columns, cdc=bool(row.cdc))
         found.append(Discovered(schema, str(fingerprint), problem=problem))
     return found
@@ -80,24 +92,75 @@ def _columns(session: Session) -> dict[tuple[str, str], tuple[ColumnRow, ...]]:
     return {table: tuple(sorted(rows, key=_select_order)) for table, rows in found.items()}
 
 
+def _types(session: Session) -> dict[str, dict[str, Fields]]:
+    found: dict[str, dict[str, Fields]] = defaultdict(dict)
+    for row in session.execute("SELECT * FROM system_schema.types"):
+        pairs = zip(row.field_names, row.field_types, strict=True)
+        found[row.keyspace_name][row.type_name] = tuple(pairs)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Which changes in the log are of the table as it is now."""
+
+    id: str
+    truncated: LogPosition | None  # what the log has up to there is gone
+
+    def has(self, table_id: str, end: LogPosition) -> bool:
+        """Whether a mutation that ends there is of it."""
+        return table_id == self.id and (self.truncated is None or end > self.truncated)
+
+
+def known(found: Discovered) -> Known:
+    """From what was told of a table. The record begins with a place in the log."""
+    told = json.loads(found.fingerprint)
+    record = bytes.fromhex(told["truncated"])
+    place = LogPosition(*struct.unpack_from(">qi", record)) if record else None
+    return Known(told["id"], place)
+
+
+def layout(found: Discovered) -> Layout:
+    """What it takes to read the node's bytes of a table."""
+    told = json.loads(found.fingerprint)
+    columns = [ColumnRow(**column) for column in told["columns"]]
+    types = {c.name: cql.parse(c.type, told["types"]) for c in columns}
+    clustering = [(c.type, c.order == "desc") for c in columns if c.kind == "clustering"]
+    places = Places(tuple(clustering))
+    return Layout(found.schema, types, places)
+
+
 def _select_order(row: ColumnRow) -> tuple[int, int, str]:
     """The order in which `SELECT *` gives the columns."""
     return _KINDS.index(row.kind), row.position, row.name
 
 
-def table_schema(table: TableId, columns: Sequence[ColumnRow]) -> TableSchema:
+def table_schema(
+    table: TableId, columns: Sequence[ColumnRow], types: Mapping[str, Fields]
+) -> TableSchema:
     """A primary key is partition key and clustering columns. Pure.
 
     A column has no number in Cassandra, where only key columns can be renamed: its number is made
     of its name.
     """
+    sharing = any(c.kind == "static" for c in columns)
+    # What is static is shown without a row, too.
+    filled = {"partition_key"} if sharing else {"partition_key", "clustering"}
     return TableSchema(
         table,
         tuple(
-            column(c.name, c.type, _number(c.name), nullable=c.kind in {"static", "regular"})
+            column(
+                c.name,
+                c.type,
+                _number(c.name),
+                nullable=c.kind not in filled,
+                shared=c.kind == "static",
+                gathered=cql.parse(c.type, types).brackets if c.kind not in _IN_KEY else "",
+            )
             for c in columns
         ),
-        tuple(c.name for c in columns if c.kind in {"partition_key", "clustering"}),
+        tuple(c.name for c in columns if c.kind in _IN_KEY),
+        reconciled=True,
     )
 
 
@@ -112,6 +175,9 @@ def _problem(
         return "it has a counter, and the log holds no number of it"
     if len({c.ordinal for c in schema.columns}) < len(schema.columns):
         return "two of its column names have the same checksum; rename one"
+    for c in columns:
+        if c.kind == "clustering" and c.type not in ORDERED:
+            return f"its key has {c.name} of type {c.type}, whose order is not known"
     if not cdc:
         return f"cdc is off; ALTER TABLE {quoted_table(table)} WITH cdc = true"
     return ""
@@ -132,6 +198,8 @@ def compare(schema: TableSchema, fingerprint: str, now: Discovered) -> Broken | 
         why = "it was dropped and made again"
     elif old["truncated"] != new["truncated"]:
         why = "it was truncated, which the log does not show"
+    elif old["columns"] == new["columns"]:
+        why = "a type of its keyspace is another now"
     else:
         why = "its columns are others now"
     return Broken(schema.table, why)

@@ -25,10 +25,6 @@ from htapkit_cassandra.settings import Settings
 VERSIONS = ((4, 1), (5, 0))
 SYNC_MS_MAX = 1000
 FULL_PART_MAX = 0.5
-NOT_YET = (
-    "this version reads a node's schema and changes, but makes no copy of its tables yet; "
-    "`serve` does not start with it: keep it out of the file that `serve` reads"
-)
 _UNITS = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 
@@ -56,8 +52,7 @@ def check(settings: Settings) -> list[Finding]:
         return [*found, Finding(Severity.ERROR, f"source {settings.source}", str(error))]
     found += server_findings(facts)
     found += folder_findings(settings, facts)
-    found += table_findings(settings, tables, denied)
-    return [*found, Finding(Severity.ERROR, f"source {settings.source}", NOT_YET)]
+    return [*found, *table_findings(settings, tables, denied)]
 
 
 def _facts(opened: Session, settings: Settings) -> Facts:
@@ -158,9 +153,15 @@ def folder_findings(settings: Settings, facts: Facts) -> Iterator[Finding]:
     if limit and facts.used_bytes > limit * FULL_PART_MAX:
         blocks = facts.settings.get("cdc_block_writes") == "true"
         then = "writes are refused" if blocks else "the oldest changes are deleted"
-        yield _warning("cdc_raw", f"{message}; when it is full {then}: nothing deletes files yet")
+        yield _warning("cdc_raw", f"{message}; when it is full {then}; {_deletes(settings)}")
     else:
         yield _ok("cdc_raw", message)
+
+
+def _deletes(settings: Settings) -> str:
+    if settings.delete_cdc_raw:
+        return "what is confirmed is deleted"
+    return f"sources.{settings.source}.delete_cdc_raw deletes what is confirmed"
 
 
 def size(text: str) -> int:

@@ -26,6 +26,8 @@ class Settings:
     cdc_raw: str = ""
     cassandra_home: str = ""
     helper_memory: str = "512MB"
+    jmx_port: int = 7199
+    delete_cdc_raw: bool = False
 
     def wants(self, keyspace: str, table: str) -> bool:
         """Whether the patterns ask for this table."""
@@ -49,13 +51,15 @@ def parse_settings(options: SourceOptions) -> Settings:
     return Settings(
         source=options.name,
         hosts=keys.names("hosts", ("127.0.0.1",), "a list of addresses of nodes"),
-        port=keys.port(),
+        port=keys.port("port", 9042),
         user=keys.text("user", "a name"),
         password=keys.text("password", "a text"),
         tables=keys.patterns(),
         cdc_raw=keys.text("cdc_raw", "the node's cdc_raw_directory"),
         cassandra_home=keys.text("cassandra_home", "the folder of an installation"),
         helper_memory=keys.memory(),
+        jmx_port=keys.port("jmx_port", 7199),
+        delete_cdc_raw=keys.yes("delete_cdc_raw"),
     )
 
 
@@ -91,10 +95,16 @@ class _Keys:
             raise self._wrong("tables", expected)
         return value
 
-    def port(self) -> int:
-        value = self._found.get("port", 9042)
+    def port(self, key: str, default: int) -> int:
+        value = self._found.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 65536:
-            raise self._wrong("port", "a port number")
+            raise self._wrong(key, "a port number")
+        return value
+
+    def yes(self, key: str) -> bool:
+        value = self._found.get(key, False)
+        if not isinstance(value, bool):
+            raise self._wrong(key, "true or false")
         return value
 
     def memory(self) -> str:

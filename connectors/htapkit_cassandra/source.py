@@ -1,65 +1,47 @@
-"""A Cassandra node as a Source: what of the contract is there, and a clear refusal of the rest.
+"""A Cassandra node as a Source: its tables, its log, its files, put together.
 
-Discovery, comparison and the preflight are whole. Rows written cell by cell and merged by their
-times are no transactions: until the hot store can reconcile them, `follow` and `snapshot` refuse.
+The log is followed before any file is read, and every cell has its time: so what comes twice or in
+another order does no harm, and the hot store merges both.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from htapkit.errors import SourceRefused
-from htapkit.model import Broken, Finding, Position, TableId, TableSchema
-from htapkit.spi import ChangeStream, Discovered, Snapshot, SourceOptions
-from htapkit_cassandra import catalog, preflight
+from htapkit.model import Broken, Finding, Position, Storage, TableId, TableSchema
+from htapkit.spi import Discovered, SourceOptions
+from htapkit_cassandra import catalog, marks, preflight
+from htapkit_cassandra.cells import Layout
 from htapkit_cassandra.cluster import session, translated
+from htapkit_cassandra.files import Asked, FilesSnapshot
+from htapkit_cassandra.follow import Following, LogStream
 from htapkit_cassandra.jars import classpath
+from htapkit_cassandra.marks import Marks
 from htapkit_cassandra.mutations import LogPosition
-from htapkit_cassandra.settings import Settings, parse_settings
-from htapkit_cassandra.tail import LogTail, Program
-
-
-class LogOrder:
-    """A position is a place in the log of each node: JSON, `{"node": [segment, offset]}`."""
-
-    def covers(self, have: Position, want: Position) -> bool:
-        """Whether it has, for every node that `want` names, all up to there."""
-        ours = json.loads(have)
-        return all(ours.get(node, [-1, -1]) >= place for node, place in json.loads(want).items())
-
-
-class RefusedHead:
-    """No stream, no head."""
-
-    def __init__(self, settings: Settings) -> None:
-        """Keep the source's name."""
-        self._settings = settings
-
-    def head(self) -> Position:
-        """Refused."""
-        _refuse(self._settings)
-
-    def mark(self, token: str) -> None:  # noqa: ARG002
-        """Refused."""
-        _refuse(self._settings)
+from htapkit_cassandra.positions import LogOrder, Reached, reached
+from htapkit_cassandra.settings import parse_settings
+from htapkit_cassandra.tail import LogTail, Program, newest
 
 
 class CassandraSource:
     """The factory under the entry point `htapkit.sources`, and the spi.Source that it makes."""
 
     positions: LogOrder
-    head: RefusedHead
+    head: Marks
     origin: None
 
     def __init__(self, options: SourceOptions) -> None:
         """Check the settings; nothing is connected yet. Raises ConfigError."""
         self._settings = parse_settings(options)
         self.positions = LogOrder()
-        self.head = RefusedHead(self._settings)
+        self.head = self._marks = Marks(self._settings)
         self.origin = None
+        self._known: Mapping[TableId, catalog.Known] = {}  # as last discovered
+        self._batch_rows_max = options.batch_rows_max
+        self._rows_per_second_max = options.snapshot_rows_per_second_max
 
     def identity(self) -> str:
         """The node whose log is read: its host id."""
@@ -74,48 +56,83 @@ class CassandraSource:
     def discover(self) -> Sequence[Discovered]:
         """The tables that the configuration's patterns match now."""
         with session(self._settings) as opened, translated(self._settings):
-            return catalog.describe(opened, self._settings)
+            found = catalog.describe(opened, self._settings)
+        self._known = {each.schema.table: catalog.known(each) for each in found}
+        return found
 
     def compare(self, schema: TableSchema, fingerprint: str, now: Discovered) -> Broken | None:
         """What became of a table since it was copied as (`schema`, `fingerprint`)."""
         return catalog.compare(schema, fingerprint, now)
 
-    def follow(
-        self,
-        start: Position | None,  # noqa: ARG002
-        tables: Sequence[TableSchema],  # noqa: ARG002
-    ) -> ChangeStream:
-        """Refused: there is nothing yet that merges cells."""
-        _refuse(self._settings)
+    def follow(self, start: Position | None, tables: Sequence[TableSchema]) -> LogStream:
+        """Make the table of marks, and read the node's log from `start`."""
+        settings = self._settings
+        node = self.identity()
+        with session(settings) as opened, translated(settings):
+            marks.create(opened)
+        begun = reached(start) if start is not None else self._now(node)
+        self._marks.begin_after(begun.mark)
+        folder = Path(settings.cdc_raw)
+        following = Following(
+            settings.source, node, folder, settings.delete_cdc_raw, self._batch_rows_max
+        )
+        tail = self.log(begun.nodes.get(node))
+        stream = LogStream(following, tail, begun, self._marks, self._layouts, self._known_of)
+        stream.expect(tables)
+        return stream
+
+    def _now(self, node: str) -> Reached:
+        """Where the log ends as far as it is synced; a copy will have what lies before."""
+        end = newest(Path(self._settings.cdc_raw)) if self._settings.cdc_raw else None
+        return Reached({node: end} if end is not None else {})
+
+    def _known_of(self, table: TableId) -> catalog.Known | None:
+        return self._known.get(table)
+
+    def _layouts(self) -> dict[TableId, Layout]:
+        return {found.schema.table: catalog.layout(found) for found in self.discover()}
 
     def snapshot(
-        self,
-        tables: Sequence[TableId],  # noqa: ARG002
-        as_text: Mapping[TableId, frozenset[str]],  # noqa: ARG002
-    ) -> Snapshot:
-        """Refused, as `follow`."""
-        _refuse(self._settings)
+        self, tables: Sequence[TableId], as_text: Mapping[TableId, frozenset[str]]
+    ) -> FilesSnapshot:
+        """The node's files of these tables."""
+        settings = self._settings
+        with session(settings) as opened, translated(settings):
+            found = {d.schema.table: d for d in catalog.describe(opened, settings)}
+            schema = catalog.helper_schema(opened)
+        kept = {t: _with_text(found[t], as_text.get(t, frozenset())) for t in tables if t in found}
+        asked = Asked(self._program(), schema, settings.jmx_port, self._rows_per_second_max)
+        layouts = {table: catalog.layout(each) for table, each in kept.items()}
+        return FilesSnapshot(asked, kept, layouts, self._marks.head)
 
     def log(self, start: LogPosition | None = None) -> LogTail:
-        """The node's changes as it logged them, for who merges cells. Raises SourceRefused."""
+        """The node's changes as it logged them. Raises SourceRefused."""
+        return LogTail(self._program(), self._schema, start)
+
+    def _program(self) -> Program:
         settings = self._settings
         if not settings.cdc_raw:
             raise SourceRefused(f"sources.{settings.source}.cdc_raw is not set: see `check`")
-        program = Program(
+        return Program(
             classpath(settings.cassandra_home), Path(settings.cdc_raw), settings.helper_memory
         )
-        return LogTail(program, self._schema, start)
 
     def _schema(self) -> str:
         with session(self._settings) as opened, translated(self._settings):
             return catalog.helper_schema(opened)
 
     def detach(self) -> None:
-        """Nothing was created."""
+        """Remove the table of marks."""
+        with session(self._settings) as opened, translated(self._settings):
+            marks.remove(opened)
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Let go of the connection that writes marks."""
+        self._marks.close()
 
 
-def _refuse(settings: Settings) -> NoReturn:
-    raise SourceRefused(f"{settings.source}: {preflight.NOT_YET}")
+def _with_text(found: Discovered, names: frozenset[str]) -> Discovered:
+    columns = tuple(
+        replace(c, storage=Storage.TEXT) if c.name in names else c for c in found.schema.columns
+    )
+    return replace(found, schema=replace(found.schema, columns=columns))

@@ -6,6 +6,7 @@ stops it; nothing is ever skipped. Its standard error goes to our log.
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import re
@@ -13,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -46,8 +47,13 @@ class Program:
     cdc_raw: Path
     memory: str = "512MB"
 
-    def command(self, schema: Path, start: LogPosition | None) -> list[str]:
-        """The command line; `nice`, because the node beside it matters more."""
+    def command(
+        self, schema: Path, start: LogPosition | None, copied: Sequence[str] = ()
+    ) -> list[str]:
+        """The command line; `nice`, because the node beside it matters more.
+
+        `copied`: not the log, but the files of one table (keyspace, table, tag, JMX port).
+        """
         memory = self.memory.removesuffix("B").lower()
         options = ["jvm.options", "opens.options"]
         command = ["nice", "java", f"-Xmx{memory}", f"-Djava.io.tmpdir={schema.parent}"]
@@ -55,20 +61,24 @@ class Program:
         command += [f"@{JAVA_FOLDER / name}" for name in options]
         command += ["-cp", self.classpath, str(JAVA_FOLDER / "CommitLogTail.java")]
         command += [str(self.cdc_raw), str(schema), "--poll", str(POLL_MS)]
+        command += ["--copy", *copied] if copied else []
         return command + (["--from", str(start)] if start else [])
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
+class Ended:
+    """The last event of a run."""
+
     code: int
     said: str
 
 
-class _Run:
-    """One process: its output as events in a queue that ends with `_Ended`."""
+class Run:
+    """One process: its output as events in a queue that ends with `Ended`."""
 
     def __init__(self, command: list[str]) -> None:
-        self.events: queue.Queue[LogEvent | _Ended | SourceRefused] = queue.Queue(QUEUE_EVENTS_MAX)
+        """Start it."""
+        self.events: queue.Queue[LogEvent | Ended | SourceRefused] = queue.Queue(QUEUE_EVENTS_MAX)
         self._said = ""
         self._stopping = threading.Event()
         self.process = subprocess.Popen(
@@ -102,9 +112,9 @@ class _Run:
                 self._put(event)
         code = self.process.wait()
         self._threads[1].join(STOP_SECONDS_MAX)
-        self._put(_Ended(code, self._said))
+        self._put(Ended(code, self._said))
 
-    def _put(self, event: LogEvent | _Ended | SourceRefused) -> None:
+    def _put(self, event: LogEvent | Ended | SourceRefused) -> None:
         while not self._stopping.is_set():
             try:
                 self.events.put(event, timeout=0.1)
@@ -113,6 +123,7 @@ class _Run:
             return
 
     def stop(self) -> None:
+        """End it. Safe to call twice."""
         self._stopping.set()
         process = self.process
         if process.stdin is not None:
@@ -142,12 +153,13 @@ class LogTail:
         self._program = program
         self._schema = schema
         self._folder = tempfile.TemporaryDirectory(prefix="htapkit-log-")
-        self._run: _Run | None = None
+        self._run: Run | None = None
         self._pause = 0.0
         self._not_before = 0.0
         self._stopped_at: object = object()  # where the schema was read anew to get further
         self.position = start
         self.restarts = 0
+        self.dropped: set[str] = set()  # ids of tables that the log has and the node has no more
 
     @property
     def pid(self) -> int | None:
@@ -173,7 +185,7 @@ class LogTail:
             return None
         if isinstance(event, SourceRefused):
             raise event
-        if isinstance(event, _Ended):
+        if isinstance(event, Ended):
             self._ended(event)
             return None
         if not isinstance(event, Ready):
@@ -183,10 +195,12 @@ class LogTail:
 
     def _start(self) -> None:
         schema = Path(self._folder.name) / "schema.json"
-        schema.write_text(self._schema(), encoding="utf-8")
-        self._run = _Run(self._program.command(schema, self.position))
+        text = json.loads(self._schema())
+        text["ignored"] += sorted(self.dropped)
+        schema.write_text(json.dumps(text), encoding="utf-8")
+        self._run = Run(self._program.command(schema, self.position))
 
-    def _ended(self, ended: _Ended) -> None:
+    def _ended(self, ended: Ended) -> None:
         assert self._run is not None
         self._run.stop()
         self._run = None
@@ -194,7 +208,12 @@ class LogTail:
         if ended.code == POSITION_LOST:
             raise PositionLost(f"{where}: {ended.said}")
         if ended.code in _OLD_SCHEMA:
-            if self._stopped_at == self.position:
+            again = self._stopped_at == self.position
+            unknown = re.search(r"table id (\S+) is not", ended.said)
+            if again and unknown is not None and unknown[1] not in self.dropped:
+                # The schema is newer than the mutation and does not have it: it was dropped.
+                self.dropped.add(unknown[1])
+            elif again:
                 raise SourceRefused(f"cannot read {where}: {ended.said}")
             # Perhaps the schema is older than what was written: once more, with the present one.
             self._stopped_at = self.position
@@ -226,6 +245,34 @@ def newest(cdc_raw: Path) -> LogPosition | None:
     except OSError as error:
         raise SourceRefused(f"cannot read {cdc_raw}: {error.strerror}") from None
     return max(found, default=None)
+
+
+def behind(cdc_raw: Path, position: LogPosition | None) -> int:
+    """Bytes that the node has synced of CDC tables behind a position."""
+    end = newest(cdc_raw)
+    if end is None or (position is not None and end <= position):
+        return 0
+    if position is None or end.segment == position.segment:
+        return end.offset - (position.offset if position else 0)
+    left = sum(
+        log.stat().st_size
+        for segment, log in _segments(cdc_raw)
+        if position.segment <= segment < end.segment
+    )
+    return max(0, left - position.offset) + end.offset
+
+
+def forget(cdc_raw: Path, position: LogPosition) -> None:
+    """Delete the node's files of segments that lie wholly before a position."""
+    for segment, log in _segments(cdc_raw):
+        if segment < position.segment:
+            log.unlink(missing_ok=True)
+            log.with_name(f"{log.stem}_cdc.idx").unlink(missing_ok=True)
+
+
+def _segments(cdc_raw: Path) -> list[tuple[int, Path]]:
+    found = [(re.search(r"-(\d+)\.log$", log.name), log) for log in cdc_raw.glob("*.log")]
+    return sorted((int(name[1]), log) for name, log in found if name is not None)
 
 
 __all__ = ["LogTail", "Mutation", "Program", "Synced", "newest"]

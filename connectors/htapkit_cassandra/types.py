@@ -45,8 +45,24 @@ def sql_type(cql: str) -> SqlType:
     return SCALARS.get(cql, _JSON)
 
 
-def column(name: str, cql: str, ordinal: int, *, nullable: bool) -> Column:
+def column(
+    name: str,
+    cql: str,
+    ordinal: int,
+    *,
+    nullable: bool,
+    shared: bool = False,
+    gathered: str = "",
+) -> Column:
     """The model's column. CQL compares text by its bytes."""
     type_ = sql_type(cql)
     ordered = native_arrow(type_) is not None or type_.name == "numeric"
-    return Column(name, type_, ordinal, nullable=nullable, binary_order=ordered)
+    return Column(
+        name,
+        type_,
+        ordinal,
+        nullable=nullable,
+        binary_order=ordered,
+        shared=shared,
+        gathered=gathered,
+    )

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from htapkit.errors import PositionLost, SourceRefused
+from htapkit.errors import PositionLost
 from htapkit_cassandra.mutations import LogPosition, Mutation, Ready, RowWrite
 from htapkit_cassandra.tail import LogTail
 from tests.cassandra.merged import Merged, Shown
@@ -166,8 +166,8 @@ def test_tables_and_columns_that_come_and_go(keyspace: Keyspace) -> None:
     assert [columns - {"w"} for columns in written] == [{"v"}, {"v", "x"}, {"v", "x"}]
 
 
-def test_what_cannot_be_read_stops_it(keyspace: Keyspace) -> None:
-    """Changes of a table that is gone: it says so, and gives nothing of what comes after."""
+def test_changes_of_a_dropped_table_are_left_out(keyspace: Keyspace) -> None:
+    """It says of which, and goes on with what comes after."""
     session, ks = keyspace.session, keyspace.name
     session.execute(f"CREATE TABLE {ks}.kept (id int PRIMARY KEY) WITH cdc = true")
     session.execute(f"CREATE TABLE {ks}.gone (id int PRIMARY KEY) WITH cdc = true")
@@ -177,13 +177,10 @@ def test_what_cannot_be_read_stops_it(keyspace: Keyspace) -> None:
     session.execute(f"INSERT INTO {ks}.kept (id) VALUES (2)")
     end, gone, kept = keyspace.log_end(), _table_id(keyspace, "gone"), _table_id(keyspace, "kept")
     session.execute(f"DROP TABLE {ks}.gone")
-    found: list[Mutation] = []
     with _tail(keyspace, start) as tail:
-        with pytest.raises(SourceRefused, match=f"table id {gone}"):
-            _until(tail, end, found=found)
-        assert tail.position is not None
-        assert tail.position < end
-    assert len(_of(kept, found)) == 1
+        found = _until(tail, end)
+        assert tail.dropped == {gone}
+    assert len(_of(kept, found)) == 2
 
 
 def test_a_position_whose_files_are_gone(keyspace: Keyspace) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from htapkit.errors import SourceRefused, SourceUnavailable
+from htapkit.errors import SourceUnavailable
 from htapkit.model import Broken, Severity, SqlType
 from htapkit.spi import Discovered, Source, SourceOptions, load_source
 from htapkit.testing.postgres import free_port
-from htapkit_cassandra.preflight import NOT_YET
 from htapkit_cassandra.types import SCALARS
 from tests.fix_cassandra import Keyspace
 
@@ -34,7 +33,7 @@ def test_every_type_is_discovered(keyspace: Keyspace) -> None:
     schema = _found(keyspace)["t"].schema
     assert schema.key == ("Key", "at")
     assert [c.name for c in schema.columns[:3]] == ["Key", "at", "shared"]
-    assert [c.name for c in schema.columns if not c.nullable] == ["Key", "at"]
+    assert [c.name for c in schema.columns if not c.nullable] == ["Key"], "static without a row"
     types = {c.name: c.type for c in schema.columns}
     assert [types[f"c{n}"] for n in range(len(scalars))] == [SCALARS[t] for t in scalars]
     later = range(len(scalars), len(columns))
@@ -69,7 +68,7 @@ def test_what_leaves_no_trace_in_the_log_changes_the_fingerprint(keyspace: Keysp
 
 
 def test_check_names_what_is_missing_and_its_remedy_works(keyspace: Keyspace) -> None:
-    """A table without cdc, one with a counter; and that no copy is made yet."""
+    """A table without cdc, one with a counter."""
     ks, session = keyspace.name, keyspace.session
     session.execute(f"CREATE TABLE {ks}.off (id int PRIMARY KEY)")
     session.execute(f"CREATE TABLE {ks}.counted (id int PRIMARY KEY, n counter) WITH cdc = true")
@@ -80,20 +79,10 @@ def test_check_names_what_is_missing_and_its_remedy_works(keyspace: Keyspace) ->
 
     found = errors(keyspace.source())
     subject = f"table events.{ks}.off"
-    assert found.keys() == {"source events", subject, f"table events.{ks}.counted"}
-    assert found["source events"] == (NOT_YET, "")
+    assert found.keys() == {subject, f"table events.{ks}.counted"}
     session.execute(found[subject][1])
     assert subject not in errors(keyspace.source())
     assert "cdc_raw" in errors(keyspace.source(cdc_raw=str(keyspace.node.folder / "none")))
-
-
-def test_following_is_refused_with_the_reason(keyspace: Keyspace) -> None:
-    """Nothing half done: what this version cannot do it says."""
-    source = keyspace.source()
-    for call in (lambda: source.follow(None, []), lambda: source.snapshot([], {})):
-        with pytest.raises(SourceRefused, match="makes no copy"):
-            call()
-    assert source.identity() == keyspace.source().identity()
 
 
 def test_a_node_that_does_not_answer() -> None:

@@ -2,6 +2,13 @@
 //
 //   java -cp 'JARS/*' CommitLogTail.java CDC_RAW SCHEMA_JSON [--from SEGMENT:OFFSET] [--once] [--poll MS]
 //
+// Or all that one table's files have, in the same lines, an "end" behind each partition:
+//
+//   java -cp 'JARS/*' CommitLogTail.java - SCHEMA_JSON --copy KEYSPACE TABLE TAG JMX_PORT
+//
+// The node flushes the table and links its files to a snapshot of that tag, which is cleared at the end. Files are
+// printed one after the other, not merged: who takes changes in any order merges them.
+//
 // It only reads. Lines (values are the node's own bytes, in hexadecimal):
 //   ready      the first one: the format's number and the tables, as this program reads them
 //   row        writes of cells (a tombstone has no "value"), a row's own marker, a row's deletion
@@ -26,6 +33,7 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.Paths;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.Iterator;
 import java.util.List;
@@ -34,12 +42,18 @@ import java.util.Set;
 import java.util.TreeMap;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import javax.management.MBeanServerConnection;
+import javax.management.ObjectName;
+import javax.management.remote.JMXConnector;
+import javax.management.remote.JMXConnectorFactory;
+import javax.management.remote.JMXServiceURL;
 import org.apache.cassandra.config.DataStorageSpec;
 import org.apache.cassandra.config.DatabaseDescriptor;
 import org.apache.cassandra.cql3.CQLStatement;
 import org.apache.cassandra.cql3.ColumnIdentifier;
 import org.apache.cassandra.cql3.QueryProcessor;
 import org.apache.cassandra.cql3.statements.schema.AlterSchemaStatement;
+import org.apache.cassandra.db.ClusteringBound;
 import org.apache.cassandra.db.ClusteringPrefix;
 import org.apache.cassandra.db.DecoratedKey;
 import org.apache.cassandra.db.DeletionInfo;
@@ -56,14 +70,21 @@ import org.apache.cassandra.db.partitions.PartitionUpdate;
 import org.apache.cassandra.db.rows.Cell;
 import org.apache.cassandra.db.rows.ColumnData;
 import org.apache.cassandra.db.rows.ComplexColumnData;
+import org.apache.cassandra.db.rows.RangeTombstoneMarker;
 import org.apache.cassandra.db.rows.Row;
+import org.apache.cassandra.db.rows.Unfiltered;
+import org.apache.cassandra.db.rows.UnfilteredRowIterator;
 import org.apache.cassandra.dht.Murmur3Partitioner;
+import org.apache.cassandra.io.sstable.Descriptor;
+import org.apache.cassandra.io.sstable.ISSTableScanner;
+import org.apache.cassandra.io.sstable.format.SSTableReader;
 import org.apache.cassandra.io.util.RebufferingInputStream;
 import org.apache.cassandra.schema.ColumnMetadata;
 import org.apache.cassandra.schema.KeyspaceMetadata;
 import org.apache.cassandra.schema.Keyspaces;
 import org.apache.cassandra.schema.Schema;
 import org.apache.cassandra.schema.TableMetadata;
+import org.apache.cassandra.schema.TableMetadataRef;
 import org.apache.cassandra.service.ClientState;
 import org.apache.cassandra.utils.ByteBufferUtil;
 
@@ -77,6 +98,7 @@ public final class CommitLogTail {
     static final int UNKNOWN_TABLE = 5;
     static final int POSITION_LOST = 6;
     static final int BAD_SCHEMA = 7;
+    static final int NO_SNAPSHOT = 8;
 
     static final Pattern DROPPED_COLUMN = Pattern.compile(
         "ALTER TABLE (\"(?:[^\"]|\"\")+\"|\\w+)\\.(\"(?:[^\"]|\"\")+\"|\\w+) DROP (\"(?:[^\"]|\"\")+\"|\\w+)"
@@ -103,11 +125,15 @@ public final class CommitLogTail {
         boolean once = false;
         long poll = 20;
         String from = null;
+        String[] copied = null;
         for (int i = 2; i < arguments.length; i++) {
             switch (arguments[i]) {
                 case "--once": once = true; break;
                 case "--poll": poll = Long.parseLong(arguments[++i]); break;
                 case "--from": from = arguments[++i]; break;
+                case "--copy":
+                    copied = new String[] {arguments[++i], arguments[++i], arguments[++i], arguments[++i]};
+                    break;
                 default: stop(USAGE, "unknown option " + arguments[i]);
             }
         }
@@ -118,6 +144,11 @@ public final class CommitLogTail {
         CommitLogTail tail = new CommitLogTail(Paths.get(arguments[0]), ignored, out);
         try {
             tail.ready();
+            if (copied != null) {
+                tail.copy(copied[0], copied[1], copied[2], Integer.parseInt(copied[3]));
+                out.flush();
+                System.exit(0);
+            }
             if (from != null) tail.resume(from);
             do {
                 boolean progress = tail.pass();
@@ -343,6 +374,78 @@ public final class CommitLogTail {
         }
     }
 
+    // -- a table's files
+
+    void copy(String keyspace, String name, String tag, int port) throws IOException {
+        JMXServiceURL url = new JMXServiceURL("service:jmx:rmi:///jndi/rmi://127.0.0.1:" + port + "/jmxrmi");
+        String[] kinds = {"java.lang.String", "[Ljava.lang.String;"};
+        try (JMXConnector connector = JMXConnectorFactory.connect(url)) {
+            MBeanServerConnection node = connector.getMBeanServerConnection();
+            ObjectName service = new ObjectName("org.apache.cassandra.db:type=StorageService");
+            Object[] snapshot = {tag, new String[] {keyspace}};
+            node.invoke(service, "clearSnapshot", snapshot, kinds); // a former one's
+            node.invoke(service, "takeSnapshot",
+                new Object[] {tag, new HashMap<String, String>(), new String[] {keyspace + "." + name}},
+                new String[] {kinds[0], "java.util.Map", kinds[1]});
+            try {
+                TableMetadata table = Schema.instance.getTableMetadata(keyspace, name);
+                if (table == null) stop(UNKNOWN_TABLE, "table " + keyspace + "." + name + " is not in the schema");
+                String folder = name + "-" + table.id.toHexString() + "/snapshots/" + tag;
+                for (String location : (String[]) node.getAttribute(service, "AllDataFileLocations"))
+                    files(table, Paths.get(location, keyspace, folder));
+            } finally {
+                node.invoke(service, "clearSnapshot", snapshot, kinds);
+            }
+        } catch (javax.management.JMException | java.io.IOException error) {
+            stop(NO_SNAPSHOT, "no snapshot of " + keyspace + "." + name + " over JMX on port " + port + ": " + error);
+        }
+    }
+
+    void files(TableMetadata table, Path folder) throws IOException {
+        if (!Files.isDirectory(folder)) return; // nothing was ever written there
+        TableMetadataRef reference = TableMetadataRef.forOfflineTools(table);
+        try (DirectoryStream<Path> files = Files.newDirectoryStream(folder, "*-Data.db")) {
+            for (Path file : files) {
+                Descriptor descriptor = Descriptor.fromFile(new org.apache.cassandra.io.util.File(file));
+                SSTableReader reader = SSTableReader.openNoValidation(null, descriptor, reference);
+                try (ISSTableScanner scanner = reader.getScanner()) {
+                    while (scanner.hasNext())
+                        try (UnfilteredRowIterator partition = scanner.next()) {
+                            partition(table, partition);
+                        }
+                } finally {
+                    reader.selfRef().release();
+                }
+            }
+        }
+    }
+
+    void partition(TableMetadata table, UnfilteredRowIterator partition) throws IOException {
+        DecoratedKey key = partition.partitionKey();
+        if (!partition.partitionLevelDeletion().isLive()) {
+            head("partition", table, key);
+            out.writeNumberField("deleted", partition.partitionLevelDeletion().markedForDeleteAt());
+            finish();
+        }
+        if (!partition.staticRow().isEmpty()) row(table, key, partition.staticRow(), true);
+        ClusteringBound<?> from = null;
+        long deleted = 0;
+        while (partition.hasNext()) {
+            Unfiltered next = partition.next();
+            if (next.isRow()) {
+                row(table, key, (Row) next, false);
+                continue;
+            }
+            RangeTombstoneMarker marker = (RangeTombstoneMarker) next;
+            if (marker.isClose(false)) range(table, key, from, marker.closeBound(false), deleted);
+            if (marker.isOpen(false)) {
+                from = marker.openBound(false);
+                deleted = marker.openDeletionTime(false).markedForDeleteAt();
+            }
+        }
+        position("end");
+    }
+
     // -- lines
 
     void begin(String kind) throws IOException {
@@ -389,12 +492,17 @@ public final class CommitLogTail {
 
     void range(TableMetadata table, DecoratedKey key, RangeTombstone tombstone) throws IOException {
         Slice slice = tombstone.deletedSlice();
+        range(table, key, slice.start(), slice.end(), tombstone.deletionTime().markedForDeleteAt());
+    }
+
+    void range(TableMetadata table, DecoratedKey key, ClusteringBound<?> start, ClusteringBound<?> end, long deleted)
+            throws IOException {
         head("range", table, key);
-        hexes("start", slice.start().getBufferArray());
-        out.writeBooleanField("start_inclusive", slice.start().isInclusive());
-        hexes("end", slice.end().getBufferArray());
-        out.writeBooleanField("end_inclusive", slice.end().isInclusive());
-        out.writeNumberField("deleted", tombstone.deletionTime().markedForDeleteAt());
+        hexes("start", start.getBufferArray());
+        out.writeBooleanField("start_inclusive", start.isInclusive());
+        hexes("end", end.getBufferArray());
+        out.writeBooleanField("end_inclusive", end.isInclusive());
+        out.writeNumberField("deleted", deleted);
         finish();
     }
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from htapkit.errors import ConfigError, SourceRefused
-from htapkit.model import Finding, Position, Severity
+from htapkit.model import Finding, Severity
 from htapkit.spi import SourceOptions
 from htapkit_cassandra import CassandraSource, jars, preflight
 from htapkit_cassandra.catalog import reduced
 from htapkit_cassandra.mutations import Cell, Lines, LogPosition, Mutation, RowWrite, Synced
+from htapkit_cassandra.positions import Reached
 from htapkit_cassandra.preflight import Facts
 from htapkit_cassandra.settings import Settings, parse_settings
 from htapkit_cassandra.tail import newest
@@ -148,10 +149,13 @@ def test_newest_position(tmp_path: Path) -> None:
 def test_positions_of_several_nodes() -> None:
     """Covered only if every node's place is."""
     covers = CassandraSource(_options()).positions.covers
-    low, high = Position('{"a": [9, 50]}'), Position('{"a": [10, 4], "b": [1, 1]}')
+    low = Reached({"a": LogPosition(9, 50)}, 3).position()
+    high = Reached({"a": LogPosition(10, 4), "b": LogPosition(1, 1)}, 3).position()
     assert covers(high, low)
     assert not covers(low, high)
     assert covers(low, low)
+    assert covers(low, Reached(mark=3).position())
+    assert not covers(high, Reached(mark=4).position()), "its mark is not there yet"
 
 
 def _errors(findings: list[Finding]) -> list[str]:

@@ -1,0 +1,169 @@
+"""A whole htapkit over a node and a PostgreSQL: kills, joins, a database without a PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from htapkit.testing.postgres import Database
+from htapkit.testing.stack import Stack
+from tests.cassandra.workload import Workload
+from tests.fix_cassandra import SECONDS, Keyspace, wait_for
+
+pytestmark = pytest.mark.cassandra
+_OPTIONS = f"-c htapkit.freshness=strong -c htapkit.wait_timeout={int(SECONDS)}s"
+
+
+class Server:
+    """An htapkit over the test's keyspace, and perhaps a PostgreSQL."""
+
+    def __init__(self, stack: Stack, user: str) -> None:
+        """It runs; `user` is a role of the PostgreSQL."""
+        self.stack = stack
+        self.user = user
+
+    def connect(self, database: str) -> psycopg.Connection[tuple[object, ...]]:
+        """At its port; everything that it answers is as fresh as the sources are now."""
+        return psycopg.connect(
+            host="127.0.0.1",
+            port=self.stack.port,
+            user=self.user,
+            dbname=database,
+            options=_OPTIONS,
+            autocommit=True,
+        )
+
+    def rows(self, database: str, sql: str) -> list[tuple[object, ...]]:
+        """What a statement gives, sorted."""
+        with closing(self.connect(database)) as connection:
+            return sorted(connection.execute(sql.encode()).fetchall(), key=repr)
+
+
+def _server(
+    keyspace: Keyspace, folder: Path, running: ExitStack, shop: Database | None = None
+) -> Server:
+    settings = keyspace.node.settings(tables=[f"{keyspace.name}.*"])
+    sources: dict[str, dict[str, object]] = {"events": {"connector": "cassandra", **settings}}
+    if shop is not None:
+        sources["shop"] = {"dsn": shop.dsn, "tables": ["public.*"]}
+    stack = running.enter_context(Stack(folder, sources))
+    stack.wait_ready()
+    user = conninfo_to_dict(shop.dsn)["user"] if shop is not None else "anybody"
+    return Server(stack, str(user))
+
+
+@pytest.fixture
+def running() -> Iterator[ExitStack]:
+    """What is stopped at the test's end."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.mark.parametrize("pg", [18], indirect=True)
+def test_joined_with_postgres_in_one_statement(
+    keyspace: Keyspace, database: Database, tmp_path: Path, running: ExitStack
+) -> None:
+    """Both sides fresh, from a session of either."""
+    ks = keyspace.name
+    keyspace.session.execute(
+        f"CREATE TABLE {ks}.events (customer int, at timeuuid, kind text, amount decimal,"
+        " tags set<text>, PRIMARY KEY (customer, at)) WITH cdc = true"
+    )
+    database.execute("CREATE TABLE customers (id int PRIMARY KEY, name text)")
+    database.execute("INSERT INTO customers VALUES (1, 'Ada'), (2, 'Bo')")
+    insert = (
+        f"INSERT INTO {ks}.events (customer, at, kind, amount, tags)"
+        " VALUES (%s, now(), %s, 1.50, {'a', 'b'})"
+    )
+    keyspace.session.execute(insert, (1, "view"))
+    server = _server(keyspace, tmp_path / "stack", running, database)
+    keyspace.session.execute(insert, (1, "buy"))
+    database.execute("INSERT INTO customers VALUES (3, 'Cy')")
+    joined = (
+        "SELECT c.name, count(e.kind) FROM {shop}customers c"
+        f" LEFT JOIN events.{ks}.events e ON e.customer = c.id GROUP BY c.name"
+    )
+    expected = [("Ada", 2), ("Bo", 0), ("Cy", 0)]
+    assert server.rows("shop", joined.format(shop="")) == expected
+    assert server.rows("events", joined.format(shop="shop.public.")) == expected
+    found = server.rows("events", f"SELECT customer, kind, amount, tags FROM {ks}.events")
+    rest = (Decimal("1.50"), ["a", "b"])
+    assert found == [(1, "buy", *rest), (1, "view", *rest)]
+
+
+def test_a_database_without_a_postgres(
+    keyspace: Keyspace, tmp_path: Path, running: ExitStack
+) -> None:
+    """It answers SELECTs in both protocols, knows transactions that read, and refuses the rest."""
+    ks, session = keyspace.name, keyspace.session
+    session.execute(
+        f"CREATE TABLE {ks}.t (id int PRIMARY KEY, at timestamp, v blob) WITH cdc = true"
+    )
+    session.execute(f"INSERT INTO {ks}.t (id, at, v) VALUES (1, '2026-01-02 03:04:05Z', 0x00ff)")
+    server = _server(keyspace, tmp_path / "stack", running)
+    with closing(server.connect("events")) as connection:
+        assert connection.execute("SHOW htapkit.last_route").fetchone() == ("",)
+        sql = f"SELECT id, at, v FROM {ks}.t WHERE id = %s".encode()
+        expected = [(1, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), b"\x00\xff")]
+        for _ in range(8):  # psycopg prepares it at the sixth time
+            assert connection.execute(sql, (1,)).fetchall() == expected
+        assert connection.execute("SHOW htapkit.last_route").fetchone() == ("hot",)
+        with connection.transaction():
+            assert connection.execute(f"SELECT count(*) FROM {ks}.t".encode()).fetchone() == (1,)
+        refused = (
+            "INSERT INTO {}.t VALUES (2)",
+            "SELECT version()",
+            "SELECT v::text FROM {}.t",
+        )
+        for text in refused:
+            with pytest.raises(psycopg.errors.FeatureNotSupported, match="events"):
+                connection.execute(text.format(ks).encode())
+        with pytest.raises(psycopg.errors.FeatureNotSupported), connection.transaction():
+            connection.execute("DELETE FROM t")
+        assert connection.execute(f"SELECT count(*) FROM {ks}.t".encode()).fetchone() == (1,)
+
+
+@pytest.mark.long
+def test_killed_again_and_again(keyspace: Keyspace, tmp_path: Path, running: ExitStack) -> None:
+    """Htapkit dies between, and within, copy and batches; the end is what SELECT gives."""
+    seed = int(os.environ.get("CASSANDRA_SEED", "0")) or random.randrange(2**32)
+    print(f"CASSANDRA_SEED={seed}")
+    rolled, workload = random.Random(seed), Workload(keyspace, seed)
+    workload.write(200)
+    settings = keyspace.node.settings(tables=[f"{keyspace.name}.*"])
+    stack = Stack(tmp_path / "stack", {"events": {"connector": "cassandra", **settings}})
+    running.callback(stack.stop)
+    for point in ("copy.loaded:1", "copy.swapped:1", "apply.written:2", "apply.committed:3"):
+        stack.start({"HTAPKIT_FAILPOINT": point})
+        workload.write(rolled.randrange(50, 150))
+        wait_for(lambda: True if not stack.running else None)
+        stack.wait_ended(1)
+        workload.write(rolled.randrange(50, 150))
+    stack.start()
+    stack.wait_ready()
+    server = Server(stack, "anybody")
+    expected: list[tuple[object, ...]] = []
+    found: list[tuple[object, ...]] = []
+
+    def equal() -> bool | None:
+        nonlocal expected, found
+        rows = keyspace.session.execute(f"SELECT pk, ck, s, a, b, m FROM {keyspace.name}.t")
+        plain = [(*row[:5], dict(row.m) if row.m else None) for row in rows]
+        expected = sorted(plain, key=repr)
+        found = server.rows("events", f"SELECT pk, ck, s, a, b, m FROM {keyspace.name}.t")
+        return found == expected or None
+
+    try:
+        wait_for(equal)
+    except AssertionError:
+        assert found == expected
+    assert len(expected) > 100

@@ -99,7 +99,11 @@ def test_what_tier_refuses() -> None:
 @pytest.mark.parametrize(
     ("task", "path", "body"),
     [
-        (HtapkitCompactOperator(task_id="t", tables="a.b.c"), "compact", {"tables": ["a.b.c"]}),
+        (
+            HtapkitCompactOperator(task_id="t", tables="a.b.c"),
+            "compact",
+            {"tables": ["a.b.c"], "engine": ""},
+        ),
         (HtapkitRetainOperator(task_id="t"), "retain", {"tables": []}),
         (HtapkitExpireOperator(task_id="t", tables=["a.b.c"]), "expire", {"tables": ["a.b.c"]}),
         (

@@ -48,6 +48,12 @@ class Metrics:
             ["source"],
             registry=r,
         )
+        self.slot_spilled_bytes = Gauge(
+            "htapkit_slot_spilled_bytes",
+            "What the source wrote to files for transactions larger than decoding_memory",
+            ["source"],
+            registry=r,
+        )
         self.slots_let_go = Counter(
             "htapkit_slots_let_go",
             "Times the source was told to forget log over limits.slot_lag",

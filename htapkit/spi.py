@@ -258,20 +258,18 @@ class Ranged(Protocol):
 
 @runtime_checkable
 class Retains(Protocol):
-    """What a Source may be, too: one that keeps its log for us until we have confirmed it."""
+    """What a Source may be, too: it keeps its log until we confirm it. Raises SourceError."""
 
     def retained_bytes(self) -> int:
-        """The log that it keeps because we have not confirmed it; 0 where it keeps none.
+        """The log that it keeps because we have not confirmed it."""
+        ...
 
-        Raises SourceError.
-        """
+    def spilled_bytes(self) -> int:
+        """What it wrote to files for transactions that did not fit its memory."""
         ...
 
     def let_go(self) -> None:
-        """Have it forget that log. `follow` from a position then raises PositionLost.
-
-        Only while nothing streams. Safe to call when it has already. Raises SourceError.
-        """
+        """Forget that log, while nothing streams; safe to repeat. `follow` is then PositionLost."""
         ...
 
 

@@ -27,6 +27,9 @@ _RETAINED: LiteralString = (
     "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), confirmed_flush_lsn)::int8"
     " FROM pg_replication_slots WHERE slot_name = %s"
 )
+_SPILLED: LiteralString = (
+    "SELECT spill_bytes::int8 FROM pg_stat_replication_slots WHERE slot_name = %s"
+)
 # Flushed at once, without a transaction of its own (17 and later).
 _MARK_FLUSHED: LiteralString = "SELECT pg_logical_emit_message(false, %s, %s, true)"
 
@@ -58,6 +61,11 @@ class PostgresHead:
     def retained(self) -> int:
         """Log that the server keeps because our slot has not confirmed it."""
         row = self._ask(_RETAINED, (self._settings.slot,))
+        return int(str(row[0])) if row is not None and row[0] is not None else 0
+
+    def spilled(self) -> int:
+        """What decoding for our slot wrote to files, since the server's statistics began."""
+        row = self._ask(_SPILLED, (self._settings.slot,))
         return int(str(row[0])) if row is not None and row[0] is not None else 0
 
     def close(self) -> None:

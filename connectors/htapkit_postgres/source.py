@@ -186,6 +186,10 @@ class PostgresSource:
         """What the slot keeps, as spi.Retains."""
         return self.head.retained()
 
+    def spilled_bytes(self) -> int:
+        """What decoding for the slot wrote to files, as spi.Retains."""
+        return self.head.spilled()
+
     def let_go(self) -> None:
         """Drop the slot, as spi.Retains; publications stay."""
         with self._connect() as connection, translated(self._settings, "let the slot go"):

@@ -74,6 +74,7 @@ class Mirror:
         self._rates: list[tuple[float, int]] = []
         self._retained = Retained(options.slot_lag_bytes_max, options.slot_lag_seconds_max)
         self._retained_at = -math.inf
+        metrics.slot_spilled_bytes.labels(name)
         metrics.slots_let_go.labels(name)  # is there from the beginning, for alarms
         self.retained_bytes = 0  # log that the source keeps for us, as last seen
         self._follower = Follower(name, source, store, metrics, self._prepare, self._wake)
@@ -197,6 +198,7 @@ class Mirror:
             return
         self._retained_at = now
         kept = self.retained_bytes = source.retained_bytes()
+        self._metrics.slot_spilled_bytes.labels(self.name).set(source.spilled_bytes())
         limit = options.slot_lag_bytes_max
         self._metrics.slot_lag_headroom_bytes.labels(self.name).set(limit - kept)
         if not options.slot_lag_drops or not self._retained.look(

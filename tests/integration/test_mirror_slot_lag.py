@@ -101,6 +101,15 @@ def test_the_slot_is_dropped_and_all_is_copied_again(database: Database, tmp_pat
         assert metric(one, "htapkit_slots_let_go_total") == 1
 
 
+def test_what_the_server_spills(database: Database, tmp_path: Path) -> None:
+    """A transaction larger than `decoding_memory` is counted, and exact."""
+    with mirrored(database, tmp_path, settings={"decoding_memory": "64kB"}) as one:
+        one.make("t", "create table t (id int primary key, v text)")
+        one.run("insert into t select g, 'v' || g from generate_series(1, 20000) g")
+        wait_until(lambda: metric(one, "htapkit_slot_spilled_bytes") > 100_000, SETTLE_SECONDS)
+        one.equal("t")
+
+
 def test_a_warning_only(database: Database, tmp_path: Path) -> None:
     """`warn`: status says so, and the slot keeps everything."""
     with limited(database, tmp_path, "warn") as one:

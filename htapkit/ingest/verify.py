@@ -65,12 +65,15 @@ def verify(
         t for t in sorted(catalog.tables) if t.source == mirror.name and catalog.readable(t)
     ]
     wanted = list(tables) or following
+    reconciled = {t for t in following if catalog.tables[t].schema.reconciled}
     results = [
-        _not_compared(t, f"it is not followed now: {_state(store, t)}")
+        _not_compared(t, "its source has no moment at which both could be read")
+        if t in reconciled
+        else _not_compared(t, f"it is not followed now: {_state(store, t)}")
         for t in wanted
-        if t not in following
+        if t in reconciled or t not in following
     ]
-    compared = [t for t in wanted if t in following]
+    compared = [t for t in wanted if t in following and t not in reconciled]
     with ExitStack() as stack:
         opened: list[Snapshot] = []
 

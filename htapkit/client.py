@@ -112,10 +112,18 @@ class Client:
         return self._call("POST", "/api/v1/backup", {"folder": folder})
 
     def backfill(
-        self, table: str, *, begin: str | None = None, end: str | None = None
+        self,
+        table: str,
+        *,
+        begin: str | None = None,
+        end: str | None = None,
+        parquet: str | None = None,
     ) -> Mapping[str, Any]:
-        """Read a table's rows in [begin, end) again, and correct the copy by them; the job."""
-        body = {"table": table, "from": begin, "to": end}
+        """Read a table's rows in [begin, end) again, and correct the copy by them; the job.
+
+        With `parquet` (a path below the server's imports.folder) they are history of the table.
+        """
+        body = {"table": table, "from": begin, "to": end, "parquet": parquet}
         return self._call("POST", "/api/v1/backfill", body)
 
     def retain(self, tables: Sequence[str] = ()) -> Mapping[str, Any]:

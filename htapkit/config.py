@@ -187,10 +187,14 @@ class ExportsConfig(_Section):
 
 
 class ImportsConfig(_Section):
-    """Who may read imported tables, and how often their newest version is looked for."""
+    """Who may read imported tables, and how often their newest version is looked for.
+
+    `folder` is where Parquet files of a backfill lie.
+    """
 
     readers: dict[str, tuple[str, ...]] = {}
     interval: Annotated[Seconds, Field(gt=0)] = 10.0
+    folder: Path | None = None
 
     def may_read(self, role: str, table: TableId) -> bool:
         """Whether a role of the connected database may: by the table's own entry, or else `*`."""
@@ -267,6 +271,9 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Con
         folder = base / config.exports.folder
         _check_apart(folder, base / config.data_dir)
         found["exports"] = config.exports.model_copy(update={"folder": folder})
+    if config.imports.folder is not None:
+        folder = base / config.imports.folder
+        found["imports"] = config.imports.model_copy(update={"folder": folder})
     return config.model_copy(update=found)
 
 

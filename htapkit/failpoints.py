@@ -53,6 +53,11 @@ REPAIR = (
     "repair.corrected",  # some of its rows are corrected, what was kept aside is not replayed
 )
 
+HISTORY = (
+    "history.settled",  # files are sorted out, nothing is written
+    "history.committed",  # the lake has the rows, nobody reads them yet
+)
+
 RETENTION = (
     "retain.hidden",  # old rows have left the hot store and are hidden in the lake, committed
     "retain.retired",  # the lake has a version without their partitions, the former one is read
@@ -64,7 +69,7 @@ ERASURE = (
     "erase.forgotten",  # nobody can ask for the older ones, committed; their files are there
 )
 
-NAMES = MIRROR + RANGES + TIER + REPAIR + BACKUP + RESTORE + RETENTION + ERASURE
+NAMES = MIRROR + RANGES + TIER + REPAIR + BACKUP + RESTORE + RETENTION + ERASURE + HISTORY
 
 Callback = Callable[[str], None]
 _callback: Callback | None = None

@@ -276,26 +276,36 @@ class HtapkitExportOperator(HtapkitJobOperator):
 class HtapkitBackfillOperator(HtapkitJobOperator):
     """Reads a time range of a `table` again from the source, and corrects the copy by it.
 
-    Gives `rows`, `missing`, `different` and `surplus`. What is already right stays, so a task may
-    be run again.
+    Gives `rows`, `missing`, `different` and `surplus`. With `parquet`, a path below the server's
+    `imports.folder`, the rows come from files and become the table's history: gives `added`,
+    `replaced`, `at_source`, `rejected` and others. What is already right stays, so a task may be
+    run again.
     """
 
     verb = "backfill"
-    template_fields: Sequence[str] = ("table", "begin", "end", "htapkit_conn_id")
+    template_fields: Sequence[str] = ("table", "begin", "end", "parquet", "htapkit_conn_id")
 
     def __init__(
-        self, *, table: str, begin: str | None = None, end: str | None = None, **kwargs: Any
+        self,
+        *,
+        table: str,
+        begin: str | None = None,
+        end: str | None = None,
+        parquet: str | None = None,
+        **kwargs: Any,
     ) -> None:
         """Rows from `begin` on and before `end`, ISO 8601 texts; none: without a bound."""
         super().__init__(**kwargs)
         self.table = table
         self.begin = begin
         self.end = end
+        self.parquet = parquet
 
     def asked(self, now: datetime) -> Mapping[str, Any]:
-        """The range."""
+        """The range, and the files where there are any."""
         del now
-        return {"table": self.table, "begin": self.begin or None, "end": self.end or None}
+        asked = {"table": self.table, "begin": self.begin or None, "end": self.end or None}
+        return {**asked, "parquet": self.parquet} if self.parquet else asked
 
 
 class HtapkitVerifyOperator(BaseOperator):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from htapkit.backup import back_up, check_target
 from htapkit.cli.exports import Export, Exports, moment_of
@@ -18,12 +20,12 @@ from htapkit.cli.history import History
 from htapkit.config import parse_seconds
 from htapkit.errors import ConfigError
 from htapkit.hot import HotStore
-from htapkit.ingest import Mirror, Span, TableReport, repair, verify
+from htapkit.ingest import Mirror, Span, TableReport, present_rows, repair, verify
 from htapkit.jobs import Job, Progress
 from htapkit.metrics import Metrics
 from htapkit.model import TableId
 from htapkit.query import read_whole
-from htapkit.tier import describe, microseconds
+from htapkit.tier import describe, files_of, microseconds, told
 
 _FRESH_SECONDS = 60.0
 
@@ -46,6 +48,8 @@ class Api:
         self._jobs = history.jobs
         self._lake = history.lake
         self._imports = history.imports
+        self._brought = history.brought
+        self._folder = history.folder
         self._whole = partial(read_whole, store, history.lake.files)
         self._mirrors = mirrors
         self._store = store
@@ -171,9 +175,16 @@ class Api:
 
         return _shown(self._jobs.submit("backup", folder, work))
 
-    def backfill(self, table: str, begin: str | None, end: str | None) -> Mapping[str, Any]:
-        """Queue the reading again of a table's rows in [begin, end), by its time column."""
+    def backfill(
+        self, table: str, begin: str | None, end: str | None, parquet: str | None
+    ) -> Mapping[str, Any]:
+        """Queue the reading again of a table's rows in [begin, end), by its time column.
+
+        With `parquet` they come from files, and become the table's history.
+        """
         mirror, table_id = self._table(table)
+        if parquet is not None:
+            return self._bring(mirror, table_id, (begin, end), parquet)
         column = self._tiering.rule(table_id).column.ordinal
         span = Span(table_id, column, _microseconds(begin), _microseconds(end))
 
@@ -182,6 +193,25 @@ class Api:
 
         # In the lane of tiering: the line must not move meanwhile.
         return _shown(self._jobs.submit("backfill", f"{table} [{begin}, {end})", work))
+
+    def _bring(
+        self, mirror: Mirror, table: TableId, times: tuple[str | None, str | None], parquet: str
+    ) -> Mapping[str, Any]:
+        self._tiering.rule(table)
+        begin, end = (_microseconds(each) for each in times)
+        files = files_of(self._folder, parquet)
+
+        def present() -> Iterator[pa.RecordBatch]:
+            mirror.freshness.wait_strong(_FRESH_SECONDS)
+            return present_rows(mirror, self._store, self._whole, table)
+
+        def work(progress: Progress) -> Mapping[str, Any]:
+            rule = self._tiering.rule(table)
+            brought = self._brought.bring(files, rule, (begin, end), present, table, progress)
+            return told(brought)
+
+        subject = f"{table} [{times[0]}, {times[1]}) from {parquet}"
+        return _shown(self._jobs.submit("backfill", subject, work))
 
     def import_table(self, table: str, as_name: str | None) -> Mapping[str, Any]:
         """Read an Iceberg table of the catalog from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from htapkit import tier
 from htapkit.config import Config
 from htapkit.engines import LakeEngine, load_engine
 from htapkit.hot import HotStore
@@ -39,6 +40,8 @@ class History:
         retention = Retention(store, lake, metrics)
         erasure = Erasure(store, lake, tierer, retention, keep_seconds + config.lake.interval)
         parts = Parts(tierer, retention, erasure, upkeep)
+        self.brought = tier.History(store, lake, config.data_dir / "rejected", keep_seconds)
+        self.folder = config.imports.folder
         self.imports = Imports(store, lake, config.imports.interval)
         self.tiering = TierService(config, store, parts, self.jobs, metrics)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -71,6 +73,7 @@ def export(
 @click.argument("table")
 @click.option("--from", "begin", help="Rows of this time and later; default: all.")
 @click.option("--to", "end", help="Rows before this time; default: all.")
+@click.option("--parquet", metavar="PATH", help="History from files below imports.folder.")
 @NO_WAIT
 @CONFIG
 @JSON
@@ -78,22 +81,42 @@ def backfill(
     table: str,
     begin: str | None,
     end: str | None,
+    parquet: str | None,
     no_wait: bool,
     config_path: Path,
     as_json: bool,
 ) -> None:
-    """Read a time range of TABLE again from the source, and correct the copy by it."""
+    """Read a time range of TABLE again from the source, and correct the copy by it.
+
+    With --parquet: bring rows that the source does not have, as history.<schema>.<TABLE>.
+    """
     config = load_config(config_path)
     with client_of(config) as client:
-        job = client.backfill(full_name(config, table), begin=begin, end=end)
+        name = full_name(config, table)
+        job = client.backfill(name, begin=begin, end=end, parquet=parquet)
         result = outcome(client, job, no_wait=no_wait, as_json=as_json)
     if result is None:
+        return
+    if parquet is not None:
+        _print_brought(result)
         return
     click.echo(
         f"{result['table']}: {result['rows']:,} rows compared at {result['position']}; "
         f"{result['missing']:,} were missing, {result['different']:,} different, "
         f"{result['surplus']:,} too many"
     )
+
+
+def _print_brought(result: Mapping[str, Any]) -> None:
+    click.echo(
+        f"{result['table']}: {result['added']:,} rows added, {result['replaced']:,} replaced, "
+        f"{result['unchanged']:,} there already; {result['at_source']:,} left out because the "
+        f"source has them, {result['outside']:,} outside the range, {result['rejected']:,} rejected"
+    )
+    for reason in result["reasons"]:
+        click.echo(f"  {reason}")
+    if result["rejects"]:
+        click.echo(f"all of them: {result['rejects']}")
 
 
 @click.command("import")

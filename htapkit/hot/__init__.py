@@ -11,6 +11,7 @@ from htapkit.hot.digest import Digest
 from htapkit.hot.export import DIGEST_MODULUS, Export
 from htapkit.hot.histogram import histogram_query
 from htapkit.hot.horizon import less_old
+from htapkit.hot.incoming import Incoming
 from htapkit.hot.lakerows import LakeArm, LakeReader
 from htapkit.hot.leases import Lease, Parted
 from htapkit.hot.limits import HotLimits
@@ -32,6 +33,7 @@ __all__ = [
     "HotLimits",
     "HotPart",
     "HotStore",
+    "Incoming",
     "LakeArm",
     "LakeReader",
     "Lease",

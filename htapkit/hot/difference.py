@@ -5,14 +5,12 @@ Rows go through a database of its own, which spills to disk: neither side is hel
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 
 from htapkit.hot.names import column_definitions, quote, statement
+from htapkit.hot.scratch import Scratch
 from htapkit.hot.times import in_range, time_column
 from htapkit.model import Op, RowChanges, TableSchema
 
@@ -37,11 +35,8 @@ class Difference:
         """Times in [lower, upper) of the column with this ordinal. Raises StoreError."""
         self._schema = schema
         self._range = in_range(time_column(schema, column), lower, upper)
-        self._folder = tempfile.TemporaryDirectory(prefix="htapkit-difference-")
-        path = Path(self._folder.name) / "difference.duckdb"
-        self._db = duckdb.connect(str(path), config={"memory_limit": memory, "threads": 1})
-        tables = statement("difference_tables", columns=column_definitions(schema))
-        self._db.execute(tables).fetchall()
+        self._scratch = Scratch("difference", memory)
+        self._scratch.run(statement("difference_tables", columns=column_definitions(schema)))
 
     def __enter__(self) -> Difference:
         """Use as a context manager."""
@@ -49,8 +44,7 @@ class Difference:
 
     def __exit__(self, *_: object) -> None:
         """Remove the file."""
-        self._db.close()
-        self._folder.cleanup()
+        self._scratch.__exit__()
 
     def copy(self, batches: Iterable[pa.RecordBatch]) -> None:
         """The copy's rows: those in the range are kept."""
@@ -66,7 +60,7 @@ class Difference:
 
     def rows(self) -> int:
         """How many rows of the source are compared."""
-        found = self._db.execute("SELECT count(*) FROM source").fetchall()
+        found = self._scratch.run("SELECT count(*) FROM source")
         return int(found[0][0])
 
     def changes(self) -> Iterator[RowChanges]:
@@ -82,7 +76,7 @@ class Difference:
             same_key=self._same_key("s"),
             different=" OR ".join(f"s.{name} IS DISTINCT FROM c.{name}" for name in columns),
         )
-        reader = self._db.sql(text).to_arrow_reader(_BATCH_ROWS)
+        reader = self._scratch.db.sql(text).to_arrow_reader(_BATCH_ROWS)
         for batch in reader:
             rows = pa.RecordBatch.from_arrays(batch.columns[1:], names=self._schema.arrow.names)
             yield RowChanges(
@@ -98,9 +92,7 @@ class Difference:
             name, columns=_of("b", columns), range=self._range, same_key=self._same_key("b")
         )
         for batch in batches:
-            self._db.register("batch", pa.Table.from_batches([batch]))
-            self._db.execute(text).fetchall()
-            self._db.unregister("batch")
+            self._scratch.run(text, pa.Table.from_batches([batch]))
 
     def _same_key(self, alias: str) -> str:
         names = [quote(name) for name in self._schema.key]

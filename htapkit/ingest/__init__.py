@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from htapkit.ingest.freshness import Freshness
 from htapkit.ingest.mirror import Mirror, MirrorOptions
-from htapkit.ingest.repair import Repaired, Span, repair
+from htapkit.ingest.repair import Repaired, Span, present_rows, repair
 from htapkit.ingest.status import SourceReport, SourceState, TableReport
 from htapkit.ingest.verify import Verification, Verified, verify
 
@@ -19,6 +19,7 @@ __all__ = [
     "TableReport",
     "Verification",
     "Verified",
+    "present_rows",
     "repair",
     "verify",
 ]

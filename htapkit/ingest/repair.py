@@ -109,6 +109,30 @@ def repair(
     return Repaired(str(table), str(snapshot.position), compared, *counts)
 
 
+def present_rows(
+    mirror: Mirror, store: HotStore, whole: Whole, table: TableId
+) -> Iterator[pa.RecordBatch]:
+    """All rows that the source has now: the copy's, or where that lacks old ones, the source's own.
+
+    Raises CatalogChanged, SourceError, and what the store raises.
+    """
+    status = store.catalog.tables.get(table)
+    if status is None or store.catalog.readable(table) is None:
+        raise CatalogChanged(f"{table} is not followed now; see htapkit status")
+    if status.horizon is None:
+        with whole(table) as read:
+            yield from read.batches()
+        return
+    snapshot = mirror.source.snapshot([table], {table: store.text_columns(table)})
+    try:
+        found = snapshot.tables.get(table)
+        if found is None or found.schema != status.schema:
+            raise CatalogChanged(f"{table}: its columns changed meanwhile; try again")
+        yield from _rows(snapshot, table)
+    finally:
+        snapshot.close()
+
+
 def _resume(mirror: Mirror, store: HotStore, table: TableId) -> str:
     """Follow it again; why that cannot be, or ""."""
     status = store.catalog.tables.get(table)

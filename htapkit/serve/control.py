@@ -53,8 +53,10 @@ class Control(Protocol):
         """Queue a job that writes a backup to a new folder of the server's machine; the job."""
         ...
 
-    def backfill(self, table: str, begin: str | None, end: str | None) -> Mapping[str, Any]:
-        """Queue a job that reads a range of a table again from the source; the job."""
+    def backfill(
+        self, table: str, begin: str | None, end: str | None, parquet: str | None
+    ) -> Mapping[str, Any]:
+        """Queue a job that reads a range of a table again, from the source or files; the job."""
         ...
 
     def erase(self, table: str, condition: str) -> Mapping[str, Any]:

@@ -58,6 +58,9 @@ class BackfillBody(_Range):
     """What to read again."""
 
     table: str = Field(description="source.schema.table")
+    parquet: str | None = Field(
+        None, description="a file or folder below imports.folder: history of the table"
+    )
 
 
 class EraseBody(Body):
@@ -304,9 +307,10 @@ OPERATIONS = (
     ),
     _job(
         "backfill",
-        "Read a time range of a table again from the source, and correct the copy.",
+        "Read a time range of a table again from the source, and correct the copy; or bring "
+        "history that the source does not have from Parquet files.",
         BackfillBody,
-        lambda c, _, b: c.backfill(b.table, b.begin, b.end),
+        lambda c, _, b: c.backfill(b.table, b.begin, b.end, b.parquet),
     ),
     Operation(
         "import",

@@ -1,7 +1,9 @@
 """Moving closed time ranges from the hot store to the lake: see README.md."""
 
 from htapkit.tier.erasure import Erased, Erasure
+from htapkit.tier.history import Brought, History, told
 from htapkit.tier.imports import Imports, describe
+from htapkit.tier.parquet import files_of
 from htapkit.tier.retention import Dropped, Retention
 from htapkit.tier.rules import Rule, microseconds, rule_of
 from htapkit.tier.service import Parts, TierService
@@ -9,9 +11,11 @@ from htapkit.tier.tierer import Lake, Moved, Target, Tierer
 from htapkit.tier.upkeep import Upkeep
 
 __all__ = [
+    "Brought",
     "Dropped",
     "Erased",
     "Erasure",
+    "History",
     "Imports",
     "Lake",
     "Moved",
@@ -23,6 +27,8 @@ __all__ = [
     "Tierer",
     "Upkeep",
     "describe",
+    "files_of",
     "microseconds",
     "rule_of",
+    "told",
 ]

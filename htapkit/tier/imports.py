@@ -15,7 +15,7 @@ import structlog
 
 from htapkit.errors import ConfigError, LakeFailed, LakeRefused
 from htapkit.hot import HotStore
-from htapkit.model import LAKE, Import, TableId, TableSchema, TableState
+from htapkit.model import HISTORY, LAKE, Import, TableId, TableSchema, TableState
 
 _log = structlog.get_logger("htapkit.tier")
 _LEVELS_MIN = 2
@@ -72,8 +72,13 @@ class Imports:
         return found
 
     def drop(self, name: str) -> TableId:
-        """Read it no more: `lake.<schema>.<name>`, or without `lake.`. Raises ConfigError."""
-        table = TableId(LAKE, *self._parts(name))
+        """Read it no more: `lake.<schema>.<name>`, also without `lake.`; `history.…` of a table.
+
+        Raises ConfigError.
+        """
+        source = HISTORY if name.startswith(f"{HISTORY}.") else LAKE
+        schema, _, last = name.removeprefix(f"{source}.").rpartition(".")
+        table = TableId(source, schema, last)
         with self._lock:
             if all(each.table != table for each in self.store.imports.all()):
                 raise ConfigError(f"{table} is not imported; see htapkit status")
@@ -113,11 +118,6 @@ class Imports:
     def described(self) -> list[Mapping[str, Any]]:
         """All of them, for `status`."""
         return [describe(each) for each in self.store.imports.all()]
-
-    @staticmethod
-    def _parts(name: str) -> tuple[str, str]:
-        schema, _, last = name.removeprefix(f"{LAKE}.").rpartition(".")
-        return schema, last
 
 
 def describe(found: Import) -> Mapping[str, Any]:

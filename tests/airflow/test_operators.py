@@ -109,7 +109,12 @@ def test_what_tier_refuses() -> None:
         (
             HtapkitBackfillOperator(task_id="t", table="a.b.c", begin="2026-01-01", end=""),
             "backfill",
-            {"table": "a.b.c", "from": "2026-01-01", "to": None},
+            {"table": "a.b.c", "from": "2026-01-01", "to": None, "parquet": None},
+        ),
+        (
+            HtapkitBackfillOperator(task_id="t", table="a.b.c", parquet="old/2019.parquet"),
+            "backfill",
+            {"table": "a.b.c", "from": None, "to": None, "parquet": "old/2019.parquet"},
         ),
         (
             HtapkitExportOperator(task_id="t", path="x.csv", sql="SELECT 1", format="csv"),

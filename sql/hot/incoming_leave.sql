@@ -1,0 +1,1 @@
+DELETE FROM incoming AS i USING batch AS b WHERE {equal}

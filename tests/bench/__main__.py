@@ -21,6 +21,7 @@ NAMES = (
     "memory",
     "lake",
     "cycles",
+    "cells",
 )
 
 

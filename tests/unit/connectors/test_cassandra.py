@@ -19,7 +19,7 @@ from htapkit_cassandra.mutations import Cell, Lines, LogPosition, Mutation, RowW
 from htapkit_cassandra.positions import Reached
 from htapkit_cassandra.preflight import Facts
 from htapkit_cassandra.settings import Settings, parse_settings
-from htapkit_cassandra.tail import newest
+from htapkit_cassandra.tail import behind, forget, newest
 from htapkit_cassandra.types import column, sql_type
 
 ROOT = Path(__file__).parents[3]
@@ -144,6 +144,20 @@ def test_newest_position(tmp_path: Path) -> None:
     (tmp_path / "CommitLog-7-200_cdc.idx").write_text("30")
     (tmp_path / "CommitLog-7-300_cdc.idx").write_text("")
     assert newest(tmp_path) == LogPosition(200, 30)
+
+
+def test_only_files_that_lie_wholly_before_a_position_are_deleted(tmp_path: Path) -> None:
+    """The segment of the position stays, and its index; what is behind it is counted."""
+    for segment, size in ((100, 70), (200, 80), (300, 50)):
+        (tmp_path / f"CommitLog-7-{segment}.log").write_bytes(b"x" * size)
+        (tmp_path / f"CommitLog-7-{segment}_cdc.idx").write_text("40\n")
+    assert behind(tmp_path, LogPosition(100, 30)) == 70 - 30 + 80 + 40
+    assert behind(tmp_path, LogPosition(300, 15)) == 25
+    assert behind(tmp_path, LogPosition(300, 40)) == 0
+    forget(tmp_path, LogPosition(200, 5))
+    left = sorted(path.name for path in tmp_path.iterdir())
+    kept = [f"CommitLog-7-{n}{end}" for n in (200, 300) for end in (".log", "_cdc.idx")]
+    assert left == kept
 
 
 def test_positions_of_several_nodes() -> None:

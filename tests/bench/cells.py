@@ -1,0 +1,171 @@
+"""What cells cost beside the rows that they make: disk, and time for a batch of writes.
+
+Without a node: the connector's own code makes the cells, the hot store merges them. The baseline of
+a batch is the same table with rows from a source that has transactions.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import tempfile
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from htapkit.hot import HotStore
+from htapkit.model import Change, ChangeBatch, Position, RowChanges, TableId, TableSchema
+from htapkit_cassandra import cql
+from htapkit_cassandra.catalog import ColumnRow, table_schema
+from htapkit_cassandra.cells import Collector, Layout
+from htapkit_cassandra.mutations import Cell, RowWrite
+from htapkit_cassandra.places import Places
+from tests.bench.figures import Figure, at_least, at_most
+
+ROWS = 200_000
+BATCH_ROWS = 1_000
+BATCHES = 8
+_COLUMNS = (
+    ColumnRow("entity", "partition_key", 0, "none", "uuid"),
+    ColumnRow("at", "clustering", 0, "desc", "timestamp"),
+    ColumnRow("amount", "regular", -1, "none", "double"),
+    ColumnRow("kind", "regular", -1, "none", "text"),
+    ColumnRow("n", "regular", -1, "none", "int"),
+    ColumnRow("note", "regular", -1, "none", "text"),
+)
+_MS = 1_700_000_000_000
+
+
+class _Copy:
+    """A store with one table, whose batches have numbers."""
+
+    def __init__(self, folder: Path, schema: TableSchema) -> None:
+        self.path = folder / f"{schema.table.name}.duckdb"
+        self.store = HotStore(self.path)
+        self.schema = schema
+        self._number = 0
+        self.store.add_table(schema, "f")
+        self.apply()
+
+    def apply(self, *changes: Change) -> float:
+        """One batch; its seconds."""
+        self._number += 1
+        end = Position(str(self._number))
+        begun = time.perf_counter()
+        batch = ChangeBatch("events", changes, (end,), end, None)
+        self.store.apply(batch, _covers)
+        return time.perf_counter() - begun
+
+    def copied(self, batches: list[pa.RecordBatch]) -> None:
+        """All of it."""
+        self.store.start_copy(self.schema, "f", Position("0"))
+        self.store.load(self.schema.table, batches)
+        self.store.finish_copy(self.schema.table, _covers, 5)
+
+
+def _covers(have: Position, want: Position) -> bool:
+    return int(have) >= int(want)
+
+
+def run() -> list[Figure]:
+    """Disk after everything was written in order; batches of which half are new rows."""
+    rolled = random.Random(1)
+    entities = [uuid.UUID(int=rolled.getrandbits(128)) for _ in range(5000)]
+    schema = table_schema(TableId("events", "demo", "cells"), _COLUMNS, {})
+    types = {c.name: cql.parse(c.type, {}) for c in _COLUMNS}
+    layout = Layout(schema, types, Places((("timestamp", True),)))
+    numbers = list(range(ROWS))
+    more = [
+        [rolled.randrange(ROWS) + (ROWS if n % 2 else 0) for n in range(BATCH_ROWS)]
+        for _ in range(BATCHES)
+    ]
+    with tempfile.TemporaryDirectory(prefix="htapkit-bench-") as folder:
+        cells = _Copy(Path(folder), schema)
+        collector = Collector(layout)
+        for number in numbers:
+            collector.take(_written(entities, number, number))
+        cells.copied([collector.changes().cells])
+        seconds = []
+        for round_, batch in enumerate(more):
+            for number in batch:
+                collector.take(_written(entities, number, ROWS + round_))
+            seconds.append(cells.apply(collector.changes()))
+        cells.store.rewrite(schema.table)
+        cells.store.close()
+        rows = _Copy(
+            Path(folder), replace(schema, table=TableId("events", "demo", "rows"), reconciled=False)
+        )
+        rows.copied([_changes(rows.schema, entities, numbers).rows])
+        fast = [
+            rows.apply(_changes(rows.schema, entities, sorted(set(b)), ops=1)) for b in _known(more)
+        ]
+        rows.store.close()
+        beside, plain = _blocks(cells.path)
+    return [
+        at_most("reconciled: blocks of cells, against the rows'", beside, plain, 3, 10, "blocks"),
+        at_least(
+            "reconciled: rows/s in batches of 1,000, against plain updates",
+            BATCH_ROWS / min(seconds),
+            BATCH_ROWS / 2 / min(fast),
+            0.5,
+            0.1,
+            "rows/s",
+        ),
+    ]
+
+
+def _known(batches: list[list[int]]) -> list[list[int]]:
+    """Those that are in the copy: a plain update must find its row."""
+    return [[n for n in batch if n < ROWS] for batch in batches]
+
+
+def _written(entities: list[uuid.UUID], number: int, written: int) -> RowWrite:
+    def cell(name: str, value: bytes) -> Cell:
+        return Cell(name, _MS * 1000 + written, value)
+
+    return RowWrite(
+        "t",
+        (entities[number % len(entities)].bytes,),
+        (struct.pack(">q", _MS + number),),
+        (
+            cell("amount", struct.pack(">d", number * 0.37)),
+            cell("kind", b"view"),
+            cell("n", struct.pack(">i", number % 1000)),
+            cell("note", f"note {number}".encode()),
+        ),
+        (),
+        _MS * 1000 + written,
+    )
+
+
+def _changes(
+    schema: TableSchema, entities: list[uuid.UUID], numbers: list[int], ops: int = 0
+) -> RowChanges:
+    values = {
+        "entity": [str(entities[n % len(entities)]) for n in numbers],
+        "at": [(_MS + n) * 1000 for n in numbers],
+        "amount": [n * 0.37 for n in numbers],
+        "kind": ["view"] * len(numbers),
+        "n": [n % 1000 for n in numbers],
+        "note": [f"note {n}" for n in numbers],
+    }
+    rows = pa.RecordBatch.from_pydict(values, schema=schema.arrow)
+    count = len(numbers)
+    ops_ = pa.array([ops] * count, pa.int8())
+    return RowChanges(schema.table, ops_, rows, pa.array([0] * count, pa.int32()))
+
+
+def _blocks(path: Path) -> tuple[int, int]:
+    """(of cells and deletions, of rows)."""
+    found = {True: 0, False: 0}
+    with duckdb.connect(str(path), read_only=True) as file:
+        names = file.sql("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'events.demo'")
+        for (name,) in names.fetchall():
+            storage = f"""pragma_storage_info('"events.demo"."{name}"')"""
+            text = f"SELECT count(DISTINCT block_id) FROM {storage} WHERE block_id >= 0"
+            found["$" in name] += file.sql(text).fetchall()[0][0]
+    return found[True], found[False]

@@ -7,9 +7,11 @@ ALL_STAMP := .venv/.installed-all
 # Passed through: make demo ARGS="--seconds 20", make test TEST_ARGS="-k decode -x"
 ARGS ?=
 TEST_ARGS ?=
-# make test LONG=1 runs everything in one go
+# make test LONG=1 runs everything in one go; WORKERS=0: in one process, for a debugger
 LONG ?=
+WORKERS ?= 2
 SELECT := $(if $(LONG),,-m "not long")
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: help setup setup-engines stack fmt lint test test-long test-engines check demo bench docs integration e2e constraints clean
 
@@ -39,16 +41,16 @@ lint: $(STAMP) ## formatting, ruff, mypy --strict, import rules
 	$(BIN)/lint-imports
 
 test: $(STAMP) ## the quick tests (LONG=1: all of them)
-	$(BIN)/pytest $(SELECT) $(TEST_ARGS)
+	$(PYTEST) $(SELECT) $(TEST_ARGS)
 
 test-long: $(STAMP) ## only the long tests: crashes by the hundred, big data, real clients
-	$(BIN)/pytest -m long $(TEST_ARGS)
+	$(PYTEST) -m long $(TEST_ARGS)
 
 test-engines: $(ALL_STAMP) ## the tests with a real Airflow and a real Spark (installs both)
 	$(BIN)/pytest tests/airflow tests/spark $(TEST_ARGS)
 
 integration: $(STAMP) ## only the tests that start a real PostgreSQL
-	$(BIN)/pytest -m "integration and not long" $(TEST_ARGS)
+	$(PYTEST) -m "integration and not long" $(TEST_ARGS)
 
 e2e: $(STAMP) ## only the commands of the README, executed
 	$(BIN)/pytest tests/e2e $(TEST_ARGS)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,22 +21,16 @@ import pytest
 
 from htapkit.errors import PositionLost
 from htapkit.model import (
-    ChangeBatch,
-    Op,
     Position,
-    RowChanges,
     Split,
     TableId,
     TableSchema,
-    Truncate,
 )
 from htapkit.spi import ChangeStream, Discovered, Ranged, Snapshot, Source
+from htapkit.testing.follower import Covered, Follower, Rows, covers_nothing
 
 SECONDS = 30.0
 QUIET_SECONDS = 10.0  # a source may write something by itself after 15
-Rows = dict[int, str | None]
-Covered = Callable[[Position, int], bool]
-"""Whether the copy holds what a commit did to the row with that id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,57 +73,6 @@ class Harness(Protocol):
         ...
 
 
-class Follower:
-    """The dumbest correct reader of a stream: applies batches to dicts, one change at a time."""
-
-    def __init__(self, schemas: Sequence[TableSchema]) -> None:
-        """Empty tables."""
-        self.rows: dict[TableId, Rows] = {schema.table: {} for schema in schemas}
-        self.position: Position | None = None
-        self.marks: set[str] = set()
-        self.totals: list[dict[TableId, int]] = []
-
-    def apply(self, batch: ChangeBatch, covered: Covered) -> None:
-        """Apply what is not `covered` by the copy."""
-        for change in batch.changes:
-            if isinstance(change, Truncate):
-                commit = batch.commits[change.commit]
-                for table in change.tables:
-                    for key in [k for k in self.rows.get(table, {}) if not covered(commit, k)]:
-                        del self.rows[table][key]
-            elif isinstance(change, RowChanges):
-                self._rows(batch, change, covered)
-        if batch.complete:
-            self.position = batch.end
-            self.totals.append({table: len(rows) for table, rows in self.rows.items()})
-        self.marks |= set(batch.marks)
-
-    def _rows(self, batch: ChangeBatch, change: RowChanges, covered: Covered) -> None:
-        rows = self.rows[change.table]
-        before = change.before.to_pylist() if change.before is not None else None
-        moved = change.moved.to_pylist() if change.moved is not None else None
-        commits = change.commit.to_pylist()
-        for i, (op, row) in enumerate(
-            zip(change.ops.to_pylist(), change.rows.to_pylist(), strict=True)
-        ):
-            commit = batch.commits[commits[i]]
-            if before is not None and moved is not None and moved[i]:
-                old = before[i]["id"]
-                if not covered(commit, old):
-                    del rows[old]
-            if covered(commit, row["id"]):
-                continue
-            if op == Op.DELETE:
-                del rows[row["id"]]
-                continue
-            unresent = "v" in change.unchanged and change.unchanged["v"][i].as_py()
-            rows[row["id"]] = rows[row["id"]] if unresent else row["v"]
-
-
-def _nothing(_: Position, __: int) -> bool:
-    return False
-
-
 class SourceContract:
     """Inherit, and give a fixture `harness`."""
 
@@ -163,7 +106,7 @@ class SourceContract:
         harness: Harness,
         stream: ChangeStream,
         follower: Follower,
-        covered: Covered = _nothing,
+        covered: Covered = covers_nothing,
     ) -> None:
         """Apply batches until all that is committed now is applied."""
         token = f"until-{time.monotonic_ns()}"
@@ -183,7 +126,7 @@ class SourceContract:
 
     # -- the contract
 
-    def test_check_finds_nothing_wrong(self, harness: Harness) -> None:
+    def test_check_findscovers_nothing_wrong(self, harness: Harness) -> None:
         """The harness is a proper source: no error among the findings."""
         errors = [f for f in harness.source.check() if f.severity == "error"]
         assert not errors

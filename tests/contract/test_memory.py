@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import pytest
 
 from htapkit.model import Column, Op, SqlType, TableId, TableSchema
-from htapkit.testing.contract import Harness, Rows, SourceContract, Write
+from htapkit.testing.contract import Harness, SourceContract, Write
+from htapkit.testing.follower import Rows
 from htapkit.testing.memory import MemorySource, RowEvent, Server, TruncateEvent
 
 

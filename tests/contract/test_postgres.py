@@ -9,7 +9,8 @@ import pytest
 
 from htapkit.model import TableId
 from htapkit.spi import SourceOptions, load_source
-from htapkit.testing.contract import Harness, Rows, SourceContract, Write
+from htapkit.testing.contract import Harness, SourceContract, Write
+from htapkit.testing.follower import Rows
 from htapkit.testing.postgres import Database
 
 

@@ -22,6 +22,7 @@ from htapkit.serve.operations import OPERATIONS
 from htapkit.testing.postgres import PostgresServer
 from htapkit.testing.stack import wait_until
 from tests.fix_mirror import Mirrored, fresh_database, mirrored
+from tests.integration.test_import import written
 
 pytestmark = pytest.mark.integration
 
@@ -132,6 +133,8 @@ def test_every_call_matches_the_document(shop: Mirrored, tmp_path: Path) -> None
         client.table_action("pause", ORDERS)
         client.table_action("resume", ORDERS)
         client.table_action("resync", ORDERS)
+        written(shop.stack)
+        client.drop_import(client.import_table("web.visits")["table"])
         with pytest.raises(ServerRefused, match="is not mirrored"):
             client.table_action("pause", "shop.public.nowhere")
         with pytest.raises(ServerRefused, match="no job 'nothing'"):
@@ -167,4 +170,8 @@ def test_commands_use_what_is_described() -> None:
     actions = {f"/api/v1/tables/{{}}/{verb}" for verb in ("pause", "resume", "resync")}
     assert named - {"/api/v1/tables/{}/{}"} == described - actions
     offline = {"init", "check", "serve", "sql", "explain", "restore"}  # no server, or its SQL port
-    assert set(cli.commands) - offline == {each.name for each in OPERATIONS} - {"job", "jobs"}
+    assert set(cli.commands) - offline == {each.name for each in OPERATIONS} - {
+        "job",
+        "jobs",
+        "drop import",
+    }

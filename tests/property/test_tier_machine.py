@@ -38,6 +38,7 @@ from tests.property.mirror_machine import (
     ran,
     reached,
     run_machine,
+    seldom_tried,
 )
 
 _INT, _TEXT = SqlType("int4", 23), SqlType("text", 25)
@@ -135,6 +136,7 @@ class TierMachine(MirrorMachine):
     def die_while_tiering(self, data: st.DataObject, name: str) -> None:
         """Die at a named place, write while nobody looks, start again."""
         ran["die_while_tiering"] += 1
+        name = seldom_tried(failpoints.TIER, name)
 
         def die() -> None:
             reached[name] += 1
@@ -172,6 +174,7 @@ class TierMachine(MirrorMachine):
     def die_while_retaining(self, data: st.DataObject, name: str) -> None:
         """Die at a named place, write while nobody looks, start again."""
         ran["die_while_retaining"] += 1
+        name = seldom_tried(failpoints.RETENTION, name)
 
         def die() -> None:
             reached[name] += 1
@@ -229,6 +232,7 @@ class TierMachine(MirrorMachine):
     def die_while_erasing(self, data: st.DataObject, key: int, name: str) -> None:
         """Delete rows, die at a named place while they are erased, start again, do it again."""
         ran["die_while_erasing"] += 1
+        name = seldom_tried(failpoints.ERASURE, name)
         table = data.draw(st.sampled_from([ITEMS, PARTS]))
         rows = [row for row in self.server.rows[table].values() if row[0] == key]
         if rows:

@@ -24,7 +24,16 @@ from htapkit.model import Op, TableId
 from htapkit.testing.memory import RowEvent
 from htapkit.tier import Upkeep
 from tests.property.inline_mirror import InlineMirror
-from tests.property.mirror_machine import CRASHES, ITEMS, PARTS, Row, ran, reached, run_machine
+from tests.property.mirror_machine import (
+    CRASHES,
+    ITEMS,
+    PARTS,
+    Row,
+    ran,
+    reached,
+    run_machine,
+    seldom_tried,
+)
 from tests.property.test_tier_machine import PLACES, RULES, TierMachine
 
 STEPS = int(os.environ.get("TIER_STEPS", "10000"))
@@ -80,6 +89,7 @@ class StepMachine(TierMachine):
     def crash(self, name: str, after: int, data: st.DataObject) -> None:
         """Die at a named place, some commits later, then start again."""
         ran["crash"] += 1
+        name = seldom_tried(CRASHES, name)
         self.settled()
         left = 1 if name.startswith(("copy.", "follow.")) else after
 

@@ -66,10 +66,11 @@ class _Section(BaseModel):
 
 
 class SourceConfig(BaseModel):
-    """One database to mirror. Keys beyond `connector` belong to the connector."""
+    """One database to mirror. Keys beyond these two belong to the connector."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     connector: str
+    readers: tuple[str, ...] = ()  # roles that may read a source without users; "*": every one
 
     @property
     def settings(self) -> Mapping[str, object]:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Mapping, Sequence
 
 from htapkit.cli.views import Told, Views
-from htapkit.config import ImportsConfig
-from htapkit.errors import SourceUnavailable, Stale
+from htapkit.config import Config, ImportsConfig
+from htapkit.errors import ConfigError, SourceUnavailable, Stale
 from htapkit.hot import HotStore, Lease, Read
 from htapkit.ingest import Freshness, Mirror
 from htapkit.lake import Lake
@@ -154,15 +154,18 @@ def make_databases(
     lake: Lake,
     metrics: Metrics,
     told: Told,
-    *,
-    trust: bool,
+    config: Config,
 ) -> Mapping[str, Database]:
-    """One database for each source; `trust`: everybody may read where nobody has users."""
+    """One database for each source. Raises ConfigError."""
+    trust = config.servers.pgwire.auth == "trust"
     cache = PlanCache()
     freshness = MirrorFreshness({n: m.freshness for n, m in mirrors.items()}, metrics)
     origins: dict[str, Origin] = {}
     for name, mirror in mirrors.items():
-        origins[name] = mirror.source.origin or Alone(name, trust)
+        readers = config.sources[name].readers
+        if readers and mirror.source.origin is not None:
+            raise ConfigError(f"sources.{name}.readers: the source has users and rights of its own")
+        origins[name] = mirror.source.origin or Alone(name, trust, readers)
     databases = {}
     for name, mirror in mirrors.items():
         recent = Recent()

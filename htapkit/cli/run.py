@@ -77,10 +77,7 @@ class Server:
         }
         jobs, alone = self._history.jobs, len(sources) == 1
         told = Told(limits, jobs, lambda: self._pgwire.clients, config.imports, alone)
-        trust = config.servers.pgwire.auth == "trust"
-        databases = make_databases(
-            self._mirrors, self._store, lake, self._metrics, told, trust=trust
-        )
+        databases = make_databases(self._mirrors, self._store, lake, self._metrics, told, config)
         self._pgwire = PgwireServer(databases, pgwire_options(config))
         self._flight = make_flight(config, databases)
         host, port = address(config.servers.http.listen)

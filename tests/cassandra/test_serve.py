@@ -100,6 +100,45 @@ def test_joined_with_postgres_in_one_statement(
     assert found == [(1, "buy", *rest), (1, "view", *rest)]
 
 
+@pytest.mark.parametrize("pg", [16], indirect=True)
+def test_roles_that_may_read_are_named(
+    keyspace: Keyspace, database: Database, tmp_path: Path, running: ExitStack
+) -> None:
+    """Where users log in with the passwords of the PostgreSQL."""
+    ks, session = keyspace.name, keyspace.session
+    session.execute(f"CREATE TABLE {ks}.t (id int PRIMARY KEY) WITH cdc = true")
+    session.execute(f"INSERT INTO {ks}.t (id) VALUES (1)")
+    for name in ("ann", "bob"):
+        database.execute(f"CREATE ROLE {ks}_{name} LOGIN PASSWORD 'secret'")
+    events = {"connector": "cassandra", **keyspace.node.settings(tables=[f"{ks}.*"])}
+    sources: dict[str, dict[str, object]] = {
+        "events": {**events, "readers": [f"{ks}_ann"]},
+        "shop": {"dsn": database.dsn, "tables": ["public.*"]},
+    }
+    stack = running.enter_context(Stack(tmp_path / "stack", sources, auth="source"))
+    stack.wait_ready()
+
+    def count(name: str, database_name: str = "shop") -> object:
+        with closing(
+            psycopg.connect(
+                host="127.0.0.1",
+                port=stack.port,
+                user=f"{ks}_{name}",
+                password="secret",
+                dbname=database_name,
+                options=_OPTIONS,
+                autocommit=True,
+            )
+        ) as connection:
+            return connection.execute(f"SELECT count(*) FROM events.{ks}.t".encode()).fetchone()
+
+    assert count("ann") == (1,)
+    with pytest.raises(psycopg.Error, match="does not name"):
+        count("bob")
+    with pytest.raises(psycopg.OperationalError, match="no users of its own"):
+        count("ann", "events")
+
+
 def test_a_database_without_a_postgres(
     keyspace: Keyspace, tmp_path: Path, running: ExitStack
 ) -> None:

@@ -72,10 +72,15 @@ class NoUsers(HtapkitError):
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """The spi.Origin of a source that has none. `trust`: everybody may read, nobody is asked."""
+    """The spi.Origin of a source that has none.
+
+    `trust`: everybody may read, nobody is asked. `readers` are roles of whatever source a session
+    is of; "*" is every one.
+    """
 
     name: str
     trust: bool
+    readers: tuple[str, ...] = ()
 
     @property
     def connections(self) -> int:
@@ -102,10 +107,11 @@ class Alone:
         return None
 
     def denied(self, role: str, access: Sequence[Access]) -> str:  # noqa: ARG002
-        """Whether anybody may read, and why not."""
-        return (
-            "" if self.trust else f"{self.name} has no users that could be asked for their rights"
-        )
+        """Whether the role may read, and why not."""
+        if self.trust or role in self.readers or "*" in self.readers:
+            return ""
+        names = f"sources.{self.name}.readers"
+        return f"permission denied for {self.name}: {names} does not name {role}"
 
     def _check(self) -> None:
         if not self.trust:

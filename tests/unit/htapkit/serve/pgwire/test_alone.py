@@ -104,5 +104,14 @@ def test_nobody_logs_in_without_trust() -> None:
         alone.open("ann", {}, OwnRole())
     with pytest.raises(NoUsers):
         alone.verifier("ann")
-    assert "no users" in alone.denied("ann", ())
+    assert "readers does not name ann" in alone.denied("ann", ())
     assert Alone("events", trust=True).denied("ann", ()) == ""
+
+
+def test_readers_are_roles_of_other_sources() -> None:
+    """Those that are named, or every one; logging in stays closed."""
+    some, all_ = (Alone("events", trust=False, readers=r) for r in (("ann",), ("*",)))
+    assert some.denied("ann", ()) == all_.denied("bob", ()) == ""
+    assert "bob" in some.denied("bob", ())
+    with pytest.raises(NoUsers):
+        some.verifier("ann")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from htapkit.errors import SourceRefused
-from htapkit.model import Broken, Finding, Position, Storage, TableId, TableSchema
+from htapkit.model import Broken, Finding, Position, Severity, Storage, TableId, TableSchema
 from htapkit.spi import Discovered, SourceOptions
 from htapkit_cassandra import catalog, marks, preflight
 from htapkit_cassandra.cells import Layout
@@ -65,8 +65,14 @@ class CassandraSource:
         return catalog.compare(schema, fingerprint, now)
 
     def follow(self, start: Position | None, tables: Sequence[TableSchema]) -> LogStream:
-        """Make the table of marks, and read the node's log from `start`."""
+        """Make the table of marks, and read the node's log from `start`.
+
+        Refused where that log would not have every change, such as with several nodes.
+        """
         settings = self._settings
+        for finding in self.check():
+            if finding.severity is Severity.ERROR and not finding.subject.startswith("table"):
+                raise SourceRefused(f"{settings.source}: {finding.subject}: {finding.message}")
         node = self.identity()
         with session(settings) as opened, translated(settings):
             marks.create(opened)

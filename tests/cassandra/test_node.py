@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from htapkit.errors import SourceUnavailable
+from htapkit.errors import SourceRefused, SourceUnavailable
 from htapkit.model import Broken, Severity, SqlType
 from htapkit.spi import Discovered, Source, SourceOptions, load_source
 from htapkit.testing.postgres import free_port
@@ -83,6 +83,13 @@ def test_check_names_what_is_missing_and_its_remedy_works(keyspace: Keyspace) ->
     session.execute(found[subject][1])
     assert subject not in errors(keyspace.source())
     assert "cdc_raw" in errors(keyspace.source(cdc_raw=str(keyspace.node.folder / "none")))
+
+
+def test_a_log_that_cannot_have_everything_is_not_followed(keyspace: Keyspace) -> None:
+    """What `check` calls an error is one: a copy would silently lack changes."""
+    source = keyspace.source(cdc_raw=str(keyspace.node.folder / "none"))
+    with pytest.raises(SourceRefused, match=r"cdc_raw: .*cannot be read"):
+        source.follow(None, [])
 
 
 def test_a_node_that_does_not_answer() -> None:

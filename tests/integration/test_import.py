@@ -65,7 +65,9 @@ def catalog(stack: Stack) -> SqlCatalog:
     data = stack.folder / "data"
     data.joinpath("warehouse").mkdir(exist_ok=True)
     return SqlCatalog(
-        "htapkit", uri=f"sqlite:///{data}/catalog.db", warehouse=f"file://{data}/warehouse"
+        "htapkit",
+        uri=f"sqlite:///{data}/catalog.db?timeout=30",
+        warehouse=f"file://{data}/warehouse",
     )
 
 

@@ -84,9 +84,10 @@ class Client:
         body = {"tables": list(tables), "engine": engine}
         return self._call("POST", "/api/v1/compact", body)
 
-    def expire(self, tables: Sequence[str] = ()) -> Mapping[str, Any]:
+    def expire(self, tables: Sequence[str] = (), engine: str = "") -> Mapping[str, Any]:
         """Remove versions that nobody needs any more; the job."""
-        return self._call("POST", "/api/v1/expire", {"tables": list(tables)})
+        body = {"tables": list(tables), "engine": engine}
+        return self._call("POST", "/api/v1/expire", body)
 
     def export(
         self,

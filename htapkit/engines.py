@@ -7,6 +7,7 @@ called with its settings from the configuration (`engines`). The core never name
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Protocol
 
@@ -20,6 +21,13 @@ class LakeEngine(Protocol):
 
     def compact(self, identifier: Sequence[str]) -> None:
         """Write the files of a table anew, fewer and sorted. No row changes. Raises LakeFailed."""
+        ...
+
+    def expire(self, identifier: Sequence[str], older_than: datetime) -> int:
+        """Remove versions from before a moment that neither tag nor branch holds, and their files.
+
+        How many files. Raises LakeFailed.
+        """
         ...
 
 

@@ -129,14 +129,13 @@ class Api:
         """Queue a compaction, here (engine "") or by another engine."""
         return _shown(self._tiering.compact([self._table(t)[1] for t in tables], engine))
 
-    def upkeep(self, verb: str, tables: list[str]) -> Mapping[str, Any]:
-        """Queue an expiry, or the dropping of what is too old."""
-        chosen = [self._table(table)[1] for table in tables]
-        queues = {
-            "expire": self._tiering.expire,
-            "retain": self._tiering.retain,
-        }
-        return _shown(queues[verb](chosen))
+    def expire(self, tables: list[str], engine: str) -> Mapping[str, Any]:
+        """Queue an expiry, here (engine "") or by another engine."""
+        return _shown(self._tiering.expire([self._table(t)[1] for t in tables], engine))
+
+    def retain(self, tables: list[str]) -> Mapping[str, Any]:
+        """Queue the dropping of what is too old."""
+        return _shown(self._tiering.retain([self._table(t)[1] for t in tables]))
 
     def erase(self, table: str, condition: str) -> Mapping[str, Any]:
         """Queue an erasure; it begins when all that is committed now is here."""

@@ -17,6 +17,9 @@ from htapkit.cli.options import CONFIG, JSON, client_of, full_name
 from htapkit.client import Client
 from htapkit.config import load_config
 
+ENGINE = click.option(
+    "--engine", default="", help="Another engine, such as spark; default: htapkit."
+)
 NO_WAIT = click.option("--no-wait", is_flag=True, help="Print the job's id and do not wait.")
 
 
@@ -52,7 +55,7 @@ def tier(
 
 @click.command()
 @click.argument("tables", nargs=-1)
-@click.option("--engine", default="", help="Another engine, such as spark; default: htapkit.")
+@ENGINE
 @NO_WAIT
 @CONFIG
 @JSON
@@ -69,12 +72,19 @@ def compact(
 
 @click.command()
 @click.argument("tables", nargs=-1)
+@ENGINE
 @NO_WAIT
 @CONFIG
 @JSON
-def expire(tables: tuple[str, ...], no_wait: bool, config_path: Path, as_json: bool) -> None:
+def expire(
+    tables: tuple[str, ...], engine: str, no_wait: bool, config_path: Path, as_json: bool
+) -> None:
     """Remove versions of TABLES (none: of all in the lake) that nobody reads any more."""
-    _upkeep(Client.expire, tables, config_path, no_wait=no_wait, as_json=as_json)
+
+    def queue(client: Client, names: Sequence[str]) -> Mapping[str, Any]:
+        return client.expire(names, engine)
+
+    _upkeep(queue, tables, config_path, no_wait=no_wait, as_json=as_json)
 
 
 @click.command()

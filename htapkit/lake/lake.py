@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from threading import Lock, RLock
 from typing import Self
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog, load_catalog
@@ -31,7 +31,7 @@ from htapkit.lake.columns import PROPERTY, first_columns
 from htapkit.lake.committing import Commit, run_summary
 from htapkit.lake.foreign import FOREIGN, delete_quietly, translated
 from htapkit.lake.layout import check, partition_spec, sort_columns, sort_order
-from htapkit.lake.locations import local_path
+from htapkit.lake.locations import folder_name, local_path, make_folder
 from htapkit.lake.maintenance import LakeStatistics
 from htapkit.lake.reading import lake_files
 from htapkit.lake.settings import LakeSettings
@@ -192,6 +192,16 @@ class Lake:
             found = self._load(table)
             return maintenance.expire(found, keep, older_than) if found else 0
 
+    def release(self, table: TableId, keep: Collection[Pin], older_than: datetime) -> None:
+        """Leave to another engine's expiry what `expire` would remove: it loses its tags.
+
+        Raises LakeRefused where that engine would remove a version in `keep`.
+        """
+        with self._changing(table, "release versions of"):
+            found = self._load(table)
+            if found is not None:
+                maintenance.release(found, keep, older_than)
+
     def sweep(self, table: TableId, older_than: datetime, keep: Collection[Pin] = ()) -> int:
         """Delete files in the table's folder that no version names; how many.
 
@@ -292,7 +302,7 @@ class Lake:
     def _opened(self) -> Catalog:
         with self._opening:
             if self._catalog is None:
-                _make_folder(self._settings.catalog.get("uri", ""))
+                make_folder(self._settings.catalog.get("uri", ""))
                 properties = {"py-io-impl": _FILE_IO, **self._settings.catalog}
                 properties.setdefault("warehouse", self._settings.warehouse)
                 self._catalog = load_catalog(self._settings.name, **properties)
@@ -334,7 +344,7 @@ class Lake:
         warehouse = self._settings.warehouse
         if "://" not in warehouse and not warehouse.startswith("/"):
             return None
-        return f"{warehouse.rstrip('/')}/{_folder(namespace)}/{_folder(name)}"
+        return f"{warehouse.rstrip('/')}/{folder_name(namespace)}/{folder_name(name)}"
 
     def _version(self, table: TableId, pin: Pin) -> Version:
         return self._versions.get(
@@ -361,19 +371,6 @@ def _identifier(table: TableId) -> tuple[str, str, str]:
 def _level(name: str) -> str:
     """A level of a namespace: SQL catalogs write a dot between levels, so none may be inside."""
     return name.replace("%", "%25").replace(".", "%2E")
-
-
-def _folder(name: str) -> str:
-    """A name as one folder, which is neither this one nor the one above."""
-    quoted = quote(name, safe="")
-    return quoted.replace(".", "%2E") if quoted.startswith(".") else quoted
-
-
-def _make_folder(uri: str) -> None:
-    """The folder of a catalog on SQLite, which SQLite does not make."""
-    if uri.startswith("sqlite:///"):
-        path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _make_namespace(catalog: Catalog, namespace: tuple[str, ...]) -> None:

@@ -17,6 +17,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Operation, Snapshot
 from pyiceberg.table.update import (
@@ -109,8 +110,44 @@ def expire(table: Table, keep: Collection[Pin], older_than: datetime) -> int:
     What is in `keep`, the heads of branches and what others tagged stays readable.
     """
     metadata = table.metadata
-    kept = {pin.snapshot for pin in keep}
+    old, tags = _old(metadata, keep, older_than)
+    protected = {ref.snapshot_id for name, ref in metadata.refs.items() if name not in tags}
+    expired = sorted(old - protected)
+    if not expired and not tags:
+        return 0
+    updates = _untagged(tags)
+    if expired:
+        updates.append(RemoveSnapshotsUpdate.model_validate({"snapshot-ids": expired}))
+    before = reachable([s for s in metadata.snapshots if s.snapshot_id in expired], table.io)
+    response = table.catalog.commit_table(table, requirements(metadata), tuple(updates))
+    after = reachable(response.metadata.snapshots, table.io)
+    return delete_quietly(table.io, sorted(before - after))
+
+
+def release(table: Table, keep: Collection[Pin], older_than: datetime) -> None:
+    """Remove our tags of what may expire, so that another engine's expiry removes that, too.
+
+    Raises LakeRefused where something in `keep` has no tag: that engine would remove it.
+    """
+    metadata = table.metadata
+    held = {ref.snapshot_id for ref in metadata.refs.values()}
+    loose = sorted(pin.snapshot for pin in keep if pin.snapshot not in held)
+    if loose:
+        raise LakeRefused(
+            f"versions {', '.join(map(str, loose))} are still read here and have no tag; "
+            "expire the table without another engine"
+        )
+    _, tags = _old(metadata, keep, older_than)
+    if tags:
+        table.catalog.commit_table(table, requirements(metadata), tuple(_untagged(tags)))
+
+
+def _old(
+    metadata: TableMetadata, keep: Collection[Pin], older_than: datetime
+) -> tuple[set[int], list[str]]:
+    """Snapshots that are old enough and not kept, and our tags on them."""
     limit = int(older_than.timestamp() * 1000)
+    kept = {pin.snapshot for pin in keep}
     old = {s.snapshot_id for s in metadata.snapshots if s.timestamp_ms < limit} - kept
     head = metadata.refs[MAIN_BRANCH].snapshot_id if MAIN_BRANCH in metadata.refs else None
     tags = [
@@ -118,19 +155,11 @@ def expire(table: Table, keep: Collection[Pin], older_than: datetime) -> int:
         for name, ref in metadata.refs.items()
         if name.startswith(TAG_PREFIX) and ref.snapshot_id in old and ref.snapshot_id != head
     ]
-    protected = {ref.snapshot_id for name, ref in metadata.refs.items() if name not in tags}
-    expired = sorted(old - protected)
-    if not expired and not tags:
-        return 0
-    updates: list[TableUpdate] = [
-        RemoveSnapshotRefUpdate.model_validate({"ref-name": name}) for name in tags
-    ]
-    if expired:
-        updates.append(RemoveSnapshotsUpdate.model_validate({"snapshot-ids": expired}))
-    before = reachable([s for s in metadata.snapshots if s.snapshot_id in expired], table.io)
-    response = table.catalog.commit_table(table, requirements(metadata), tuple(updates))
-    after = reachable(response.metadata.snapshots, table.io)
-    return delete_quietly(table.io, sorted(before - after))
+    return old, tags
+
+
+def _untagged(tags: Collection[str]) -> list[TableUpdate]:
+    return [RemoveSnapshotRefUpdate.model_validate({"ref-name": name}) for name in tags]
 
 
 def sweep(

@@ -41,8 +41,12 @@ class Control(Protocol):
         """Queue a job that joins small files, here or by another engine; the job."""
         ...
 
-    def upkeep(self, verb: str, tables: list[str]) -> Mapping[str, Any]:
-        """Queue a job that expires tables, or drops what is too old; the job."""
+    def expire(self, tables: list[str], engine: str) -> Mapping[str, Any]:
+        """Queue a job that removes old versions, here or by another engine; the job."""
+        ...
+
+    def retain(self, tables: list[str]) -> Mapping[str, Any]:
+        """Queue a job that drops what is too old; the job."""
         ...
 
     def export(self, wanted: Mapping[str, Any]) -> Mapping[str, Any]:

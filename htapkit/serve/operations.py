@@ -27,7 +27,7 @@ class TablesBody(Body):
     tables: list[str] = Field([], description="source.schema.table; none: all that it can be for")
 
 
-class CompactBody(TablesBody):
+class EngineBody(TablesBody):
     """Whose work it is."""
 
     engine: str = Field("", description="such as spark; default: htapkit itself")
@@ -278,20 +278,20 @@ OPERATIONS = (
     _job(
         "compact",
         "Join small files of the lake.",
-        CompactBody,
+        EngineBody,
         lambda c, _, b: c.compact(b.tables, b.engine),
     ),
     _job(
         "expire",
         "Remove versions of the lake that nobody needs any more.",
-        TablesBody,
-        lambda c, _, b: c.upkeep("expire", b.tables),
+        EngineBody,
+        lambda c, _, b: c.expire(b.tables, b.engine),
     ),
     _job(
         "retain",
         "Drop what is older than `retention` from the copy.",
         TablesBody,
-        lambda c, _, b: c.upkeep("retain", b.tables),
+        lambda c, _, b: c.retain(b.tables),
     ),
     _job(
         "erase",

@@ -177,9 +177,13 @@ class TierService:
         by = partial(self._upkeep.compact_by, engine) if engine else self._upkeep.compact
         return self._upkeep_job("compact", by, tables)
 
-    def expire(self, tables: Sequence[TableId]) -> Job:
-        """Remove what nobody reads any more of these tables (none: all). Raises LimitReached."""
-        return self._upkeep_job("expire", self._upkeep.expire, tables)
+    def expire(self, tables: Sequence[TableId], engine: str = "") -> Job:
+        """Remove what nobody reads any more of these tables (none: all). Raises LimitReached.
+
+        `engine` as in `compact`.
+        """
+        by = partial(self._upkeep.expire_by, engine) if engine else self._upkeep.expire
+        return self._upkeep_job("expire", by, tables)
 
     def _upkeep_job(
         self,

@@ -33,6 +33,10 @@ class LakeUpkeep(Protocol):
         """Remove old versions and their files; how many files."""
         ...
 
+    def release(self, table: TableId, keep: Collection[Pin], older_than: datetime) -> None:
+        """Leave to another engine's expiry what `expire` would remove."""
+        ...
+
     def sweep(self, table: TableId, older_than: datetime, keep: Collection[Pin]) -> int:
         """Delete files that no version names; how many."""
         ...
@@ -148,6 +152,29 @@ class Upkeep:
 
     def expire(self, tables: Sequence[TableId], progress: Progress) -> Sequence[Kept]:
         """Remove versions that are older than is kept, and files that no version names."""
+        return self._expire(self._lake.expire, tables, progress)
+
+    def expire_by(
+        self, engine: str, tables: Sequence[TableId], progress: Progress
+    ) -> Sequence[Kept]:
+        """The same by another engine, which is held to the tags of what is still read.
+
+        Raises ConfigError, LakeFailed.
+        """
+        other = self._engines(engine)
+
+        def work(table: TableId, keep: Collection[Pin], before: datetime) -> int:
+            self._lake.release(table, keep, before)
+            return other.expire(self._lake.identifier(table), before)
+
+        return self._expire(work, tables, progress)
+
+    def _expire(
+        self,
+        work: Callable[[TableId, Collection[Pin], datetime], int],
+        tables: Sequence[TableId],
+        progress: Progress,
+    ) -> Sequence[Kept]:
         before = datetime.now(UTC) - self._keep
         for source in sorted({table.source for table in tables}):
             self._store.drop_cuts(source, before)
@@ -155,7 +182,7 @@ class Upkeep:
         for number, table in enumerate(tables):
             progress(f"expiring {table}", number, len(tables))
             keep = self._kept(table)
-            removed = self._lake.expire(table, keep, before)
+            removed = work(table, keep, before)
             removed += self._lake.sweep(table, before, keep)
             if removed:
                 _log.info("expired", table=str(table), files=removed)

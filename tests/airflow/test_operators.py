@@ -105,7 +105,11 @@ def test_what_tier_refuses() -> None:
             {"tables": ["a.b.c"], "engine": ""},
         ),
         (HtapkitRetainOperator(task_id="t"), "retain", {"tables": []}),
-        (HtapkitExpireOperator(task_id="t", tables=["a.b.c"]), "expire", {"tables": ["a.b.c"]}),
+        (
+            HtapkitExpireOperator(task_id="t", tables=["a.b.c"]),
+            "expire",
+            {"tables": ["a.b.c"], "engine": ""},
+        ),
         (
             HtapkitBackfillOperator(task_id="t", table="a.b.c", begin="2026-01-01", end=""),
             "backfill",

@@ -145,6 +145,25 @@ def test_expiry_keeps_what_is_pinned(lake: Lake, tmp_path: Path) -> None:
     assert sorted(tags) == sorted(f"htapkit-{pin.snapshot}" for pin in kept)
 
 
+def test_what_another_engine_may_expire_loses_its_tag(lake: Lake, tmp_path: Path) -> None:
+    """Ours only, of old versions that nobody reads; a version that is read must have one."""
+    pins, _ = several_commits(lake)
+    kept, head = [pins[1]], pins[-1]
+    other_engine(tmp_path).manage_snapshots().create_tag(pins[0].snapshot, "theirs").commit()
+    before = set(other_engine(tmp_path).metadata.refs)
+    lake.release(TABLE, kept, PAST)
+    assert set(other_engine(tmp_path).metadata.refs) == before
+    lake.release(TABLE, kept, FUTURE)
+    assert set(other_engine(tmp_path).metadata.refs) == {
+        "main",
+        "theirs",
+        f"htapkit-{pins[1].snapshot}",
+        f"htapkit-{head.snapshot}",
+    }
+    with pytest.raises(LakeRefused, match=f"{pins[2].snapshot} are still read here"):
+        lake.release(TABLE, [pins[2]], FUTURE)
+
+
 def test_expiry_keeps_what_others_hold(lake: Lake, tmp_path: Path) -> None:
     """Another engine's tag and branch."""
     pins, _ = several_commits(lake)

@@ -1,9 +1,9 @@
-"""Compaction by another engine: what it made is compared, and only then read."""
+"""Another engine compacts: what it made is compared. It expires: what is read keeps its tag."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,10 @@ class Engine(PlainLake):
 
     how = "same"
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.told: list[tuple[object, ...]] = []
+
     def adopt(self, table: TableId, pin: Pin) -> Pin:
         """What `compact` made."""
         rows = self.rows(pin)
@@ -50,11 +54,17 @@ class Engine(PlainLake):
         assert pin is None, "by the engine, not here"
         return Pin("", 0, 0)
 
-    def expire(self, table: TableId, keep: Collection[Pin], older_than: datetime) -> int:
-        raise NotImplementedError
+    def release(self, table: TableId, keep: Collection[Pin], older_than: datetime) -> None:
+        self.told.append(("release", table, set(keep), older_than))
+
+    def expire(self, table: object, *given: object) -> int:
+        """By the engine, which is told a name and a moment."""
+        self.told.append(("expire", table, *given))
+        return 3
 
     def sweep(self, table: TableId, older_than: datetime, keep: Collection[Pin]) -> int:
-        raise NotImplementedError
+        self.told.append(("sweep", table, set(keep), older_than))
+        return 2
 
 
 @pytest.fixture
@@ -96,6 +106,22 @@ def test_other_rows_are_never_read(store: HotStore, lake: Engine, how: str) -> N
         compact(store, lake)
     assert boundary_of(store) == before
     assert whole_rows(store, lake, T) == rows
+
+
+def test_an_engine_expires_what_has_lost_its_tag(store: HotStore, lake: Engine) -> None:
+    """First the tags of what nobody reads go, then the engine, then what no version names."""
+    upkeep = Upkeep(store, lake, 60.0, lambda _: lake)  # type: ignore[arg-type, return-value]
+    (kept,) = upkeep.expire_by("other", [T.table], lambda *_: None)
+    assert kept.files_removed == 5
+    pins = {boundary_of(store).pin}
+    before = lake.told[0][3]
+    assert isinstance(before, datetime)
+    assert timedelta(seconds=55) < datetime.now(UTC) - before < timedelta(seconds=90)
+    assert lake.told == [
+        ("release", T.table, pins, before),
+        ("expire", ("shop", "public", "t"), before),
+        ("sweep", T.table, pins, before),
+    ]
 
 
 def test_an_engine_that_is_not_there_is_named() -> None:

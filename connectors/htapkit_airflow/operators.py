@@ -198,7 +198,22 @@ class HtapkitTablesOperator(HtapkitJobOperator):
         return {"tables": names(self.tables)}
 
 
-class HtapkitCompactOperator(HtapkitTablesOperator):
+class HtapkitEngineOperator(HtapkitTablesOperator):
+    """The same, by the server itself or by another `engine` in its configuration (`spark`)."""
+
+    template_fields: Sequence[str] = (*HtapkitTablesOperator.template_fields, "engine")
+
+    def __init__(self, *, engine: str = "", **kwargs: Any) -> None:
+        """`engine` "": the server itself."""
+        super().__init__(**kwargs)
+        self.engine = engine
+
+    def asked(self, now: datetime) -> Mapping[str, Any]:
+        """The tables, and whose work it is."""
+        return {**super().asked(now), "engine": self.engine}
+
+
+class HtapkitCompactOperator(HtapkitEngineOperator):
     """Joins small files of the lake. No row changes."""
 
     verb = "compact"
@@ -210,7 +225,7 @@ class HtapkitRetainOperator(HtapkitTablesOperator):
     verb = "retain"
 
 
-class HtapkitExpireOperator(HtapkitTablesOperator):
+class HtapkitExpireOperator(HtapkitEngineOperator):
     """Removes versions of the lake that nobody needs any more."""
 
     verb = "expire"

@@ -106,9 +106,9 @@ def test_what_tier_refuses() -> None:
         ),
         (HtapkitRetainOperator(task_id="t"), "retain", {"tables": []}),
         (
-            HtapkitExpireOperator(task_id="t", tables=["a.b.c"]),
+            HtapkitExpireOperator(task_id="t", tables=["a.b.c"], engine="spark"),
             "expire",
-            {"tables": ["a.b.c"], "engine": ""},
+            {"tables": ["a.b.c"], "engine": "spark"},
         ),
         (
             HtapkitBackfillOperator(task_id="t", table="a.b.c", begin="2026-01-01", end=""),

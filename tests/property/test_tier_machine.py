@@ -38,7 +38,6 @@ from tests.property.mirror_machine import (
     ran,
     reached,
     run_machine,
-    seldom_tried,
 )
 
 _INT, _TEXT = SqlType("int4", 23), SqlType("text", 25)
@@ -136,7 +135,7 @@ class TierMachine(MirrorMachine):
     def die_while_tiering(self, data: st.DataObject, name: str) -> None:
         """Die at a named place, write while nobody looks, start again."""
         ran["die_while_tiering"] += 1
-        name = seldom_tried(failpoints.TIER, name)
+        name = self.spread(failpoints.TIER, name)
 
         def die() -> None:
             reached[name] += 1
@@ -174,7 +173,7 @@ class TierMachine(MirrorMachine):
     def die_while_retaining(self, data: st.DataObject, name: str) -> None:
         """Die at a named place, write while nobody looks, start again."""
         ran["die_while_retaining"] += 1
-        name = seldom_tried(failpoints.RETENTION, name)
+        name = self.spread(failpoints.RETENTION, name)
 
         def die() -> None:
             reached[name] += 1
@@ -232,7 +231,7 @@ class TierMachine(MirrorMachine):
     def die_while_erasing(self, data: st.DataObject, key: int, name: str) -> None:
         """Delete rows, die at a named place while they are erased, start again, do it again."""
         ran["die_while_erasing"] += 1
-        name = seldom_tried(failpoints.ERASURE, name)
+        name = self.spread(failpoints.ERASURE, name)
         table = data.draw(st.sampled_from([ITEMS, PARTS]))
         rows = [row for row in self.server.rows[table].values() if row[0] == key]
         if rows:

@@ -32,7 +32,6 @@ from tests.property.mirror_machine import (
     ran,
     reached,
     run_machine,
-    seldom_tried,
 )
 from tests.property.test_tier_machine import PLACES, RULES, TierMachine
 
@@ -89,7 +88,7 @@ class StepMachine(TierMachine):
     def crash(self, name: str, after: int, data: st.DataObject) -> None:
         """Die at a named place, some commits later, then start again."""
         ran["crash"] += 1
-        name = seldom_tried(CRASHES, name)
+        name = self.spread(CRASHES, name)
         self.settled()
         left = 1 if name.startswith(("copy.", "follow.")) else after
 

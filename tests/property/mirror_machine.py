@@ -182,7 +182,7 @@ class MirrorMachine(RuleBasedStateMachine):
     def crash(self, name: str, after: int, data: st.DataObject) -> None:
         """Die at a named place, then start again."""
         ran["crash"] += 1
-        name, left = self.spread(CRASHES, name), after
+        left = after
 
         def die(place: str) -> None:
             nonlocal left

@@ -43,7 +43,10 @@ def condition(g: Grammar, columns: list[Column], depth: int) -> str:
     if kind == 0:
         return f"{column.sql} IS {g.pick('', 'NOT ')}NULL"
     if kind == 1:
-        listed = ", ".join(g.literal(type_) for _ in range(g.random.randint(1, 4)))
+        bare = type_ in _NUMBERS and g.chance(0.4)  # numbers of any type, as people write them
+        kinds = ("int4", "numeric") if bare else (type_,)
+        types = [g.pick(*kinds) for _ in range(g.random.randint(1, 4))]
+        listed = ", ".join(map(g.literal, types))
         if g.chance(0.15):
             listed += ", NULL"
         return f"{value} {g.pick('', 'NOT ')}IN ({listed})"

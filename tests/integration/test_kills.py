@@ -69,7 +69,8 @@ def _kill(database: Database, stack: Stack, kills: int, chance: random.Random) -
     without_progress = 0
     for number in range(kills):
         name = names[number % len(names)]
-        count = chance.randint(2, 4) if name.startswith("apply.") else 1
+        # Some live long enough for a copy to be finished, and read.
+        count = chance.randint(2, 30) if name.startswith("apply.") else 1
         stack.start({"HTAPKIT_FAILPOINT": f"{name}:{count}"})
         before, stored = stored, stored_position(stack, stored)
         assert stored >= before, f"the position went back: {before} to {stored}"

@@ -60,7 +60,7 @@ class PositionOrder(Protocol):
     """Compares positions of one source."""
 
     def covers(self, have: Position, want: Position) -> bool:
-        """Whether all commits at or before `want` are at or before `have`."""
+        """Whether `have` has all commits up to `want`. ValueError: one is no position."""
         ...
 
 

@@ -15,7 +15,7 @@ from htapkit.hot import HotStore, Lease, Read
 from htapkit.ingest import Freshness, Mirror
 from htapkit.lake import Lake
 from htapkit.metrics import Metrics
-from htapkit.model import IMPORTED, LAKE, OWN, Access, origin_of
+from htapkit.model import IMPORTED, LAKE, OWN, Access, Position, origin_of
 from htapkit.plan import Cut, LocalQuery, Plan, PlanCache, SessionView, asks_past
 from htapkit.query import run, run_in_parts
 from htapkit.serve.pgwire import Alone, Database, Fresh, FreshnessWanted, Recent
@@ -46,6 +46,11 @@ class MirrorFreshness:
             how = freshness.wait_age(want.bound.total_seconds(), _left(deadline))
         if want.fresh is not Fresh.ANY:
             self._metrics.freshness_waits.labels(source, how).inc()
+
+    def readable(self, source: str, position: Position) -> bool:
+        """See serve.pgwire.Freshness."""
+        freshness = self._by_source.get(source)
+        return freshness is None or freshness.readable(position)
 
 
 def _left(deadline: float) -> float:

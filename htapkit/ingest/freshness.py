@@ -145,6 +145,13 @@ class Freshness:
             self._nudge()
             token = token or self._shared_mark(started)
 
+    def readable(self, position: Position) -> bool:
+        """Whether it is a position of this source."""
+        try:
+            return self._order.covers(position, position)
+        except ValueError:
+            return False
+
     def _reached(self, applied: Applied, want: Position, token: str) -> bool:
         if token and token in applied.marks:
             return True

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from htapkit.errors import ConfigError, HtapkitError, LimitReached, ProtocolError
 from htapkit.serve.pgwire import messages
@@ -199,9 +200,14 @@ class PgwireServer:
         credential: Credential = OwnRole()
         if not self._options.trust:
             credential = authenticate(started, database.origin, self._options.tls, self._secret)
+        state = SessionState(
+            started.database,
+            options,
+            "" if self._options.trust else started.user,
+            alone=database.alone,
+            readable=partial(database.freshness.readable, started.database),
+        )
         origin = database.origin.open(started.user, started.parameters, credential)
-        user = "" if self._options.trust else started.user
-        state = SessionState(started.database, options, user, alone=database.alone)
         shown = OriginSession(
             origin.wire, messages.authentication(0) + origin.startup, origin.cancel
         )

@@ -60,6 +60,10 @@ class Freshness(Protocol):
         """Return when it is. Raises Stale at `deadline` (time.monotonic), SourceUnavailable."""
         ...
 
+    def readable(self, source: str, position: Position) -> bool:
+        """Whether it is a position of that source; not whether it is reached."""
+        ...
+
 
 PARTITIONS_MAX = 1000
 _ON_STALE = ("wait", "source", "error")

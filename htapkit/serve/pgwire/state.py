@@ -8,11 +8,18 @@ It only keeps score; messages are `session`'s and `answer`'s.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from htapkit.model import Position
 from htapkit.plan.plan import Effect, SessionView
-from htapkit.serve.pgwire.settings import Fresh, FreshnessWanted, Options, SourceSettings
+from htapkit.serve.pgwire.settings import (
+    Fresh,
+    FreshnessWanted,
+    Options,
+    SourceSettings,
+    WrongSetting,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +39,20 @@ class SessionState:
     """The score of one session."""
 
     def __init__(
-        self, source: str, options: Options, user: str = "", *, alone: bool = False
+        self,
+        source: str,
+        options: Options,
+        user: str = "",
+        *,
+        alone: bool = False,
+        readable: Callable[[Position], bool] = bool,
     ) -> None:
         """Nothing is known of the source's settings yet. `user`: who logged in; "": everybody.
 
-        `alone`: the source answers no SQL.
+        `alone`: the source answers no SQL. `readable`: what is a position there.
         """
         self.source = source
+        self._readable = readable
         self.alone = alone
         self.user = user
         self.options = options
@@ -49,7 +63,7 @@ class SessionState:
         self.doubtful = False  # settings must be read before a local answer
         self.pure = True  # the open transaction has only read
         self.relayed = False  # since the last local answer: freshness must look at the head
-        self.floors: tuple[Position, ...] = ()
+        self.floors = self._floors(options)
         self.redefined_at: float | None = (
             None  # when a transaction that may have changed tables ended
         )
@@ -119,14 +133,24 @@ class SessionState:
             self._before = self.options
         if local and not in_block:
             return  # as PostgreSQL: SET LOCAL outside a transaction has no effect
+        if name == "position":
+            self.floors = self._floors(changed)
         self.options = changed
         if local:
             self._local.add(name)
         else:
             self._local.discard(name)
-        if name == "position":
-            self.floors = (Position(changed.position),) if changed.position else ()
         self._look()
+
+    def _floors(self, options: Options) -> tuple[Position, ...]:
+        """What `htapkit.position` asks for. Raises WrongSetting."""
+        position = Position(options.position)
+        if position and not self._readable(position):
+            raise WrongSetting(
+                f"htapkit.position = '{position}': expected what SHOW htapkit.position says in "
+                f"a session of {self.source}"
+            )
+        return (position,) if position else ()
 
     def wanted(self) -> FreshnessWanted:
         """How fresh the next local answer must be."""

@@ -65,6 +65,17 @@ def test_what_a_session_must_see() -> None:
     assert state.wanted().floors == (Position("00"),)
 
 
+def test_a_position_is_one_of_the_source() -> None:
+    """In SET and in the start-up options; a refused one changes nothing."""
+    state = SessionState("shop", Options(position="00"), readable=str.isdigit)
+    assert state.wanted().floors == (Position("00"),)
+    with pytest.raises(WrongSetting, match=r"htapkit\.position = 'x': expected what SHOW"):
+        state.set_option("position", "x", in_block=False, local=False)
+    assert state.show("position") == "00"
+    with pytest.raises(WrongSetting):
+        SessionState("shop", Options(position="x"), readable=str.isdigit)
+
+
 def test_a_rolled_back_set_is_gone() -> None:
     state = SessionState("shop", Options())
     state.set_option("route", "hot", in_block=True, local=False)

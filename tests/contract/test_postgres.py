@@ -12,6 +12,7 @@ from htapkit.spi import SourceOptions, load_source
 from htapkit.testing.contract import Harness, SourceContract, Write
 from htapkit.testing.follower import Rows
 from htapkit.testing.postgres import Database
+from htapkit.testing.stack import wait_until
 
 
 class PostgresHarness:
@@ -71,11 +72,16 @@ class PostgresHarness:
         return dict(self._connection.execute(f"SELECT id, v FROM {table}").fetchall())
 
     def lose_position(self) -> None:
-        """Somebody drops our slot."""
-        self._connection.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-            " WHERE database = current_database()"
-        )
+        """Somebody drops our slot, once the server has seen the end of who read it."""
+        slots = "FROM pg_replication_slots WHERE database = current_database()"
+
+        def dropped() -> bool:
+            self._connection.execute(
+                f"SELECT pg_drop_replication_slot(slot_name) {slots} AND NOT active"
+            )
+            return not self._connection.execute(f"SELECT 1 {slots}").fetchall()
+
+        wait_until(dropped, 30)
 
 
 @pytest.mark.integration

@@ -64,6 +64,8 @@ def command_effect(words: Sequence[str]) -> Effect | None:
         rest = {word for word in words[1:] if word != ","}
         harmless = rest <= _HARMLESS_MODES and "uncommitted" not in rest
         return Effect.BEGIN if harmless else Effect.OTHER
+    if words in (["reset", "all"], ["discard", "all"]):
+        return Effect.RESET
     effect = _SIMPLE.get(first)
     if effect is Effect.END and ({"to", "savepoint", "prepared", "chain"} & set(words)):
         return Effect.OTHER

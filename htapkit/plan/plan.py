@@ -45,6 +45,7 @@ class Effect(StrEnum):
     SETTINGS = (
         "settings"  # SET, RESET, DISCARD: settings are to be read again before a local answer
     )
+    RESET = "reset"  # RESET ALL, DISCARD ALL: so are ours, which become what they were at first
     OTHER = "other"  # may write or lock, or nobody knows: an open transaction stays at the source
 
 

@@ -224,6 +224,21 @@ def test_a_parameter_without_a_type_has_the_one_that_the_source_finds(
         assert answer(port, sql, [value], [0]) == theirs
 
 
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("statement", ["RESET ALL", "DISCARD ALL"])
+def test_our_options_are_reset_with_all_others(
+    port: Connection, statement: str, *, extended: bool
+) -> None:
+    """What a pool sends between two clients."""
+    values: list[bytes | None] | None = [] if extended else None
+    port.execute("SET htapkit.route = 'source'")
+    port.execute("SET htapkit.freshness = 'any'")
+    assert answer(port, statement, values)[0] == ""
+    assert answer(port, "SHOW htapkit.freshness")[2] == [(b"session",)]
+    answer(port, "SELECT count(*) FROM many")
+    assert last_route(port) == "hot"
+
+
 TEMPORARY: dict[str, Sequence[str]] = {
     "created": (MAKES_TEMP,),
     "created in a transaction": ("BEGIN", MAKES_TEMP),

@@ -41,7 +41,7 @@ from htapkit.serve.pgwire.state import Last, SessionState
 _REPLANS_MAX = 8
 _KEEPS_TABLES = ("INSERT", "UPDATE", "DELETE", "MERGE")
 """Command tags of what cannot make a table another one without a word in the stream of changes."""
-_SESSIONLESS = frozenset({Effect.BEGIN, Effect.END, Effect.SETTINGS})
+_SESSIONLESS = frozenset({Effect.BEGIN, Effect.END, Effect.SETTINGS, Effect.RESET})
 
 Batches = Iterator[pa.RecordBatch]
 

@@ -17,7 +17,7 @@ from htapkit.plan.skeleton import without_values
 
 KEPT_MAX = 1000
 _TEXT_BYTES_MAX = 4096
-_UNTOLD = frozenset({Effect.BEGIN, Effect.END, Effect.SETTINGS})
+_UNTOLD = frozenset({Effect.BEGIN, Effect.END, Effect.SETTINGS, Effect.RESET})
 
 
 @dataclass(frozen=True, slots=True)

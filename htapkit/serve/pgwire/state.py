@@ -55,7 +55,7 @@ class SessionState:
         self._readable = readable
         self.alone = alone
         self.user = user
-        self.options = options
+        self.options = self._first = options
         self.settings: SourceSettings | None = None
         self.view = SessionView(source)
         self._look()
@@ -94,11 +94,23 @@ class SessionState:
         """A relayed statement has run."""
         if effect is Effect.READ:
             self.relayed = True
-        elif effect is Effect.SETTINGS:
+        elif effect in {Effect.SETTINGS, Effect.RESET}:
             self.unknown = self._settings_moved = True
+            if effect is Effect.RESET:
+                self._begin_again()
         elif effect in {Effect.OTHER, Effect.VIEW}:
             self.pure = False
             self.relayed = self.doubtful = self._settings_moved = True
+
+    def _begin_again(self) -> None:
+        """All options as they were when the session began, unless the transaction is undone."""
+        if self._before is None:
+            self._before = self.options
+        if self.options.position != self._first.position:
+            self.floors = self._floors(self._first)
+        self.options = self._first
+        self._local.clear()
+        self._look()
 
     def ready(self, status: str, *, rolled_back: bool) -> None:
         """ReadyForQuery."""

@@ -45,10 +45,9 @@ EFFECTS = {
     Effect.SETTINGS: [
         "SET search_path = a",
         "SET TIME ZONE 'UTC'",
-        "RESET ALL",
-        "DISCARD ALL",
         "SELECT set_config('a.b', 'c', false)",
     ],
+    Effect.RESET: ["RESET ALL", "discard all;"],
     Effect.OTHER: [
         "",
         "SELECT 1; SELECT 2",

@@ -51,3 +51,28 @@ def test_options_set_in_a_transaction_go_back_with_it() -> None:
     state.set_option("route", "source", in_block=True, local=True)
     state.ready("I", rolled_back=False)
     assert state.options.route == "auto"
+
+
+def test_all_options_go_back_to_what_the_session_began_with() -> None:
+    first = Options().set("route", "source")
+    state = SessionState("shop", first)
+    state.set_option("route", "hot", in_block=False, local=False)
+    state.set_option("freshness", "any", in_block=False, local=False)
+    state.done(Effect.RESET)
+    state.ready("I", rolled_back=False)
+    assert state.options == first
+    state.set_option("route", "hot", in_block=True, local=False)
+    state.done(Effect.RESET)
+    assert state.options == first
+    state.ready("I", rolled_back=True)
+    assert state.options == first
+
+
+def test_what_a_transaction_reset_comes_back_when_it_is_undone() -> None:
+    state = SessionState("shop", Options())
+    state.set_option("route", "hot", in_block=False, local=False)
+    state.done(Effect.RESET)
+    state.ready("T", rolled_back=False)
+    assert state.options.route == "auto"
+    state.ready("I", rolled_back=True)
+    assert state.options.route == "hot"

@@ -24,16 +24,6 @@ class Comparison:
     equal: bool
     route: str
 
-    @property
-    def here(self) -> bool:
-        """Not answered by the source."""
-        return self.route in {"hot", "union"}
-
-    @property
-    def good(self) -> bool:
-        """Equal rows, and from the copy."""
-        return self.equal and self.here
-
 
 def compare(source_dsn: str, copy_dsn: str) -> Iterator[Comparison]:
     """Ask all; nothing may be written meanwhile. Times are the best of a few, taken in turns."""

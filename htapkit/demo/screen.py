@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from rich.console import Console, Group
@@ -77,8 +77,8 @@ def _tables(tables: Sequence[Mapping[str, Any]]) -> Table:
     return shown
 
 
-def comparison_table(found: Sequence[Comparison]) -> Table:
-    """Both times, and whether the rows are equal."""
+def comparison_table(found: Sequence[Comparison], routes: Set[str]) -> Table:
+    """Both times, whether the rows are equal, and any route that was not expected in red."""
     table = Table("question", "rows", "PostgreSQL", "htapkit", "faster", "equal", "answered by")
     for each in found:
         table.add_row(
@@ -88,6 +88,6 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
             f"{each.copy_ms:,.1f} ms",
             f"{each.source_ms / each.copy_ms:,.1f}x",
             "[green]yes[/]" if each.equal else "[red]no[/]",
-            each.route if each.here else f"[red]{each.route}[/]",
+            each.route if each.route in routes else f"[red]{each.route}[/]",
         )
     return table

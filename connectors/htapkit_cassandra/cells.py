@@ -24,6 +24,7 @@ from htapkit_cassandra.mutations import (
 from htapkit_cassandra.places import ORDERED, Places, timeuuid
 
 _FLIP = 1 << 63
+_TTL_END = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,9 @@ def time_rank(written: int) -> bytes:
 
 def cell_rank(cell: Cell) -> bytes:
     """`Cell.rank` as bytes that sort the same."""
-    written, ends, gone, expires, value = cell.rank
-    return time_rank(written) + bytes([ends, gone]) + expires.to_bytes(8, "big") + value
+    written, ends, gone, expires, shorter, value = cell.rank
+    lives = (_TTL_END + shorter).to_bytes(4, "big") if shorter else b""  # all of this kind have one
+    return time_rank(written) + bytes([ends, gone]) + expires.to_bytes(8, "big") + lives + value
 
 
 def deletion_rank(deleted: int) -> bytes:

@@ -23,6 +23,10 @@ Fields = tuple[tuple[str, str], ...]
 
 SCALE_MAX: Final = 1000  # a decimal's exponent beyond it would be printed as kilobytes of zeros
 _EPOCH_DAYS: Final = 2**31
+_DAYS: Final = range(-2_440_588, 2_145_042_906)  # PostgreSQL's, since 1970
+_MICROSECONDS: Final = range(-210_866_803_200_000_000, 2**63 - 1)  # PostgreSQL's, and Arrow's
+_DAYS_OF_YEARS: Final = range(-719_162, 2_932_897)  # 1 to 9999, which ISO 8601 has
+_MILLISECONDS_OF_YEARS: Final = range(-719_162 * 86_400_000, 2_932_897 * 86_400_000)
 _COLLECTIONS: Final = ("list", "set", "map")
 _WIDTHS: Final = {"float": 4, "double": 8, "int": 4, "bigint": 8, "timestamp": 8, "boolean": 1,
                   "uuid": 16, "timeuuid": 16}  # fmt: skip
@@ -93,9 +97,9 @@ def as_text(type_: Cql, value: bytes) -> str | None:
     if type_.name == "blob":
         return value.hex()
     if type_.name == "timestamp":
-        return str(1000 * _integer(value)) if value else None
+        return str(_within(1000 * _integer(value), _MICROSECONDS, "timestamp")) if value else None
     if type_.name == "date":
-        return str(_unsigned(value) - _EPOCH_DAYS) if value else None
+        return str(_within(_unsigned(value) - _EPOCH_DAYS, _DAYS, "date")) if value else None
     if type_.name in _TEXTS:
         text = value.decode()
         if "\0" in text:
@@ -117,12 +121,12 @@ def as_json(type_: Cql, value: bytes | None) -> str:  # noqa: PLR0911 - one for 
     if name == "blob":
         return f'"0x{value.hex()}"'
     if name == "timestamp":
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=_integer(value))
+        milliseconds = _within(_integer(value), _MILLISECONDS_OF_YEARS, "timestamp")
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
         return json.dumps(moment.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z"))
     if name == "date":
-        return json.dumps(
-            (date(1970, 1, 1) + timedelta(_unsigned(value) - _EPOCH_DAYS)).isoformat()
-        )
+        days = _within(_unsigned(value) - _EPOCH_DAYS, _DAYS_OF_YEARS, "date")
+        return json.dumps((date(1970, 1, 1) + timedelta(days)).isoformat())
     if name in _SCALARS:
         text = _SCALARS[name](value)
         return text if name in _BARE and text not in _NO_NUMBERS else json.dumps(text)
@@ -147,8 +151,13 @@ def pair(keys: Cql, key: bytes | None, values: Cql, value: bytes | None) -> str:
     return f"{name}: {as_json(values, value)}"
 
 
-def field_of(type_: Cql, number: int, value: bytes | None) -> str:
-    """One field of a user-defined type."""
+def field_of(type_: Cql, number: int, value: bytes | None) -> str | None:
+    """One field of a user-defined type; None: it is newer than what is known of the type.
+
+    Its tables are copied again soon.
+    """
+    if number >= len(type_.fields):
+        return None
     return f"{json.dumps(type_.fields[number])}: {as_json(type_.arguments[number], value)}"
 
 
@@ -159,8 +168,8 @@ def _fields(type_: Cql, value: bytes) -> str:
         part, offset = _sized(value, offset)
         if not type_.user_defined:
             parts.append(as_json(type_.arguments[number], part))
-        elif part is not None:
-            parts.append(field_of(type_, number, part))
+        elif part is not None and (field := field_of(type_, number, part)) is not None:
+            parts.append(field)
         number += 1
     joined = ", ".join(parts)
     return "{" + joined + "}" if type_.user_defined else "[" + joined + "]"
@@ -187,6 +196,12 @@ def _vector(type_: Cql, value: bytes) -> Iterator[str]:
         )
     for place in range(0, len(value), width):
         yield as_json(type_.arguments[0], value[place : place + width])
+
+
+def _within(number: int, span: range, name: str) -> int:
+    if number not in span:
+        raise ValueError(f"a {name} of a year that cannot be held")
+    return number
 
 
 def _integer(value: bytes) -> int:

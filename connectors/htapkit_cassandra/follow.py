@@ -65,10 +65,11 @@ class LogStream:
             self._begun = True  # so that there is a stored place before anything is copied
             return self._batch([])
         before = self._reached
-        event = self._tail.next(timeout_seconds)
+        event, most, events = self._tail.next(timeout_seconds), self._following.batch_rows_max, 0
         while event is not None:
             self._take(event)
-            if sum(c.count for c in self._collectors.values()) >= self._following.batch_rows_max:
+            events += 1  # those of others' tables are many, too
+            if max(events, sum(c.count for c in self._collectors.values())) >= most:
                 break
             event = self._tail.next(0)
         self._look_at_dropped()

@@ -64,14 +64,15 @@ class Cell:
     expires: int | None = None
 
     @property
-    def rank(self) -> tuple[int, bool, bool, int, bytes]:
+    def rank(self) -> tuple[int, bool, bool, int, int, bytes]:
         """Of all writes of a cell the one with the largest rank is read.
 
         Cassandra's rule: the later; of the same time a tombstone, then what expires, then what
-        expires later, then the larger bytes.
+        expires later, of that what lives shorter, then the larger bytes.
         """
         ends = self.expires is not None
-        return (self.written, ends, self.value is None, self.expires or 0, self.value or b"")
+        gone = self.value is None
+        return (self.written, ends, gone, self.expires or 0, -self.ttl, self.value or b"")
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,14 +45,18 @@ def check(settings: Settings) -> list[Finding]:
     found = list(program_findings(settings, jars.missing()))
     try:
         with session(settings) as opened, translated(settings):
-            facts = _facts(opened, settings)
+            found += node_findings(opened, settings)
             tables = describe(opened, settings)
             denied = [str(d.schema.table) for d in tables if not _may_read(opened, d)]
     except SourceError as error:
         return [*found, Finding(Severity.ERROR, f"source {settings.source}", str(error))]
-    found += server_findings(facts)
-    found += folder_findings(settings, facts)
     return [*found, *table_findings(settings, tables, denied)]
+
+
+def node_findings(opened: Session, settings: Settings) -> list[Finding]:
+    """Of the node and its log, whatever its tables are."""
+    facts = _facts(opened, settings)
+    return [*server_findings(facts), *folder_findings(settings, facts)]
 
 
 def _facts(opened: Session, settings: Settings) -> Facts:
@@ -61,7 +65,7 @@ def _facts(opened: Session, settings: Settings) -> Facts:
     rows = opened.execute("SELECT name, value FROM system_views.settings")
     folder = Path(settings.cdc_raw) if settings.cdc_raw else None
     readable = folder is not None and os.access(folder, os.R_OK | os.X_OK)
-    used = sum(f.stat().st_size for f in folder.iterdir()) if folder and readable else 0
+    used = sum(map(_bytes, folder.iterdir())) if folder and readable else 0
     return Facts(
         local.release_version,
         len(peers) + 1,
@@ -72,9 +76,18 @@ def _facts(opened: Session, settings: Settings) -> Facts:
     )
 
 
-def _may_read(opened: Session, found: Discovered) -> bool:
+def _bytes(path: Path) -> int:
     try:
-        opened.execute(f"SELECT * FROM {quoted_table(found.schema.table)} LIMIT 1")  # noqa: S608
+        return path.stat().st_size
+    except FileNotFoundError:  # deleted meanwhile
+        return 0
+
+
+def _may_read(opened: Session, found: Discovered) -> bool:
+    table = quoted_table(found.schema.table)
+    try:
+        # As JSON: the driver cannot decode every value that a table may hold.
+        opened.execute(f"SELECT JSON * FROM {table} LIMIT 1")  # noqa: S608
     except (Unauthorized, InvalidRequest):
         return False
     return True

@@ -18,7 +18,7 @@ from htapkit_cassandra.cells import Layout
 from htapkit_cassandra.cluster import session, translated
 from htapkit_cassandra.files import Asked, FilesSnapshot
 from htapkit_cassandra.follow import Following, LogStream
-from htapkit_cassandra.jars import classpath
+from htapkit_cassandra.jars import classpath, missing
 from htapkit_cassandra.marks import Marks
 from htapkit_cassandra.mutations import LogPosition
 from htapkit_cassandra.positions import LogOrder, Reached, reached
@@ -67,14 +67,15 @@ class CassandraSource:
     def follow(self, start: Position | None, tables: Sequence[TableSchema]) -> LogStream:
         """Make the table of marks, and read the node's log from `start`.
 
-        Refused where that log would not have every change, such as with several nodes.
+        Raises SourceRefused where that log would not have every change, such as with several nodes.
         """
         settings = self._settings
-        for finding in self.check():
-            if finding.severity is Severity.ERROR and not finding.subject.startswith("table"):
-                raise SourceRefused(f"{settings.source}: {finding.subject}: {finding.message}")
+        found = list(preflight.program_findings(settings, missing()))
         node = self.identity()
         with session(settings) as opened, translated(settings):
+            for finding in [*found, *preflight.node_findings(opened, settings)]:
+                if finding.severity is Severity.ERROR:
+                    raise SourceRefused(f"{settings.source}: {finding.subject}: {finding.message}")
             marks.create(opened)
         begun = reached(start) if start is not None else self._now(node)
         self._marks.begin_after(begun.mark)

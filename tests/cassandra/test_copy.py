@@ -6,7 +6,7 @@ import json
 import os
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from htapkit.hot import HotStore
 from htapkit.ingest import Mirror, MirrorOptions
 from htapkit.metrics import Metrics
 from htapkit.model import TableId, TableState, hot_relation
+from htapkit_cassandra import files
 from tests.cassandra.workload import SHORT_TTL, Workload
 from tests.fix_cassandra import SECONDS, Keyspace, wait_for
 
@@ -154,6 +155,24 @@ def _becomes(copied: Copied, columns: str, expected: list[Row]) -> None:
         wait_for(reached)
     except AssertionError:
         assert found == expected
+
+
+def test_a_large_partition_comes_in_parts(
+    keyspace: Keyspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more of it is in memory than some rows; together they are all of it."""
+    monkeypatch.setattr(files, "BATCH_ROWS", 100)
+    session, ks, rows = keyspace.session, keyspace.name, 2_300
+    session.execute(f"CREATE TABLE {ks}.t (id int, ck int, PRIMARY KEY (id, ck)) WITH cdc = true")
+    insert = session.prepare(f"INSERT INTO {ks}.t (id, ck) VALUES (1, ?)")
+    for ck in range(rows):
+        session.execute(insert, (ck,))
+    table = TableId("events", ks, "t")
+    with closing(keyspace.source()) as source, closing(source.snapshot([table], {})) as snapshot:
+        (split,) = snapshot.splits(table)
+        batches = list(snapshot.read(split))
+    assert sorted(k for batch in batches for k in batch["k1"].to_pylist()) == list(range(rows))
+    assert max(batch.num_rows for batch in batches) <= 600
 
 
 TYPES: Sequence[tuple[str, str, object]] = (

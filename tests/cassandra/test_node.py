@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from cassandra import DriverException
 
 from htapkit.errors import SourceRefused, SourceUnavailable
 from htapkit.model import Broken, Severity, SqlType
@@ -92,10 +93,24 @@ def test_a_log_that_cannot_have_everything_is_not_followed(keyspace: Keyspace) -
         source.follow(None, [])
 
 
+def test_values_that_the_driver_cannot_decode(keyspace: Keyspace) -> None:
+    """What one row holds says nothing about the right to read its table."""
+    ks, session = keyspace.name, keyspace.session
+    session.execute(f"CREATE TABLE {ks}.t (id int PRIMARY KEY, v set<timestamp>) WITH cdc = true")
+    session.execute(f"INSERT INTO {ks}.t (id, v) VALUES (1, {{9223372036854775}})")
+    with pytest.raises(DriverException, match="decoding"):
+        session.execute(f"SELECT v FROM {ks}.t")
+    found = {f.subject: f.severity for f in keyspace.source().check()}
+    assert Severity.ERROR not in found.values(), found
+    assert found[f"table events.{ks}.t"] is Severity.OK
+
+
 def test_a_node_that_does_not_answer() -> None:
     """A finding, and an error that may be tried again."""
     settings = {"hosts": ["127.0.0.1"], "port": free_port()}
     source = load_source("cassandra", SourceOptions("events", settings, 5, 1, 1, 1, 1, None))
     with pytest.raises(SourceUnavailable, match="events"):
         source.discover()
+    with pytest.raises(SourceUnavailable, match="events"):
+        source.follow(None, [])
     assert "port" in [f.message for f in source.check() if f.severity is Severity.ERROR][-1]

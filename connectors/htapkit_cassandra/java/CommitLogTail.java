@@ -2,7 +2,7 @@
 //
 //   java -cp 'JARS/*' CommitLogTail.java CDC_RAW SCHEMA_JSON [--from SEGMENT:OFFSET] [--once] [--poll MS]
 //
-// Or all that one table's files have, in the same lines, an "end" behind each partition:
+// Or all that one table's files have, in the same lines, an "end" behind each partition, and within large ones:
 //
 //   java -cp 'JARS/*' CommitLogTail.java - SCHEMA_JSON --copy KEYSPACE TABLE TAG JMX_PORT
 //
@@ -99,6 +99,8 @@ public final class CommitLogTail {
     static final int POSITION_LOST = 6;
     static final int BAD_SCHEMA = 7;
     static final int NO_SNAPSHOT = 8;
+
+    static final int ROWS_TOGETHER = 500;
 
     static final Pattern DROPPED_COLUMN = Pattern.compile(
         "ALTER TABLE (\"(?:[^\"]|\"\")+\"|\\w+)\\.(\"(?:[^\"]|\"\")+\"|\\w+) DROP (\"(?:[^\"]|\"\")+\"|\\w+)"
@@ -430,7 +432,8 @@ public final class CommitLogTail {
         if (!partition.staticRow().isEmpty()) row(table, key, partition.staticRow(), true);
         ClusteringBound<?> from = null;
         long deleted = 0;
-        while (partition.hasNext()) {
+        for (int number = 1; partition.hasNext(); number++) {
+            if (number % ROWS_TOGETHER == 0) position("end"); // who takes them has them in memory
             Unfiltered next = partition.next();
             if (next.isRow()) {
                 row(table, key, (Row) next, false);

@@ -15,11 +15,21 @@ from htapkit.model import Finding, Severity
 from htapkit.spi import SourceOptions
 from htapkit_cassandra import CassandraSource, jars, preflight
 from htapkit_cassandra.catalog import reduced
-from htapkit_cassandra.mutations import Cell, Lines, LogPosition, Mutation, RowWrite, Synced
+from htapkit_cassandra.follow import Following, LogStream
+from htapkit_cassandra.marks import Marks
+from htapkit_cassandra.mutations import (
+    Cell,
+    Lines,
+    LogEvent,
+    LogPosition,
+    Mutation,
+    RowWrite,
+    Synced,
+)
 from htapkit_cassandra.positions import Reached
 from htapkit_cassandra.preflight import Facts
 from htapkit_cassandra.settings import Settings, parse_settings
-from htapkit_cassandra.tail import behind, forget, newest
+from htapkit_cassandra.tail import LogTail, behind, forget, newest
 from htapkit_cassandra.types import column, sql_type
 
 ROOT = Path(__file__).parents[3]
@@ -84,6 +94,7 @@ def test_ranks_decide_as_the_database_does() -> None:
         replace(plain, value=b"\xff"),
         replace(plain, ttl=10, expires=100),
         replace(plain, ttl=10, expires=200),
+        replace(plain, ttl=9, expires=200, value=b""),
         replace(plain, value=None, expires=50),
         replace(plain, written=6, value=b""),
     ]
@@ -158,6 +169,29 @@ def test_only_files_that_lie_wholly_before_a_position_are_deleted(tmp_path: Path
     left = sorted(path.name for path in tmp_path.iterdir())
     kept = [f"CommitLog-7-{n}{end}" for n in (200, 300) for end in (".log", "_cdc.idx")]
     assert left == kept
+
+
+def test_what_is_of_other_tables_ends_a_batch_too(tmp_path: Path) -> None:
+    """A log that always has more is given out in parts, each with its place."""
+
+    class Endless(LogTail):
+        def __init__(self) -> None:
+            self.dropped = set()
+            self.count = 0
+
+        def next(self, timeout_seconds: float) -> LogEvent | None:  # noqa: ARG002
+            assert self.count < 50, "a batch without an end"
+            self.count += 1
+            return Mutation((), LogPosition(1, self.count))
+
+    settings = Settings("events")
+    following = Following("events", "node", tmp_path, deletes_files=False, batch_rows_max=20)
+    marks = Marks(settings)
+    stream = LogStream(following, Endless(), Reached(), marks, dict, lambda _: None)
+    first, second = stream.next(0), stream.next(0)
+    assert first is not None
+    assert second is not None
+    assert second.end == Reached({"node": LogPosition(1, 20)}).position()
 
 
 def test_positions_of_several_nodes() -> None:

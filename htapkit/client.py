@@ -70,6 +70,10 @@ class Client:
         """Remove what attaching created at the source, and forget the copy."""
         return self._call("POST", f"/api/v1/sources/{source}/detach")
 
+    def reload(self) -> Mapping[str, Any]:
+        """Have the server read its configuration again; what changed, what waits for a restart."""
+        return self._call("POST", "/api/v1/reload")
+
     def verify(self, tables: Sequence[str]) -> Mapping[str, Any]:
         """Compare source and copy at one position; takes as long as reading both."""
         return self._call("POST", "/api/v1/verify", {"tables": list(tables)}, timeout_seconds=None)

@@ -41,8 +41,10 @@ class Api:
         ports: Mapping[str, Callable[[], int]],
         history: History,
         exports: Exports,
+        reload: Callable[[], Mapping[str, Any]],
     ) -> None:
         """The parts must outlive the API."""
+        self.reload = reload
         self._exports = exports
         self._tiering = history.tiering
         self._jobs = history.jobs

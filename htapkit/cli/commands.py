@@ -109,7 +109,8 @@ def serve(config_path: Path, log_level: str, log_json: bool) -> None:
     from htapkit.cli.run import run_until_signal  # noqa: PLC0415 - the other commands start faster
 
     set_up_logging(log_level, json=log_json)
-    run_until_signal(load_config(config_path))
+    path = config_path.resolve()
+    run_until_signal(load_config(config_path), lambda: load_config(path))
 
 
 @cli.command()
@@ -139,6 +140,21 @@ def _table_command(verb: str, text: str) -> None:
 _table_command("pause", "Keep TABLE's changes aside; the source answers for it.")
 _table_command("resume", "Follow a paused TABLE again.")
 _table_command("resync", "Copy TABLE again from the source.")
+
+
+@cli.command()
+@CONFIG
+@JSON
+def reload(config_path: Path, as_json: bool) -> None:
+    """Have the running server read its configuration again: rules of tables change at once."""
+    with client_of(load_config(config_path)) as client:
+        found = client.reload()
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"changed: {', '.join(found['tables']) or 'no table'}")
+    if found["restart_for"]:
+        click.echo(f"only with the next start: {', '.join(found['restart_for'])}")
 
 
 @cli.command()

@@ -20,9 +20,10 @@ from htapkit.cli.endpoint import make_databases
 from htapkit.cli.exports import Exports
 from htapkit.cli.history import History, lake_settings
 from htapkit.cli.ports import address, make_flight, pgwire_options
+from htapkit.cli.reload import Reload
 from htapkit.cli.views import Told
 from htapkit.config import Config
-from htapkit.errors import SourceError
+from htapkit.errors import ConfigError, SourceError
 from htapkit.hot import HotLimits, HotStore
 from htapkit.ingest import Mirror, MirrorOptions
 from htapkit.lake import Lake
@@ -41,8 +42,11 @@ class Server:
     `start` returns once both ports listen; mirrors go on in the background.
     """
 
-    def __init__(self, config: Config) -> None:
-        """Opens the store (StoreLocked: another process has it); nothing else is started."""
+    def __init__(self, config: Config, read: Callable[[], Config] | None = None) -> None:
+        """Opens the store (StoreLocked: another process has it); nothing else is started.
+
+        `read` gives the configuration as it is in its file now; without it there is no file.
+        """
         self._config = config
         self._metrics = Metrics()
         limits = config.limits
@@ -86,7 +90,10 @@ class Server:
             ports["flight_port"] = lambda: self.flight_port
         history = self._history
         self._exports = Exports(config, databases, lake, history.jobs, history.tiering)
-        api = Api(self._mirrors, self._store, self._metrics, ports, history, self._exports)
+        self.reload = Reload(config, read or (lambda: config), history.tiering.take)
+        api = Api(
+            self._mirrors, self._store, self._metrics, ports, history, self._exports, self.reload
+        )
         self._http = HttpServer(api, host, port, config.servers.http.token)
         self._housekeeping = threading.Thread(target=self._keep_house, name="house", daemon=True)
         self._stopping = threading.Event()
@@ -175,12 +182,21 @@ def _mirror_options(config: Config) -> MirrorOptions:
     )
 
 
-def run_until_signal(config: Config) -> None:
-    """Serve until SIGINT or SIGTERM; then stop cleanly."""
+def _reload(reload: Reload) -> None:
+    """For a signal: nobody waits for the answer."""
+    try:
+        _log.info("configuration read again", **reload())
+    except ConfigError as error:
+        _log.error("the configuration stays as it was", why=str(error))
+
+
+def run_until_signal(config: Config, read: Callable[[], Config]) -> None:
+    """Serve until SIGINT or SIGTERM; then stop cleanly. SIGHUP has the configuration read again."""
     # The applier must get the interpreter back soon after a query thread has it.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    server = Server(config)
+    server = Server(config, read)
     ended = threading.Event()
+    signal.signal(signal.SIGHUP, lambda *_: _reload(server.reload))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     failpoints.arm_from_environment()

@@ -29,6 +29,10 @@ class Control(Protocol):
         """Remove slot and publication, forget the copy."""
         ...
 
+    def reload(self) -> Mapping[str, Any]:
+        """Read the configuration again. ConfigError, and nothing has changed."""
+        ...
+
     def verify(self, tables: list[str]) -> Mapping[str, Any]:
         """Compare source and copy at one position."""
         ...

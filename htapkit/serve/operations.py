@@ -146,6 +146,13 @@ class Done(Answer):
     done: str
 
 
+class Reloaded(Answer):
+    """What the configuration's file has changed."""
+
+    tables: list[str] = Field(description="whose rules are others now")
+    restart_for: list[str] = Field(description="keys that wait for the next start")
+
+
 class Compared(Answer):
     """A table's comparison."""
 
@@ -259,6 +266,14 @@ OPERATIONS = (
         "Remove what attaching created at the source, and forget the copy.",
         Done,
         lambda c, p, _: c.detach(p["source"]),
+    ),
+    Operation(
+        "reload",
+        "POST",
+        "/api/v1/reload",
+        "Read the configuration again: rules of tables change at once.",
+        Reloaded,
+        lambda c, _p, _b: c.reload(),
     ),
     Operation(
         "verify",

@@ -48,7 +48,8 @@ class TierService:
         metrics: Metrics,
     ) -> None:
         """Nothing happens before `start`."""
-        self._config = config
+        self._tables: Mapping[str, TableConfig] = config.tables
+        self._interval = config.lake.interval
         self._store = store
         self._tierer, self._upkeep = parts.tierer, parts.upkeep
         self._retention, self._erasure = parts.retention, parts.erasure
@@ -67,16 +68,20 @@ class TierService:
         if self._thread.is_alive():
             self._thread.join(5)
 
+    def take(self, tables: Mapping[str, TableConfig]) -> None:
+        """Other rules from now on; a job that runs ends by those it began with."""
+        self._tables = tables
+
     def rule(self, table: TableId) -> Rule:
         """How a table is tiered. Raises ConfigError where it is not."""
         status = self._store.catalog.tables.get(table)
         if status is None:
             raise ConfigError(f"'{table}' is not mirrored; see htapkit status")
-        return rule_of(status.schema, self._config.tables.get(str(table), TableConfig()))
+        return rule_of(status.schema, self._tables.get(str(table), TableConfig()))
 
     def described(self, table: TableId) -> Mapping[str, Any]:
         """What the configuration asks of a table's history, or why it cannot be done."""
-        config = self._config.tables.get(str(table), TableConfig())
+        config = self._tables.get(str(table), TableConfig())
         asked = {"hot": config.hot, "retention": config.retention}
         try:
             rule = self.rule(table)
@@ -222,7 +227,7 @@ class TierService:
     def _scheduled(self, key: Literal["hot", "retention"]) -> Sequence[TableId]:
         """Tables with this key in the configuration that can be tiered now."""
         tables = []
-        for name, config in self._config.tables.items():
+        for name, config in self._tables.items():
             table = TableId(*name.split("."))
             status = self._store.catalog.tables.get(table)
             if (
@@ -241,7 +246,7 @@ class TierService:
 
     def _run(self) -> None:
         self._carefully(self._tierer.recover)
-        while not self._stopping.wait(self._config.lake.interval):
+        while not self._stopping.wait(self._interval):
             moves, drops = self._scheduled("hot"), self._scheduled("retention")
             if drops:
                 self._carefully(lambda: self.retain(()))

@@ -130,6 +130,7 @@ def test_every_call_matches_the_document(shop: Mirrored, tmp_path: Path) -> None
             client.wait(job["id"], timeout_seconds=60)
         assert len(client.jobs()) >= 7
         client.verify([ORDERS])
+        assert client.reload() == {"tables": [], "restart_for": []}
         client.table_action("pause", ORDERS)
         client.table_action("resume", ORDERS)
         client.table_action("resync", ORDERS)

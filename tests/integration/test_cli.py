@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -53,6 +55,14 @@ def stack(database: Database, tmp_path: Path) -> Iterator[Stack]:
         yield made
 
 
+PORTS = "only with the next start: servers\n"  # the fixture has written them into the file
+
+
+def _status_by_api(stack: Stack) -> dict[str, object]:
+    with stack.client() as client:
+        return dict(client.status()["sources"][0]["tables"][0])
+
+
 def _status(stack: Stack) -> dict[str, object]:
     found = json.loads(htapkit(stack.folder, "status", "--json").stdout)
     table = found["sources"][0]["tables"][0]
@@ -67,6 +77,26 @@ def test_status_shows_tables(stack: Stack) -> None:
     assert "shop.public.orders" in shown.stdout
     assert "following" in shown.stdout
     assert _status(stack)["rows"] == 500
+
+
+def test_rules_of_a_table_change_while_the_server_runs(stack: Stack) -> None:
+    """By the command and by a signal; what cannot change is named, a mistake changes nothing."""
+    before = stack.config_path.read_text()
+    table = "tables: {shop.public.orders: {hot: HOT}}\n"
+    stack.config_path.write_text(before + table.replace("HOT", "7 days"))
+    done = htapkit(stack.folder, "reload")
+    assert (done.returncode, done.stdout) == (0, "changed: shop.public.orders\n" + PORTS)
+    assert _status(stack)["hot"] == 7 * 86_400
+    stack.config_path.write_text(before + table.replace("HOT", "soon"))
+    wrong = httpx.post(f"http://127.0.0.1:{stack.http_port}/api/v1/reload")
+    assert wrong.is_error
+    assert "tables.shop.public.orders.hot" in wrong.json()["error"]
+    assert _status_by_api(stack)["hot"] == 7 * 86_400
+    stack.config_path.write_text(before + "limits: {memory: 1GB}\n" + table.replace("HOT", "1 day"))
+    os.kill(stack.pid, signal.SIGHUP)
+    wait_until(lambda: _status(stack)["hot"] == 86_400, 20, stack.log_end)
+    told = json.loads(htapkit(stack.folder, "reload", "--json").stdout)
+    assert told == {"tables": [], "restart_for": ["limits", "servers"]}
 
 
 def test_sql_and_explain(stack: Stack) -> None:

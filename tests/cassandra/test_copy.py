@@ -175,6 +175,27 @@ def test_a_large_partition_comes_in_parts(
     assert max(batch.num_rows for batch in batches) <= 600
 
 
+def test_a_copy_that_is_given_up_leaves_no_snapshot(
+    keyspace: Keyspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More is left to read than what lies between the reader and us."""
+    monkeypatch.setattr(files, "BATCH_ROWS", 10)
+    session, ks = keyspace.session, keyspace.name
+    session.execute(f"CREATE TABLE {ks}.t (id int PRIMARY KEY, v blob) WITH cdc = true")
+    insert = session.prepare(f"INSERT INTO {ks}.t (id, v) VALUES (?, ?)")
+    for number in range(3_000):
+        session.execute(insert, (number, bytes(1_000)))
+    table = TableId("events", ks, "t")
+    left = f"data/{ks}/t-*/snapshots/htapkit-events-t"
+    with closing(keyspace.source()) as source, closing(source.snapshot([table], {})) as snapshot:
+        (split,) = snapshot.splits(table)
+        reading = snapshot.read(split)
+        next(iter(reading))
+        assert list(keyspace.node.folder.glob(left))
+        reading.close()  # type: ignore[attr-defined] - a generator
+    wait_for(lambda: True if not list(keyspace.node.folder.glob(left)) else None)
+
+
 TYPES: Sequence[tuple[str, str, object]] = (
     ("ascii", "'a'", "a"),
     ("bigint", "-5", -5),

@@ -101,6 +101,9 @@ public final class CommitLogTail {
     static final int NO_SNAPSHOT = 8;
 
     static final int ROWS_TOGETHER = 500;
+    static final int LEAVING_MS_MAX = 3000;
+
+    static volatile Runnable leaving = () -> { }; // what is left to do when standard input ends
 
     static final Pattern DROPPED_COLUMN = Pattern.compile(
         "ALTER TABLE (\"(?:[^\"]|\"\")+\"|\\w+)\\.(\"(?:[^\"]|\"\")+\"|\\w+) DROP (\"(?:[^\"]|\"\")+\"|\\w+)"
@@ -175,6 +178,14 @@ public final class CommitLogTail {
                 while (in.read() >= 0) { }
             } catch (IOException error) {
                 // gone as well
+            }
+            Thread clearing = new Thread(leaving);
+            clearing.setDaemon(true);
+            clearing.start();
+            try {
+                clearing.join(LEAVING_MS_MAX);
+            } catch (InterruptedException error) {
+                // then at once
             }
             Runtime.getRuntime().halt(0);
         }, "standard input");
@@ -386,6 +397,13 @@ public final class CommitLogTail {
             ObjectName service = new ObjectName("org.apache.cassandra.db:type=StorageService");
             Object[] snapshot = {tag, new String[] {keyspace}};
             node.invoke(service, "clearSnapshot", snapshot, kinds); // a former one's
+            leaving = () -> {
+                try {
+                    node.invoke(service, "clearSnapshot", snapshot, kinds);
+                } catch (Exception error) {
+                    // the next copy does it
+                }
+            };
             node.invoke(service, "takeSnapshot",
                 new Object[] {tag, new HashMap<String, String>(), new String[] {keyspace + "." + name}},
                 new String[] {kinds[0], "java.util.Map", kinds[1]});

@@ -23,7 +23,7 @@ from htapkit.serve.pgwire.messages import Field
 from htapkit.serve.pgwire.settings import zone_named
 from htapkit.serve.pgwire.tls import SocketWire
 from htapkit.serve.pgwire.zone_offsets import zone_answer, zone_question
-from htapkit.spi import Credential, OriginSession
+from htapkit.spi import Credential, OriginSession, OwnRole
 from htapkit.sqlfiles import sql
 
 _TEXT = 25
@@ -91,9 +91,11 @@ class Alone:
         self,
         user: str,
         parameters: Mapping[str, str],
-        credential: Credential,  # noqa: ARG002
+        credential: Credential,
     ) -> OriginSession:
-        """A session with a stand-in, in this process."""
+        """A session with a stand-in, in this process; not for a password, which nobody checks."""
+        if not isinstance(credential, OwnRole):
+            raise self._no_users()  # from a port that does not trust, whatever another one does
         self._check()
         ours, theirs = socket.socketpair()
         backend = Backend(self.name, user, parameters.get("TimeZone", "UTC"))
@@ -115,10 +117,13 @@ class Alone:
 
     def _check(self) -> None:
         if not self.trust:
-            raise NoUsers(
-                f"{self.name} has no users of its own: nobody can log in to it unless "
-                "servers.pgwire.auth is trust"
-            )
+            raise self._no_users()
+
+    def _no_users(self) -> NoUsers:
+        return NoUsers(
+            f"{self.name} has no users of its own: nobody can log in to it unless "
+            "servers.pgwire.auth is trust"
+        )
 
 
 def _serve(wire: socket.socket, backend: Backend) -> None:

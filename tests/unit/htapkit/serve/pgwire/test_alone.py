@@ -10,7 +10,7 @@ from htapkit.plan.plan import LocalQuery, OutColumn
 from htapkit.serve.pgwire import Alone, messages, own
 from htapkit.serve.pgwire.alone import Backend, NoUsers
 from htapkit.serve.pgwire.settings import read_settings
-from htapkit.spi import OwnRole
+from htapkit.spi import OwnRole, Password
 from htapkit.sqlfiles import sql
 
 
@@ -106,6 +106,12 @@ def test_nobody_logs_in_without_trust() -> None:
         alone.verifier("ann")
     assert "readers does not name ann" in alone.denied("ann", ())
     assert Alone("events", trust=True).denied("ann", ()) == ""
+
+
+def test_a_password_is_not_trusted() -> None:
+    """The PostgreSQL port may trust this machine while the Flight port is open to others."""
+    with pytest.raises(NoUsers, match="no users of its own"):
+        Alone("events", trust=True).open("ann", {}, Password("anything"))
 
 
 def test_readers_are_roles_of_other_sources() -> None:

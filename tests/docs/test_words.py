@@ -20,7 +20,11 @@ FILES = [
     for folder in FOLDERS
     for path in sorted((ROOT / folder).rglob("*"))
     if path.is_file() and path.suffix in SUFFIXES and "__pycache__" not in path.parts
-] + [path for path in sorted(ROOT.iterdir()) if path.is_file() and path.suffix in SUFFIXES]
+] + [
+    path  # but for the `.git` of a second worktree
+    for path in sorted(ROOT.iterdir())
+    if path.is_file() and path.suffix in SUFFIXES and path.name != ".git"
+]
 
 
 def test_no_vague_module_names() -> None:

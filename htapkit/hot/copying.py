@@ -166,7 +166,8 @@ class Copying:
         except (duckdb.Error, pa.ArrowException) as error:
             if is_fatal(error) or isinstance(error, duckdb.OutOfMemoryException):
                 raise
-            now = self.core.state.records.get(table)
+            with self.core.lock:  # whoever gave the copy up may not have published it yet
+                now = self.core.state.records.get(table)
             if now is None or now.generation != record.generation:
                 raise CatalogChanged(f"the copy of {table} was given up") from error
             why = f"its rows cannot be loaded: {str(error).splitlines()[0]}"

@@ -153,6 +153,12 @@ class HotReader:
         return lease
 
 
+def trusted(config: Config) -> bool:
+    """Whether nobody who asks by SQL, at whatever port, is asked who they are."""
+    ports = [config.servers.pgwire, *filter(None, [config.servers.flight])]
+    return all(port.auth == "trust" for port in ports)
+
+
 def make_databases(
     mirrors: Mapping[str, Mirror],
     store: HotStore,
@@ -162,7 +168,7 @@ def make_databases(
     config: Config,
 ) -> Mapping[str, Database]:
     """One database for each source. Raises ConfigError."""
-    trust = config.servers.pgwire.auth == "trust"
+    trust = trusted(config)
     cache = PlanCache()
     freshness = MirrorFreshness({n: m.freshness for n, m in mirrors.items()}, metrics)
     origins: dict[str, Origin] = {}

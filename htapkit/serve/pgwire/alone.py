@@ -74,8 +74,8 @@ class NoUsers(HtapkitError):
 class Alone:
     """The spi.Origin of a source that has none.
 
-    `trust`: everybody may read, nobody is asked. `readers` are roles of whatever source a session
-    is of; "*" is every one.
+    `trust`: everybody may read, nobody is asked, at whatever port. `readers` are roles of whatever
+    source a session is of; "*" is every one.
     """
 
     name: str
@@ -122,7 +122,7 @@ class Alone:
     def _no_users(self) -> NoUsers:
         return NoUsers(
             f"{self.name} has no users of its own: nobody can log in to it unless "
-            "servers.pgwire.auth is trust"
+            "each port for SQL (servers.pgwire, servers.flight) has auth: trust"
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from htapkit.errors import (
     TableSetAside,
 )
 from htapkit.hot import HotLimits, HotStore, table_query
-from htapkit.hot.transactions import Transaction
 from htapkit.model import (
     Broken,
     Column,
@@ -281,44 +279,6 @@ def test_a_copy_that_was_given_up_takes_no_rows(store: HotStore) -> None:
         store.load(T.table, given_up())
     store.finish_copy(T.table, covers, timeout_seconds=0)
     assert rows_of(store, T) == []
-
-
-def test_a_copy_is_given_up_before_everybody_knows(
-    store: HotStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its relation is gone already, the state does not say so yet: the table is not to blame."""
-    follow(store, T, [])
-    store.copy_again(T.table, "asked")
-    store.start_copy(T, "f", position(0))
-    reading, gone, failed = threading.Event(), threading.Event(), threading.Event()
-    raised: list[Exception] = []
-
-    def rows() -> Iterator[pa.RecordBatch]:
-        yield record_batch(T.arrow, [(1, 1, "a")])
-        reading.set()
-        gone.wait(10)
-
-    def load() -> None:
-        try:
-            store.load(T.table, rows())
-        except (CatalogChanged, TableSetAside) as error:
-            raised.append(error)
-        failed.set()
-
-    publish = Transaction._publish
-
-    def late(transaction: Transaction) -> None:
-        gone.set()
-        failed.wait(0.5)  # as long as it does not wait for us
-        publish(transaction)
-
-    loader = threading.Thread(target=load)
-    loader.start()
-    assert reading.wait(10)
-    monkeypatch.setattr(Transaction, "_publish", late)
-    store.copy_again(T.table, "asked again")
-    loader.join(10)
-    assert [type(error) for error in raised] == [CatalogChanged]
 
 
 def test_start_copy_needs_staging(store: HotStore) -> None:

@@ -19,6 +19,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from htapkit.errors import SourceUnavailable
 from htapkit.serve.pgwire.relay import CHUNK_BYTES, Link
 from htapkit.serve.pgwire.tls import SocketWire
 from htapkit.spi import Wire
@@ -33,7 +34,7 @@ class Call:
 
     heard: bytes | None = None  # what the client said; None: nothing new
     unsent: bytes = b""  # what did not fit into the client's connection, to be sent first
-    error: OSError | None = None  # a connection broke
+    error: OSError | SourceUnavailable | None = None  # a connection broke
 
 
 class Passes(Protocol):
@@ -119,7 +120,7 @@ class Lobby:
                         if descriptor == guest.client.fileno()
                         else self._pass_on(guest)
                     )
-                except OSError as error:
+                except (OSError, SourceUnavailable) as error:
                     call = Call(error=error)
                 except Exception:  # noqa: BLE001 - one session's fault must not stop the others
                     _log.exception("a client session failed in the lobby")
@@ -136,7 +137,10 @@ class Lobby:
 
     def _pass_on(self, guest: Guest) -> Call | None:
         """The source has something."""
-        data = guest.source.recv(CHUNK_BYTES)
+        try:
+            data = guest.source.recv(CHUNK_BYTES)
+        except OSError:
+            data = b""
         if not data:
             return Call()  # the session's thread will see the same
         shown = guest.link.passed(data)

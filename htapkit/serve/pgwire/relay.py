@@ -11,6 +11,7 @@ from __future__ import annotations
 import select
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from htapkit.errors import HtapkitError, SourceUnavailable
@@ -22,6 +23,7 @@ CHUNK_BYTES = 65536
 _UNPACED_BYTES_MAX = 32768  # fits any socket buffer: cannot block both ends
 _PACED_BYTES = 16384
 _LENGTH = struct.Struct("!i")
+_CLOSED = "the source closed the connection"
 _SETTLING = frozenset((Reply.SYNC, Reply.QUERY, Reply.EXECUTE))
 
 
@@ -62,6 +64,8 @@ class Link:
         self._both.register(source.fileno(), select.POLLIN)
         self._duplex = select.poll()
         self._duplex.register(source.fileno(), select.POLLIN | select.POLLOUT)
+        self._source_alone = select.poll()
+        self._source_alone.register(source.fileno(), select.POLLIN)
         self._client_alone = select.poll()
         self._client_alone.register(client.fileno(), select.POLLRDHUP)
 
@@ -116,13 +120,13 @@ class Link:
     # -- towards the source ---------------------------------------------------------------------
 
     def send(self, data: bytes | memoryview) -> None:
-        """Send to the source what the conversation already knows of."""
+        """Send to the source what the conversation already knows of. Raises SourceUnavailable."""
         size = len(data)
         if not size:
             return
         self._unread += size
         if self._unread <= _UNPACED_BYTES_MAX:
-            self._source.sendall(data)
+            self._send(data)
             return
         view = memoryview(data)
         while view:
@@ -130,12 +134,18 @@ class Link:
                 self.read()
             for _, event in self._duplex.poll():
                 if event & select.POLLOUT:
-                    self._source.sendall(view[:_PACED_BYTES])
+                    self._send(view[:_PACED_BYTES])
                     view = view[_PACED_BYTES:]
                 elif event:
                     self.read()
                 if event & select.POLLIN and event & select.POLLOUT:
                     self.read()
+
+    def _send(self, data: bytes | memoryview) -> None:
+        try:
+            self._source.sendall(data)
+        except OSError as error:
+            raise SourceUnavailable(_CLOSED) from error
 
     def drain(self) -> bool:
         """Read until the source owes nothing; False where it waits for the client (COPY)."""
@@ -178,17 +188,26 @@ class Link:
 
     def read(self) -> None:
         """One piece from the source, passed on. Raises SourceUnavailable when it closed."""
-        data = self._source.recv(CHUNK_BYTES)
-        if not data:
-            raise SourceUnavailable("the source closed the connection")
-        self.reply(self.passed(data))
+        self.reply(self.passed(self._received()))
 
     def read_raw(self) -> None:
         """One piece from the source as it is, for a client that left the protocol."""
-        data = self._source.recv(CHUNK_BYTES)
+        self.reply(self._received())
+
+    def hear_out(self) -> None:
+        """Pass on what a source said before it closed. It may have closed before it heard all."""
+        with suppress(SourceUnavailable):
+            while self._source.pending() or self._source_alone.poll(0):
+                self.read()
+
+    def _received(self) -> bytes:
+        try:
+            data = self._source.recv(CHUNK_BYTES)
+        except OSError as error:
+            raise SourceUnavailable(_CLOSED) from error
         if not data:
-            raise SourceUnavailable("the source closed the connection")
-        self.reply(data)
+            raise SourceUnavailable(_CLOSED)
+        return data
 
     def passed(self, data: bytes) -> bytes:
         """What of a piece from the source is for the client."""

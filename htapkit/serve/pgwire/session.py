@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 
 from htapkit.errors import SourceUnavailable
 from htapkit.plan.plan import Effect, LocalQuery, Refuse, Relay
@@ -112,8 +113,10 @@ class Session:
                 if client and not self._feed(link.receive()):
                     return
         except ClientGone:
-            link.send(messages.TERMINATE)
+            with suppress(SourceUnavailable):
+                link.send(messages.TERMINATE)
         except SourceUnavailable as problem:
+            link.hear_out()
             link.reply(messages.error(problem, "FATAL"))
         finally:
             self._end()

@@ -77,17 +77,13 @@ def receive(end: socket.socket, size: int) -> bytes:
 
 
 @pytest.fixture
-def lobby() -> Iterator[Lobby]:
-    made = Lobby()
-    made.start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def place(lobby: Lobby) -> Iterator[Place]:
+def place() -> Iterator[Place]:
+    """In a lobby of its own, which ends before the connections do."""
+    lobby = Lobby()
+    lobby.start()
     made = Place(lobby)
     yield made
+    lobby.stop()
     for end in made.ends:
         end.close()
 

@@ -142,6 +142,10 @@ class LakeRefused(LakeFailed):
     retry = False
 
 
+class LakeMissing(LakeRefused):
+    """The catalog has no such table, or nothing was ever written to it."""
+
+
 class StillThere(HtapkitError):
     """Rows that are to be erased here are still at the source, and would come back."""
 

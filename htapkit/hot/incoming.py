@@ -61,12 +61,9 @@ class Incoming:
 
     def again(self) -> Iterator[tuple[int, int]]:
         """(file, line) of rows whose key stood before: they are left out."""
-        found = self._scratch.run(statement("incoming_again", key=", ".join(self._key)))
-        if found:
-            rows = pa.table({"file": [f for f, _ in found], "line": [n for _, n in found]})
-            equal = "i.htapkit_file = b.file AND i.htapkit_line = b.line"
-            self._scratch.run(statement("incoming_leave", equal=equal), rows)
-        yield from found
+        self._scratch.run(statement("incoming_again", key=", ".join(self._key)))
+        for batch in self._scratch.db.sql("FROM again ORDER BY ALL").to_arrow_reader(_BATCH_ROWS):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
     def settle(self, present: Batches, former: Callable[[], Batches]) -> tuple[int, int, int, int]:
         """Leave out what is there: (at the source, unchanged, replaced, given up).

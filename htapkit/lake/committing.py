@@ -22,7 +22,7 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
-from htapkit.errors import LakeFailed
+from htapkit.errors import LakeFailed, LakeRefused
 from htapkit.lake.columns import PROPERTY, Columns, columns_of, evolve
 from htapkit.lake.foreign import CERTAINLY_NOT_COMMITTED, CONFLICT, delete_quietly
 from htapkit.lake.layout import partition_spec, sort_columns, sort_order
@@ -37,7 +37,7 @@ from htapkit.lake.snapshots import (
 )
 from htapkit.lake.versions import TIME_PROPERTY
 from htapkit.lake.writing import PartitionedWriter, Target, WriteLimits
-from htapkit.model import Layout, Pin, TableId, TableSchema, TieringRun
+from htapkit.model import IMPORTED, Layout, Pin, TableId, TableSchema, TieringRun
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Commit:
 
     def _make(self, base: Pin | None, gone: pa.Table | None, rows: Iterable[pa.RecordBatch]) -> Pin:
         metadata = self._table.metadata
-        start = starting_point(metadata, base)
+        start = self._start(metadata, base)
         columns = _evolved(metadata, start, self._schema)
         target = self._target(metadata, columns.schema)
         hits = self._hits(columns, start, gone)
@@ -98,13 +98,20 @@ class Commit:
                 _log.info("another writer was faster", extra={"table": str(self._schema.table)})
             self._table.refresh()
             metadata = self._table.metadata
-            start = starting_point(metadata, base)
+            start = self._start(metadata, base)
             if not self._still_good(metadata, start, columns, change):
                 break
         raise LakeFailed(
             f"{self._schema.table}: another engine changed the lake's table meanwhile; "
             f"run {self._run.id} has to be made again"
         )
+
+    def _start(self, metadata: TableMetadata, base: Pin | None) -> Snapshot | None:
+        """What it builds on. What others did to a table that no source fills is the only copy."""
+        start, head = starting_point(metadata, base), metadata.current_snapshot()
+        if self._schema.table.source in IMPORTED and start != head:
+            raise LakeRefused(f"{self._schema.table} was changed meanwhile; try again")
+        return start
 
     def _target(self, metadata: TableMetadata, schema: Schema) -> Target:
         names = sort_columns(self._schema, self._layout)

@@ -26,7 +26,7 @@ from pyiceberg.types import (
     TimeType,
 )
 
-from htapkit.errors import LakeRefused
+from htapkit.errors import LakeMissing, LakeRefused
 from htapkit.lake.columns import columns_of
 from htapkit.lake.snapshots import manifests, row_count
 from htapkit.lake.versions import time_field
@@ -53,12 +53,13 @@ def look(
 ) -> Import:
     """The newest version of a table, under the name that it has here.
 
-    `known` has the types of columns that a source once named: of a table that we wrote. Raises
-    LakeRefused where rows would come out wrong, or there is nothing to read.
+    `known` has the types of columns that a source once named: of a table that we wrote, never of
+    another's, whose columns may be others now. Raises LakeMissing where there is nothing to read,
+    LakeRefused where rows would come out wrong.
     """
     metadata, snapshot = found.metadata, found.metadata.current_snapshot()
     if snapshot is None:
-        raise LakeRefused(f"{found.name()} has no snapshot yet; write a row first")
+        raise LakeMissing(f"{found.name()} has no snapshot yet; write a row first")
     _refuse_guesses(metadata)
     columns = columns_of(metadata, snapshot.schema_id)
     names = {field.name: columns.ordinals.get(field.field_id) for field in columns.schema.fields}
@@ -69,7 +70,8 @@ def look(
             left_out.append(f"{field.name} ({field.field_type})")
             continue
         told = known.column(field.name) if known is not None else None
-        made.append(told or Column(field.name, type_, ordinal))
+        same = told is not None and told.ordinal == ordinal
+        made.append(told if told and same else Column(field.name, type_, ordinal))
     if not made:
         raise LakeRefused(f"{found.name()} has no column of a type that can be read here")
     time = time_field(metadata, snapshot)

@@ -24,7 +24,7 @@ from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.table import StaticTable, Table
 from pyiceberg.table.metadata import TableMetadata
 
-from htapkit.errors import LakeFailed, LakeRefused
+from htapkit.errors import LakeFailed, LakeMissing, LakeRefused
 from htapkit.lake import archive, exporting, imported, maintenance
 from htapkit.lake.archive import SavedTable
 from htapkit.lake.columns import PROPERTY, first_columns
@@ -120,15 +120,15 @@ class Lake:
     ) -> Import:
         """What there is to read now of any table of the catalog, called `table` here.
 
-        `known` has the types of its columns where a source named them. Raises LakeRefused where it
-        cannot be read, LakeFailed.
+        `known` has the types of its columns where a source named them. Raises LakeMissing where
+        there is none, LakeRefused where it cannot be read, LakeFailed.
         """
         name = ".".join(identifier)
         with translated(f"look at the lake's {name}"):
             try:
                 found = self._opened().load_table(tuple(identifier))
             except (NoSuchTableError, NoSuchNamespaceError):
-                raise LakeRefused(f"the catalog has no table {name}") from None
+                raise LakeMissing(f"the catalog has no table {name}") from None
             return imported.look(found, identifier, table, known)
 
     def tables(self) -> tuple[TableId, ...]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import structlog
 
 from htapkit import failpoints
-from htapkit.errors import CatalogChanged, LakeRefused
+from htapkit.errors import CatalogChanged, ConfigError, LakeMissing
 from htapkit.hot import HotStore, Incoming
 from htapkit.jobs import Progress
 from htapkit.model import (
@@ -114,12 +114,13 @@ class History:
     ) -> Brought:
         """Take these files' rows in a span of times (microseconds); `present` has the source's.
 
-        Raises ConfigError (a file has other columns), CatalogChanged, LakeFailed, what `present`
-        raises; nothing has changed then.
+        Raises ConfigError (a file has other columns, the key cannot be compared), CatalogChanged,
+        LakeFailed, what `present` raises; nothing has changed then.
         """
         schema = self.store.catalog.readable(table)
         if schema is None:
             raise CatalogChanged(f"{table} is not followed now; see htapkit status")
+        _check_key(schema)
         total = sum(check_file(path, schema) for path in files)
         wanted = Wanted(schema, rule.column.name, *span)
         with Incoming(schema) as incoming, Rejects(self.folder / f"{table}.csv") as rejects:
@@ -174,13 +175,16 @@ class History:
         return outside
 
     def _there(self, table: TableId, schema: TableSchema) -> Import | None:
-        """What earlier backfills brought; also where a crash kept it from being registered."""
+        """What earlier backfills brought, less what others took out since; None: nothing yet.
+
+        With the columns that the table has now.
+        """
         name = history_of(table)
-        known = {each.table: each for each in self.store.imports.all()}
         try:
-            return known.get(name) or self.lake.look(self.lake.identifier(name), name, schema)
-        except LakeRefused:
+            found = self.lake.look(self.lake.identifier(name), name, schema)
+        except LakeMissing:
             return None
+        return replace(found, schema=TableSchema(name, schema.columns))
 
     def _former(self, there: Import | None) -> Iterator[pa.RecordBatch]:
         if there is None:
@@ -209,6 +213,19 @@ class History:
     @staticmethod
     def _rows(incoming: Incoming, rule: Rule) -> Iterator[pa.RecordBatch]:
         return incoming.rows(rule.layout.sort)
+
+
+def _check_key(schema: TableSchema) -> None:
+    """Refuse a key that may be equal though its text differs: it would be in both tables."""
+    for name in schema.key:
+        column = schema.column(name)
+        assert column is not None
+        exact = column.computable or column.type.category == "e"
+        if not exact or not column.deterministic:
+            raise ConfigError(
+                f"{schema.table} takes no history: values of its key column {name} "
+                f"({column.type.name}) may be equal and look different"
+            )
 
 
 class Rejects:

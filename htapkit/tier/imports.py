@@ -30,6 +30,10 @@ class ImportingLake(Protocol):
         """The newest version of a table of the catalog."""
         ...
 
+    def identifier(self, table: TableId) -> Sequence[str]:
+        """A table's name in the catalog."""
+        ...
+
 
 @dataclass(slots=True)
 class Imports:
@@ -52,13 +56,17 @@ class Imports:
             raise ConfigError(f"'{name}': expected namespace.table, as the catalog has it")
         schema, _, last = (as_name or identifier[-1]).rpartition(".")
         table = TableId(LAKE, schema or ".".join(identifier[:-1]), last)
-        if identifier[:-1] and identifier[0] in {t.source for t in self.store.catalog.tables}:
-            mirrored = TableId(identifier[0], ".".join(identifier[1:-1]), identifier[-1])
-            if mirrored in self.store.catalog.tables:
+        for mirrored in self.store.catalog.tables:
+            if tuple(self.lake.identifier(mirrored)) == identifier:
                 raise ConfigError(
                     f"{mirrored} is a mirrored table: ask for it by its own name, which reads hot "
                     "and lake"
                 )
+        if identifier[0] == HISTORY:
+            raise ConfigError(
+                f"{name} is the history of a mirrored table, whose readers may read it; "
+                "htapkit backfill --parquet registers it"
+            )
         with self._lock:
             there = next((each for each in self.store.imports.all() if each.table == table), None)
             if there is not None and there.identifier != identifier:
@@ -100,7 +108,8 @@ class Imports:
             if there is None:
                 return
             try:
-                found = self.lake.look(there.identifier, table, there.schema)
+                known = there.schema if table.source == HISTORY else None
+                found = self.lake.look(there.identifier, table, known)
             except LakeRefused as refused:
                 found = replace(there, why=str(refused))
             except LakeFailed as failed:
@@ -109,10 +118,7 @@ class Imports:
                     "an imported table is not looked at", table=str(table), why=str(failed)
                 )
                 return
-            if found.pin.snapshot != there.pin.snapshot or (found.schema, found.why) != (
-                there.schema,
-                there.why,
-            ):
+            if found != there:
                 self.store.imports.put(found)
 
     def described(self) -> list[Mapping[str, Any]]:

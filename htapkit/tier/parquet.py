@@ -16,12 +16,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from htapkit.errors import ConfigError
-from htapkit.model import Column, TableSchema
+from htapkit.model import DATE_INFINITY, TIMESTAMP_INFINITY, Column, TableSchema
 
 _BATCH_ROWS = 16_384
 _FILES_MAX = 10_000
 _UUID = r"^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$"
 _DAY_MICROSECONDS = 86_400_000_000
+_DAYS = (-2_440_588, 2_145_042_906)  # PostgreSQL's dates: from the first, before the second
+_MICROSECONDS_MIN = _DAYS[0] * _DAY_MICROSECONDS
+_PAGE_BYTES = 1 << 20  # read at once of a column, however large the row group
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +48,37 @@ class Taken:
 
 
 def files_of(folder: Path | None, path: str) -> tuple[Path, ...]:
-    """The Parquet files of a path below the folder: itself, or all in it. Raises ConfigError."""
+    """The Parquet files of a path below the folder: itself, or all in it. Raises ConfigError.
+
+    As everywhere, names that begin with `_` or `.` are of writers that have not finished.
+    """
     if folder is None:
         raise ConfigError("imports.folder is not set: this server takes no files")
     root = folder.resolve()
-    found = (root / path).resolve()
-    if not found.is_relative_to(root) or not found.exists():
+    try:
+        found = (root / path).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):  # not there, no name at all, a circle of links
+        found = root.parent
+    if not found.is_relative_to(root):
         raise ConfigError(f"'{path}': there is no such file or folder below imports.folder")
-    files = sorted(found.rglob("*.parquet")) if found.is_dir() else [found]
+    files = _inside_folder(found) if found.is_dir() else [found]
+    astray = next((file for file in files if not file.resolve().is_relative_to(root)), None)
+    if astray is not None:
+        raise ConfigError(f"{astray.relative_to(root)} is a link that leaves imports.folder")
     if not files:
         raise ConfigError(f"'{path}' has no file that ends in .parquet")
     if len(files) > _FILES_MAX:
         raise ConfigError(f"'{path}' has {len(files)} files; at most {_FILES_MAX} at a time")
     return tuple(files)
+
+
+def _inside_folder(folder: Path) -> list[Path]:
+    found = (path for path in folder.rglob("*.parquet") if path.is_file())
+    return sorted(
+        path
+        for path in found
+        if not any(part.startswith(("_", ".")) for part in path.relative_to(folder).parts)
+    )
 
 
 def check_file(path: Path, schema: TableSchema) -> int:
@@ -88,7 +109,7 @@ def batches_of(path: Path, wanted: Wanted) -> Iterator[Taken]:
     """The rows of a checked file. Raises ConfigError where it cannot be read to its end."""
     done = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, buffer_size=_PAGE_BYTES, pre_buffer=False) as file:
             for batch in file.iter_batches(_BATCH_ROWS):
                 yield _taken(batch, wanted, done)
                 done += batch.num_rows
@@ -146,8 +167,9 @@ def _taken(batch: pa.RecordBatch, wanted: Wanted, before: int) -> Taken:
     inside = _inside(rows, wanted)
     for row in _where(pc.is_null(inside)):
         reasons.setdefault(row, f"{wanted.time_column}: no time at which it could be found")
-    keep = np.array(pc.fill_null(inside, False))  # noqa: FBT003 - Arrow's own
-    outside = int((~keep).sum()) - sum(not keep[row] for row in reasons)
+    keep = np.array(pc.fill_null(inside, True))  # noqa: FBT003 - Arrow's own
+    outside = int((~keep).sum())
+    reasons = {row: why for row, why in reasons.items() if keep[row]}
     keep[list(reasons)] = False
     lines = np.flatnonzero(keep)
     return Taken(
@@ -166,22 +188,39 @@ def _cast(batch: pa.RecordBatch, column: Column, reasons: dict[int, str]) -> pa.
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     try:
-        return values.cast(column.arrow)
+        return _exactly(values, column)
     except pa.ArrowInvalid:
         return pa.concat_arrays([_cast_one(values, n, column, reasons) for n in range(len(values))])
 
 
 def _cast_one(values: pa.Array, row: int, column: Column, reasons: dict[int, str]) -> pa.Array:
     try:
-        return values.slice(row, 1).cast(column.arrow)
+        return _exactly(values.slice(row, 1), column)
     except pa.ArrowInvalid:
         reasons[row] = f"{column.name}: the value does not fit into {column.type.name}"
         return pa.nulls(1, column.arrow)
 
 
+def _exactly(values: pa.Array, column: Column) -> pa.Array:
+    """In the table's type. Raises ArrowInvalid, also for text that is no UTF-8."""
+    values.validate(full=True)
+    return values.cast(column.arrow)
+
+
 def _refused(values: pa.Array, column: Column, *, key: bool) -> pa.Array:
     """Which values PostgreSQL would not have taken."""
     refused = pc.is_null(values) if key or not column.nullable else pa.array([False] * len(values))
+    if pa.types.is_timestamp(values.type):
+        micros = values.cast(pa.int64())
+        early = pc.and_(
+            pc.less(micros, _MICROSECONDS_MIN), pc.not_equal(micros, -TIMESTAMP_INFINITY)
+        )
+        refused = pc.or_(refused, pc.fill_null(early, False))  # noqa: FBT003 - Arrow's own
+    if pa.types.is_date(values.type):
+        days = values.cast(pa.int32())
+        odd = pc.or_(pc.less(days, _DAYS[0]), pc.greater_equal(days, _DAYS[1]))
+        finite = pc.not_equal(pc.abs(days), DATE_INFINITY)
+        refused = pc.or_(refused, pc.fill_null(pc.and_(odd, finite), False))  # noqa: FBT003
     if pa.types.is_string(values.type):
         odd = pc.match_substring(values, "\0")
         length = column.type.length
@@ -200,22 +239,26 @@ def _why(value: pa.Scalar, column: Column) -> str:
         return "NULL"
     if column.type.name == "uuid":
         return "no uuid as PostgreSQL prints it"
+    if pa.types.is_temporal(value.type):
+        return f"PostgreSQL has no such {column.type.name}"
     return f"no {column.type.name} of its length, or with a zero byte"
 
 
 def _inside(rows: pa.RecordBatch, wanted: Wanted) -> pa.Array:
-    """Whether the time of each row is in the range; NULL where it has none."""
+    """Whether the time of each row is in the range; NULL where it has none, or an infinite one."""
     times = rows.column(wanted.time_column)
-    days = pa.types.is_date(times.type)
-    micros = times.cast(pa.int32()).cast(pa.int64()) if days else times.cast(pa.int64())
-    if days:
-        micros = pc.multiply(micros, _DAY_MICROSECONDS)
-    inside = pc.is_valid(micros)
+    if pa.types.is_date(times.type):
+        numbers, unit = times.cast(pa.int32()).cast(pa.int64()), _DAY_MICROSECONDS
+        infinity = DATE_INFINITY
+    else:
+        numbers, unit, infinity = times.cast(pa.int64()), 1, TIMESTAMP_INFINITY
+    inside = pc.is_valid(numbers)
     if wanted.lower is not None:
-        inside = pc.and_(inside, pc.greater_equal(micros, wanted.lower))
+        inside = pc.and_(inside, pc.greater_equal(numbers, -(-wanted.lower // unit)))
     if wanted.upper is not None:
-        inside = pc.and_(inside, pc.less(micros, wanted.upper))
-    return pc.if_else(pc.is_valid(micros), inside, None)
+        inside = pc.and_(inside, pc.less(numbers, -(-wanted.upper // unit)))
+    finite = pc.and_(pc.less(numbers, infinity), pc.greater(numbers, -infinity))
+    return pc.if_else(pc.fill_null(finite, False), inside, None)  # noqa: FBT003 - Arrow's own
 
 
 def _where(mask: pa.Array) -> Sequence[int]:

@@ -18,10 +18,14 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.catalog import load_catalog
 
 from htapkit import failpoints
 from htapkit.client import ServerRefused
+from htapkit.lake import Lake, LakeSettings
+from htapkit.model import TableId, history_of
 from htapkit.testing.postgres import PostgresServer
+from htapkit.testing.stack import wait_until
 from tests.fix_mirror import Mirrored, fresh_database, mirrored
 
 pytestmark = pytest.mark.integration
@@ -227,6 +231,47 @@ def test_other_columns_are_refused(shop: Shop, field: pa.Field | None, why: str)
         bring(shop, "1.parquet")
     with pytest.raises(psycopg.errors.UndefinedTable):
         ids(shop)
+
+
+def test_what_others_took_out_stays_out(shop: Shop) -> None:
+    """What must be gone is deleted by another engine; the next backfill does not bring it back."""
+    write(shop, "1.parquet", row(1), row(2))
+    bring(shop, "1.parquet")
+    settings = LakeSettings.local(shop.mirror.stack.folder / "data")
+    name = Lake.identifier(history_of(TableId("shop", "public", shop.table)))
+    opened = load_catalog("htapkit", **{**settings.catalog, "warehouse": settings.warehouse})
+    opened.load_table(name).delete("id = 2")
+    write(shop, "2.parquet", row(3))
+    assert told(bring(shop, "2.parquet")) == (1, 0, 0, 0, 0, 0, 0)
+    assert ask(shop, "SELECT id FROM history.public.events ORDER BY id") == [(1,), (3,)]
+
+
+def test_columns_change_at_the_source(shop: Shop) -> None:
+    """One is added, one gets another name: what came before keeps its values."""
+    write(shop, "1.parquet", row(1), row(2))
+    bring(shop, "1.parquet")
+    shop.run("ALTER TABLE events ADD COLUMN extra int", "ALTER TABLE events RENAME kind TO sort")
+    shop.run("INSERT INTO events (id, at, extra) VALUES (111, '2026-01-01Z', 5)")
+    wait_until(lambda: ask(shop, "SELECT max(extra) FROM events WHERE id > 110") == [(5,)], 20)
+    shop.mirror.follows(shop.table)
+    names = [f.with_name("sort") if f.name == "kind" else f for f in ARROW]
+    schema = pa.schema([*names, ("extra", pa.int32())])
+    write(shop, "2.parquet", row(1, sort="old"), row(3, sort="new", extra=7), schema=schema)
+    assert told(bring(shop, "2.parquet")) == (1, 0, 1, 0, 0, 0, 0)
+    rows = "SELECT id, sort, extra FROM history.public.events ORDER BY id"
+    assert ask(shop, rows) == [(1, "old", None), (2, "old", None), (3, "new", 7)]
+
+
+def test_a_key_that_cannot_be_compared(shop: Shop) -> None:
+    """1.0 and 1.00 are one number, and two texts."""
+    shop.run("DROP TABLE events")
+    shop.mirror.becomes_unknown(shop.table)
+    shop.run("CREATE TABLE events (id numeric PRIMARY KEY, at timestamptz NOT NULL)")
+    shop.mirror.follows(shop.table)
+    schema = pa.schema([("id", pa.string()), ARROW.field("at")])
+    write(shop, "1.parquet", {"id": "1.0", "at": START}, schema=schema)
+    with pytest.raises(ServerRefused, match="takes no history"):
+        bring(shop, "1.parquet")
 
 
 def test_only_below_the_folder(shop: Shop) -> None:

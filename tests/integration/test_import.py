@@ -150,6 +150,52 @@ def test_later_commits_and_deletes_are_seen(stack: Stack) -> None:
     wait_until(seen, 20)
 
 
+def test_columns_become_others(stack: Stack) -> None:
+    """A wider type, two names exchanged, a name dropped and given to a new column."""
+    rows = pa.table({"n": pa.array([1], pa.int32()), "a": ["A"], "b": ["B"], "c": ["C"]})
+    table = written(stack, "shifting", rows)
+    imported(stack, "web.shifting")
+    assert ask(stack, "SELECT n, a, b, c FROM lake.web.shifting") == [(1, "A", "B", "C")]
+    with table.update_schema() as change:
+        change.update_column("n", LongType()).delete_column("c")
+        change.rename_column("a", "x").rename_column("b", "y")
+    with table.update_schema() as change:
+        change.rename_column("x", "b").rename_column("y", "a").add_column("c", StringType())
+    new = {"n": pa.array([2**40], pa.int64()), "a": ["B2"], "b": ["A2"], "c": ["C2"]}
+    table.append(pa.table(new))
+    wanted = [(1, "B", "A", None), (2**40, "B2", "A2", "C2")]
+
+    def seen() -> bool:
+        found = "SELECT n, a, b, c FROM lake.web.shifting ORDER BY n"
+        try:
+            return ask(stack, found) == wanted
+        except psycopg.Error:
+            return False  # the columns of before
+
+    wait_until(seen, 20)
+
+
+def test_metadata_of_before_is_removed(stack: Stack) -> None:
+    """Engines commit without changing a row, and remove older metadata files."""
+    table = written(stack, "tidied")
+    imported(stack, "web.tidied")
+    first = Path(table.metadata_location.removeprefix("file://"))
+    with table.transaction() as change:
+        change.set_properties({"owner": "somebody"})
+    first.unlink()
+    stack.stop()  # what was read before is forgotten
+    stack.start()
+    stack.wait_ready()
+
+    def seen() -> bool:
+        try:
+            return ask(stack, "SELECT count(*) FROM lake.web.tidied") == [(5,)]
+        except psycopg.Error:
+            return False  # not looked at yet
+
+    wait_until(seen, 20)
+
+
 def test_only_readers_see_it(stack: Stack, database: Database) -> None:
     """Nobody may by default: a role has to be named, and a table's own entry goes before `*`."""
     written(stack, "open")
@@ -208,6 +254,7 @@ def test_what_cannot_be_read_is_said(stack: Stack) -> None:
         ("web.nothing", "has no table"),
         ("visits", "expected namespace.table"),
         ("shop.public.customers", "mirrored"),
+        ("history.shop%2Epublic.customers", "history of a mirrored"),
     ):
         with stack.client() as client, pytest.raises(ServerRefused, match=why):
             client.import_table(name)

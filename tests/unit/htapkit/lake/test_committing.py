@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
-from htapkit.errors import LakeFailed
+from htapkit.errors import LakeFailed, LakeRefused
 from htapkit.lake import Lake
+from htapkit.model import TableId
 from tests.unit.htapkit.lake.building import (
     DAY,
     LAYOUT,
@@ -69,6 +71,30 @@ def test_another_writer_in_the_middle(lake: Lake, tmp_path: Path) -> None:
 
     pin = lake.commit(run(2), ORDERS, LAYOUT, base, keys(ORDERS, [1]), rows())
     assert rows_of(lake, pin, ORDERS) == model([*(r for r in FIRST if r[0] != 1), *new])
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_history_goes_on_from_what_others_left(lake: Lake, tmp_path: Path, when: str) -> None:
+    """No source could bring such a table's rows again: nothing that others did is left behind."""
+    table = TableId("history", "shop", "orders")
+    schema = replace(ORDERS, table=table)
+    base = lake.commit(run(1, table=table), schema, LAYOUT, None, None, [batch(schema, FIRST)])
+
+    def delete() -> None:
+        other_engine(tmp_path, table).delete("at < '1970-01-02T00:00:00+00:00'")
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        yield batch(schema, [(901, 0, "x")])
+        if when == "meanwhile":
+            delete()
+
+    if when == "before":
+        delete()
+    with pytest.raises(LakeRefused, match="changed meanwhile"):
+        lake.commit(run(2, table=table), schema, LAYOUT, base, None, rows())
+    left = lake.look(lake.identifier(table), table).pin
+    expected = model(row for row in FIRST if row[1] >= DAY)
+    assert rows_of(lake, left, schema) == expected
 
 
 def test_a_compaction_in_the_middle_fails_the_commit(lake: Lake, tmp_path: Path) -> None:

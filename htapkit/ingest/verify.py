@@ -119,13 +119,11 @@ def _compare(
     if found is None or found.schema != schema:
         return _not_compared(table, "its columns changed meanwhile; try again")
     try:
-        source = Digest(schema, CHUNKS)
-        for batch in _rows(snapshot, table):
-            source.add(less_old(schema, horizon, batch))
-        copy = Digest(schema, CHUNKS)
-        for batch in read.batches():
-            copy.add(batch)
-        with source, copy:
+        with Digest(schema, CHUNKS) as source, Digest(schema, CHUNKS) as copy:
+            for batch in _rows(snapshot, table):
+                source.add(less_old(schema, horizon, batch))
+            for batch in read.batches():
+                copy.add(batch)
             different = source.different(copy)
             examples = source.examples(copy, different) if different else ()
             return Verified(

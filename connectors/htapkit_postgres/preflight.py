@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from htapkit.errors import SourceError
 from htapkit.model import Finding, Severity
 from htapkit.spi import Discovered, SourceOptions
-from htapkit_postgres.catalog import Publication, describe, one_snapshot, read_publications, rows
+from htapkit_postgres.catalog import describe, one_snapshot, read_publications, rows
 from htapkit_postgres.connection import Connection, Settings, connect, literal, translated
 from htapkit_postgres.fingerprint import parse
 from htapkit_postgres.pgoutput import format_lsn
+from htapkit_postgres.shelf import Publication
 from htapkit_postgres.slot import Server, Slot, fits, read_server, read_slot
 from htapkit_postgres.types import quoted, quoted_table
 

@@ -18,13 +18,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from htapkit.errors import PositionLost, SourceError, SourceRefused, SourceUnavailable
 from htapkit.model import TableId, TableSchema
-from htapkit_postgres.catalog import (
-    Publication,
-    Relation,
-    read_publications,
-    read_relations,
-    rows,
-)
+from htapkit_postgres.catalog import read_publications, read_relations, rows
 from htapkit_postgres.connection import (
     Connection,
     Settings,
@@ -34,6 +28,7 @@ from htapkit_postgres.connection import (
     translated,
 )
 from htapkit_postgres.pgoutput import format_lsn, parse_lsn
+from htapkit_postgres.shelf import Publication, Relation
 from htapkit_postgres.types import SESSION_SETTINGS, quoted
 
 SLOT_SECONDS_MAX = 60
@@ -178,7 +173,7 @@ def unpublish(connection: Connection, settings: Settings, tables: Sequence[Table
         for table in tables:
             relation = relations.get((table.schema, table.name))
             for publication in shelf.publications.values():
-                if relation is not None and relation.oid in publication.members:
+                if relation is not None and relation.oid in publication.listed:
                     drop = SQL("ALTER PUBLICATION {} DROP TABLE ONLY {}")
                     name = Identifier(publication.name)
                     connection.execute(

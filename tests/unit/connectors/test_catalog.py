@@ -169,7 +169,7 @@ FAITHFUL = {
     "swap names": now(with_columns(ID, replace(V, name="n"), replace(N, name="v"))),
     "null is allowed": now(with_columns(replace(ID, nullable=True), V, N)),
     "another collation": now(with_columns(ID, replace(V, binary_order=False), N)),
-    "a new empty partition": now(fingerprint=parts({9: Part("6", 90, "m", born=True)})),
+    "a new empty partition": now(fingerprint=parts({9: Part("6", 9, "m", born=True)})),
     "a new label": now(fingerprint=replace(PRINT, labels={1: "ok", 2: "bad"})),
 }
 
@@ -189,6 +189,10 @@ BROKEN = {
     "no publication": now(fingerprint=replace(PRINT, publication="")),
     "rewritten": now(fingerprint=parts({7: Part("", 71, "other")})),
     "a partition rewritten": now(fingerprint=parts({8: Part("5", 81, "other", born=True)})),
+    "a partition truncated": now(fingerprint=parts({8: Part("5", 81, "m", born=True)})),
+    "a partition rewritten before it was seen": now(
+        fingerprint=parts({9: Part("6", 90, "m", born=True)})
+    ),
     "attached": now(fingerprint=parts({9: Part("6", 90, "m")})),
     "detached": now(fingerprint=replace(PRINT, parts={7: PRINT.parts[7]})),
     "detached and attached again": now(fingerprint=parts({8: Part("6", 80, "m", born=True)})),

@@ -11,10 +11,10 @@ import pytest
 from htapkit.model import Column, Finding, Severity, SqlType, TableId, TableSchema
 from htapkit.spi import Discovered, SourceOptions
 from htapkit_postgres import preflight
-from htapkit_postgres.catalog import Publication
 from htapkit_postgres.connection import parse_settings
 from htapkit_postgres.fingerprint import Fingerprint
 from htapkit_postgres.preflight import Facts, Rights
+from htapkit_postgres.shelf import Publication
 from htapkit_postgres.slot import Server, Slot
 
 SETTINGS = parse_settings(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlglot import exp
 from sqlglot.tokenizer_core import Token, TokenType
 
-from htapkit.model import OWN, Access, Catalog
+from htapkit.model import OWN, Access, Catalog, Route
 from htapkit.plan import classify, clock, finish, past, route
 from htapkit.plan.arms import Reference
 from htapkit.plan.names import folded
 from htapkit.plan.parse import statement_count, statement_of, tokens_of, trees_of
 from htapkit.plan.parts import divisible
 from htapkit.plan.plan import (
+    READS,
     Considered,
     Cut,
     Effect,
@@ -31,6 +32,7 @@ from htapkit.plan.unproven import LocalOnlyError, UnprovenError
 
 NOT_SUPPORTED = "0A000"
 SYNTAX_ERROR = "42601"
+_FINISHED = "proven equal, finished at the source: "
 TEXT_CHARACTERS_MAX = 200_000
 """Longer statements are relayed unread: reading them would cost more than it can win."""
 
@@ -71,11 +73,33 @@ def plan(
 def decide(sql: str, given: Given) -> Decision:
     """Like `plan`, for the cache."""
     made = _decision(sql, given)
+    if given.session.alone:
+        made = _alone(made, given.session)
     if not given.session.as_of or made.timeless or not isinstance(made.plan, Relay):
         return made
     reason = made.plan.considered[0].reason
     message = f"htapkit.as_of is set, and this cannot be answered by the past: {reason}"
     return Decision(Refuse(NOT_SUPPORTED, message, ()))
+
+
+def _alone(made: Decision, session: SessionView) -> Decision:
+    """A source that answers no SQL has no say: what the copy cannot answer is refused, with why.
+
+    But for commands, which are the session's.
+    """
+    plan = made.plan
+    if isinstance(plan, Relay):
+        stays = plan.effect not in READS and (made.timeless or plan.effect is not Effect.OTHER)
+    else:
+        stays = not isinstance(plan, LocalQuery) or plan.finish is None
+    if stays or not isinstance(plan, (LocalQuery, Relay)):
+        return made
+    reason = plan.considered[0].reason.removeprefix(_FINISHED)
+    message = (
+        f"{session.source} has no PostgreSQL behind it, and the copy cannot answer this: {reason}"
+    )
+    here = (replace(each, chosen=False) for each in plan.considered if each.route != Route.SOURCE)
+    return replace(made, plan=Refuse(NOT_SUPPORTED, message, tuple(here)))
 
 
 def _decision(sql: str, given: Given) -> Decision:
@@ -110,6 +134,8 @@ def _command(tokens: Sequence[Token], words: Sequence[str], given: Given) -> Pla
         if option is not None:
             return option
     effect = classify.command_effect(words)
+    if given.session.alone and words[0] == "deallocate":
+        effect = Effect.OTHER  # what stands in for the source knows it
     return _relay(effect, f"{words[0].upper()} is the source's business") if effect else None
 
 
@@ -304,7 +330,7 @@ def _chosen(
         return Refuse(NOT_SUPPORTED, message, (refused,))
     reason = "proven equal"
     if local.finish is not None:
-        reason = f"proven equal, finished at the source: {local.why}"
+        reason = f"{_FINISHED}{local.why}"
     taken = route.taken(forced, read)
     access = tuple(
         Access(table, frozenset(columns))

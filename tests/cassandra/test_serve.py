@@ -158,14 +158,19 @@ def test_a_database_without_a_postgres(
         assert connection.execute("SHOW htapkit.last_route").fetchone() == ("hot",)
         with connection.transaction():
             assert connection.execute(f"SELECT count(*) FROM {ks}.t".encode()).fetchone() == (1,)
-        refused = (
-            "INSERT INTO {}.t VALUES (2)",
-            "SELECT version()",
-            "SELECT v::text FROM {}.t",
-        )
-        for text in refused:
-            with pytest.raises(psycopg.errors.FeatureNotSupported, match="events"):
-                connection.execute(text.format(ks).encode())
+        refused = {
+            "INSERT INTO {}.t VALUES (2)": "may write",
+            "SELECT version()": r"version\(\)",
+            "SELECT v::text FROM {}.t": "text",
+            "SELECT * FROM {}.t, pg_catalog.pg_class": "pg_class",
+        }
+        for text, why in ((each.format(ks), why) for each, why in refused.items()):
+            for prepare in (False, True):
+                with pytest.raises(psycopg.errors.FeatureNotSupported, match=f"events.*{why}"):
+                    connection.execute(text.encode(), prepare=prepare)
+            routes = connection.execute(f"EXPLAIN (ROUTE) {text}".encode()).fetchall()
+            assert all(route != "source" and chosen == "false" for route, chosen, *_ in routes)
+        connection.execute("DEALLOCATE ALL")
         with pytest.raises(psycopg.errors.FeatureNotSupported), connection.transaction():
             connection.execute("DELETE FROM t")
         assert connection.execute(f"SELECT count(*) FROM {ks}.t".encode()).fetchone() == (1,)

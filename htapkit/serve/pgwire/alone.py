@@ -59,7 +59,7 @@ _HARMLESS = ("set extra_float_digits", "set application_name", "set htapkit.plac
 
 
 class NotAnswered(HtapkitError):
-    """A statement that only a PostgreSQL could answer."""
+    """A command that only a PostgreSQL could carry out."""
 
     sqlstate = "0A000"
 
@@ -277,8 +277,8 @@ class Backend:
         if words.startswith(_HARMLESS):
             return Spoken(tag="SET")
         raise NotAnswered(
-            f"{self._name} has no PostgreSQL behind it, and this cannot be answered from the copy; "
-            "EXPLAIN (ROUTE) says why a SELECT cannot"
+            f"{self._name} has no PostgreSQL behind it, which alone could carry this out; "
+            "transactions here only read, and have no savepoints and no other isolation"
         )
 
 

@@ -133,3 +133,37 @@ def test_without_a_lake_nothing_is_different() -> None:
     assert (made.scans, made.cuts, made.route) == ((), (), Route.HOT)
     assert [each.route for each in made.considered] == [Route.HOT, Route.SOURCE]
     assert made.considered[0].reason == "proven equal"
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        ("SELECT version()", "function version()"),
+        ("SELECT * FROM nothing", "public.nothing: not mirrored"),
+        ("SELECT oid FROM pg_catalog.pg_class", "system catalog"),
+        ("SELECT now()", "function now()"),
+        ("DELETE FROM orders", "may write"),
+        ("SELECT 1; SELECT 2", "several statements"),
+    ],
+)
+def test_a_source_that_answers_no_sql_is_never_a_way(sql: str, why: str) -> None:
+    """The refusal has the planner's own reason, and EXPLAIN (ROUTE) does not name the source."""
+    alone = SessionView("shop", clock=False, alone=True)
+    made = plan(sql, TIERED, alone)
+    assert isinstance(made, Refuse), made
+    assert made.sqlstate == "0A000"
+    assert made.message.startswith("shop has no PostgreSQL behind it")
+    assert why in made.message
+    explained = plan(f"EXPLAIN (ROUTE) {sql}", TIERED, alone)
+    if ";" not in sql:
+        assert explained == ExplainRoute(made)
+        assert not any(each.chosen or each.route is Route.SOURCE for each in made.considered)
+    assert isinstance(plan(sql, TIERED, SessionView("shop")), Relay | LocalQuery)
+
+
+def test_commands_stay_the_sessions() -> None:
+    """BEGIN, SET and the like: what stands in for the source answers them."""
+    alone = SessionView("shop", alone=True)
+    for sql in ("BEGIN", "COMMIT", "SET search_path TO x", "DISCARD ALL", "DEALLOCATE ALL", ""):
+        assert isinstance(plan(sql, TIERED, alone), Relay), sql
+    assert isinstance(plan(RECENT, TIERED, alone), LocalQuery)

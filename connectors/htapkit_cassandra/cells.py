@@ -25,6 +25,7 @@ from htapkit_cassandra.places import ORDERED, Places, timeuuid
 
 _FLIP = 1 << 63
 _TTL_END = 1 << 32
+_AS_SHOWN = frozenset({"ascii", "blob", "text", "varchar"})  # texts sort as the node's bytes do
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,11 @@ def time_rank(written: int) -> bytes:
 
 
 def cell_rank(cell: Cell) -> bytes:
-    """`Cell.rank` as bytes that sort the same."""
-    written, ends, gone, expires, shorter, value = cell.rank
+    """`Cell.rank` less the value; with the value behind it, its bytes sort the same."""
+    written, ends, gone, expires, shorter, _ = cell.rank
     lives = (_TTL_END + shorter).to_bytes(4, "big") if shorter else b""  # all of this kind have one
-    return time_rank(written) + bytes([ends, gone]) + expires.to_bytes(8, "big") + lives + value
+    until = expires.to_bytes(8, "big") if ends else b""
+    return time_rank(written) + bytes([ends, gone]) + until + lives
 
 
 def deletion_rank(deleted: int) -> bytes:
@@ -146,6 +148,13 @@ class Collector:
             return order, cql.as_json(type_.arguments[0], path)
         return order, cql.pair(type_.arguments[0], path, type_.arguments[1], value)
 
+    def _tie(self, cell: Cell) -> bytes | None:
+        """The value as the node compares it; None: as its text does."""
+        shown = cell.path is None and (
+            not cell.column or self._layout.types[cell.column].name in _AS_SHOWN
+        )
+        return None if shown else cell.value
+
     def _cell(
         self,
         at: tuple[Any, ...],
@@ -155,7 +164,7 @@ class Collector:
         path: bytes | None,
     ) -> None:
         ends = cell.expires * 1_000_000 if cell.ttl and cell.expires is not None else None
-        rest = (ordinal, path, cell_rank(cell), value, ends)
+        rest = (ordinal, path, cell_rank(cell), self._tie(cell), value, ends)
         row = (*at, *rest)
         for column, each in zip(self._cells.values(), row, strict=True):
             column.append(each)

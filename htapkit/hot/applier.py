@@ -15,6 +15,7 @@ import pyarrow as pa
 from htapkit.hot.collapse import NotConsistent, collapse
 from htapkit.hot.database import is_fatal
 from htapkit.hot.evolve import alterations
+from htapkit.hot.folded import Folded
 from htapkit.hot.horizon import follow_horizon
 from htapkit.hot.names import relation
 from htapkit.hot.patches import follow_schema
@@ -207,6 +208,8 @@ def evolve(transaction: Transaction, rows: Relation, schema: TableSchema) -> Non
     transaction.writer.forget(rows.name)
     for text in statements:
         transaction.cursor.execute(text).fetchall()
+    if schema.reconciled and record is not None:
+        Folded(schema, record.generation).follow(transaction.cursor)
 
 
 def by_table(changes: Iterable[Change]) -> dict[TableId, list[Change]]:

@@ -16,11 +16,12 @@ import pyarrow as pa
 
 from htapkit import failpoints
 from htapkit.errors import CatalogChanged, Stale, StoreError, TableSetAside
-from htapkit.hot import ranges, reconciled
+from htapkit.hot import ranges
 from htapkit.hot.applier import Applying, TableFailed
 from htapkit.hot.collapse import NotConsistent
 from htapkit.hot.core import Core
 from htapkit.hot.database import is_fatal
+from htapkit.hot.folded import Folded
 from htapkit.hot.horizon import horizon_column, less_old
 from htapkit.hot.names import (
     clash,
@@ -88,7 +89,7 @@ class Copying:
             ).fetchall()
             cursor.execute(f"CREATE TABLE {name} ({column_definitions(schema)})").fetchall()
             if schema.reconciled:
-                reconciled.create(cursor, schema, generation)
+                Folded(schema, generation).create(cursor)
             transaction.put(
                 replace(record, generation=generation, copy=Copy(schema, fingerprint, position))
             )

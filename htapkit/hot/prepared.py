@@ -79,6 +79,14 @@ class Prepared:
         """Run over `rows`; how many rows were changed."""
         return int(self.run(rows).fetchall()[0][0])
 
+    def found(self, rows: pa.Table | pa.RecordBatch) -> pa.Table:
+        """Run over `rows`; the result."""
+        self._slot.table = rows
+        try:
+            return self._cursor.sql(self._execute).to_arrow_table()
+        finally:
+            self._slot.empty()
+
     def numbers(self, rows: pa.Table, column: str) -> npt.NDArray[np.uint64]:
         """Run over `rows`; one column of the result, of unsigned numbers."""
         self._slot.table = rows

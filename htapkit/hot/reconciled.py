@@ -1,35 +1,27 @@
 """Tables whose source has no transactions: cells in any order, of which the largest rank is read.
 
-Beside the plain relation lie one of cells and one of deletions, to which changes are only added.
+Beside the plain relation lie those of cells (`folded`) and one of deletions, to which changes are
+only added.
 What a plain row holds is a query over both, so neither order nor repetition matters; after each
 change the rows that it touched are made anew by that query. Never begins or commits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from htapkit.errors import StoreError, TableSetAside
-from htapkit.hot.names import (
-    beside,
-    duckdb_type,
-    name_list,
-    quote,
-    relation,
-    statement,
-)
+from htapkit.hot.folded import Folded, key_columns
+from htapkit.hot.names import duckdb_type, name_list, quote, relation, statement
 from htapkit.hot.prepared import Prepared
-from htapkit.model import DELETIONS, CellChanges, Column, TableId, TableSchema, cells_arrow
+from htapkit.model import DELETIONS, CellChanges, Column, TableSchema, cells_arrow
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_WANTED = pa.schema([pa.field("place", pa.binary()), pa.field("now", pa.int64())])
 _ASKED = "place IN (SELECT place FROM asked)"
-_CELLS, _DELETIONS = "cells", "deletions"
 
 
 def check_whole_rows(schema: TableSchema) -> None:
@@ -43,42 +35,6 @@ def microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
-def cells_name(table: TableId, generation: int) -> str:
-    """The quoted, qualified name of a table's cells. Each copy has its own."""
-    return beside(table, _CELLS, generation)
-
-
-def deletions_name(table: TableId, generation: int) -> str:
-    """The quoted, qualified name of a table's deletions."""
-    return beside(table, _DELETIONS, generation)
-
-
-def create(cursor: duckdb.DuckDBPyConnection, schema: TableSchema, generation: int) -> None:
-    """Empty relations of cells and deletions."""
-    definitions = ", ".join(
-        f"{quote(field.name)} {_arrow_type(schema, field)}" for field in cells_arrow(schema)
-    )
-    text = statement(
-        "reconciled_create",
-        cells=cells_name(schema.table, generation),
-        deletions=deletions_name(schema.table, generation),
-        cell_columns=definitions,
-    )
-    cursor.execute(text).fetchall()
-
-
-def _arrow_type(schema: TableSchema, field: pa.Field) -> str:
-    numbered = {f"k{number}": column for number, column in enumerate(_keys(schema))}
-    if field.name in numbered:
-        return duckdb_type(numbered[field.name])
-    names = {pa.binary(): "BLOB", pa.string(): "VARCHAR", pa.int32(): "INTEGER"}
-    return names.get(field.type, "BIGINT")
-
-
-def _keys(schema: TableSchema) -> list[Column]:
-    return [c for name in schema.key if (c := schema.column(name)) is not None]
-
-
 class Reconciled:
     """One table's cells, deletions and plain rows, through one cursor."""
 
@@ -89,9 +45,11 @@ class Reconciled:
         self.schema = schema
         self.generation = generation
         self.arrow = cells_arrow(schema)
+        self.folded = Folded(schema, generation)
         self._cursor = cursor
-        self._cells = cells_name(schema.table, generation)
-        self._deletions = deletions_name(schema.table, generation)
+        keys = [f"k{number}" for number in range(len(schema.key))]
+        self._place = pa.schema([self.arrow.field(name) for name in ("place", *keys)])
+        self._wanted = self._place.append(pa.field("now", pa.int64()))
         self._prepared: dict[str, Prepared] = {}
 
     def add(self, changes: Sequence[CellChanges]) -> None:
@@ -102,14 +60,14 @@ class Reconciled:
 
     def load(self, batch: pa.RecordBatch) -> int:
         """Add cells or deletions; how many. Raises TableSetAside for anything else."""
-        known = {self.arrow: (_CELLS, self._cells), DELETIONS: (_DELETIONS, self._deletions)}
-        if batch.schema not in known:
+        if batch.schema not in (self.arrow, DELETIONS):
             raise TableSetAside(self.schema.table, "its cells came with other columns")
-        if batch.num_rows:
-            name, into = known[batch.schema]
-            columns = name_list(batch.schema.names)
-            insert = self._statement("insert", batch.schema, name, table=into, columns=columns)
-            insert.run(batch).fetchall()
+        if batch.num_rows and batch.schema == DELETIONS:
+            into, columns = self.folded.deletions, name_list(DELETIONS.names)
+            self._statement("insert", DELETIONS, table=into, columns=columns).run(batch).fetchall()
+        elif batch.num_rows:
+            for name, text in (("fold", self.folded.fold), ("keep", self.folded.keep)):
+                self._over(name, self.arrow, text).run(batch).fetchall()
         return int(batch.num_rows)
 
     def apply(self, changes: Sequence[CellChanges], now: datetime) -> tuple[int, int]:
@@ -120,12 +78,14 @@ class Reconciled:
     def expire(self, now: datetime) -> tuple[int, int]:
         """Make the rows anew of which a cell is over; (rows taken out, rows put in)."""
         moment = [microseconds(now)]
-        due = statement("reconciled_due", cells=self._cells)
-        places = _places(self._cursor.execute(due, moment))
-        if not len(places):
+        names = self.folded.names
+        text = statement("reconciled_due", **names)
+        due = self._cursor.sql(text, params=moment).to_arrow_table().cast(self._place)
+        if not due.num_rows:
             return 0, 0
-        self._cursor.execute(statement("reconciled_over", cells=self._cells), moment).fetchall()
-        return self._make_anew(places, now)
+        for text in (statement("reconciled_over", **names), self.folded.over()):
+            self._cursor.execute(text, moment).fetchall()
+        return self._make_anew(due, now)
 
     def make_all(self, into: str, now: datetime) -> None:
         """Put all plain rows into an empty relation."""
@@ -136,16 +96,17 @@ class Reconciled:
     def compact(self) -> None:
         """Write cells and deletions anew, without what can never be read again."""
         self.close()
-        keys = ", ".join(f"any_value(k{n}) AS k{n}" for n in range(len(self.schema.key)))
-        names = {"cells": self._cells, "deletions": self._deletions, "any_keys": keys}
-        for purpose, name in ((_CELLS, self._cells), (_DELETIONS, self._deletions)):
-            # A name that is free: no other copy has it.
-            new = beside(self.schema.table, f"new{purpose}", self.generation)
-            text = statement(f"reconciled_compact_{purpose}", new=new, **names)
+        # Names that are free: no other copy has them.
+        new = Folded(self.schema, self.generation, new="new")
+        new.create(self._cursor)
+        won = self.folded.won()
+        deletions = statement("reconciled_compact", old=self.folded.deletions, new=new.deletions)
+        for text in (new.fold(won), new.keep(won), deletions):
             self._cursor.execute(text).fetchall()
-            self._cursor.execute(f"DROP TABLE {name}").fetchall()
-            last = name.rpartition(".")[2]
-            self._cursor.execute(f"ALTER TABLE {new} RENAME TO {last}").fetchall()
+        for old, made in zip(self.folded.all, new.all, strict=True):
+            self._cursor.execute(f"DROP TABLE {old}").fetchall()
+            last = old.rpartition(".")[2]
+            self._cursor.execute(f"ALTER TABLE {made} RENAME TO {last}").fetchall()
 
     def close(self) -> None:
         """Let go of what is registered."""
@@ -153,30 +114,25 @@ class Reconciled:
         for each in prepared.values():
             each.close()
 
-    def _touched(self, changes: Sequence[CellChanges]) -> pa.ChunkedArray:
-        """The places at which something may be another now."""
-        parts = [change.cells["place"] for change in changes]
+    def _touched(self, changes: Sequence[CellChanges]) -> pa.Table:
+        """The places at which something may be another now, with their keys."""
+        parts = [pa.table(change.cells.select(self._place.names)) for change in changes]
         for change in changes:
-            ranges = change.deletions["high"].is_valid()
-            parts.append(change.deletions["low"].filter(pc.invert(ranges)))
-            wide = change.deletions.filter(ranges)
-            if wide.num_rows:
-                erased = self._statement(
-                    "reconciled_erased", DELETIONS, "erased", cells=self._cells
-                )
-                parts.append(_places(erased.run(wide)))
-        return pa.chunked_array(parts, pa.binary()).unique()
+            if change.deletions.num_rows:
+                erased = self._statement("reconciled_erased", DELETIONS, **self.folded.names)
+                parts.append(erased.found(change.deletions).cast(self._place))
+        return pa.concat_tables(parts).group_by(self._place.names).aggregate([])
 
-    def _make_anew(self, places: pa.Array | pa.ChunkedArray, now: datetime) -> tuple[int, int]:
-        if not len(places):
+    def _make_anew(self, places: pa.Table, now: datetime) -> tuple[int, int]:
+        if not places.num_rows:
             return 0, 0
-        moment = pa.array([microseconds(now)], pa.int64())
-        wanted = _wanted(places, moment)
         if self.schema.sharing:
-            related = self._statement("reconciled_related", _WANTED, "related", cells=self._cells)
-            wanted = _wanted(_places(related.run(wanted)), moment)
+            related = self._statement("reconciled_related", self._place, **self.folded.names)
+            places = related.found(places).cast(self._place)
+        moment = pa.repeat(microseconds(now), places.num_rows)
+        wanted = places.append_column("now", moment).cast(self._wanted)
         into = relation(self.schema.table)
-        gone = self._statement("reconciled_remove", _WANTED, "remove", **self._removal(into))
+        gone = self._statement("reconciled_remove", self._wanted, **self._removal(into))
         taken = gone.count(wanted)
         return taken, sum(self._maker(into, name).count(wanted) for name in self._makers())
 
@@ -185,35 +141,25 @@ class Reconciled:
 
     def _maker(self, into: str, name: str) -> Prepared:
         """The statement that puts rows of wanted places in."""
-        found = self._prepared.get(name)
-        if found is None:
 
-            def text(rows: str) -> str:
-                return self._making(name, into, asked=f"FROM {rows}", which=_ASKED)
+        def text(rows: str) -> str:
+            return self._making(name, into, asked=f"FROM {rows}", which=_ASKED)
 
-            found = self._prepared[name] = Prepared.over(self._cursor, _WANTED, text)
-        return found
+        return self._over(name, self._wanted, text)
 
     def _removal(self, into: str) -> Mapping[str, str]:
-        pairs = list(enumerate(_keys(self.schema)))
+        pairs = list(enumerate(key_columns(self.schema)))
         equal = " AND ".join(
             f"kept.{quote(c.name)} {_same(c)} gone.k{number}" for number, c in pairs
         )
-        keys = ", ".join(f"k{number}" for number, _ in pairs)
-        return {"table": into, "cells": self._cells, "keys": keys, "equal": equal}
+        return {"table": into, "keys": self.folded.names["keys"], "equal": equal}
 
     def _making(self, name: str, into: str, *, asked: str, which: str) -> str:
         """The statement that puts plain rows in: those with a place, or what is shared alone."""
-        keys = _keys(self.schema)
-        any_keys = ", ".join(f"any_value(k{n}) AS k{n}" for n in range(len(keys)))
-        live = statement(
-            "reconciled_live",
-            cells=self._cells,
-            deletions=self._deletions,
-            any_keys=any_keys,
-            asked=asked,
-            which=which,
-        )
+        keys = key_columns(self.schema)
+        any_keys = self.folded.names["any_keys"]
+        winners, deletions = self.folded.winners(which), self.folded.deletions
+        live = statement("reconciled_live", winners=winners, deletions=deletions, asked=asked)
         shared = [c for c in self.schema.columns if c.shared]
         own = [c for c in self.schema.columns if not c.shared and c.name not in self.schema.key]
         columns = name_list(c.name for c in self.schema.columns)
@@ -243,21 +189,14 @@ class Reconciled:
         places |= {c.name: f"s.v{c.ordinal}" for c in shared}
         return ", ".join(places.get(c.name, "NULL") for c in self.schema.columns)
 
-    def _statement(self, text: str, slot: pa.Schema, name: str, **parts: str) -> Prepared:
+    def _statement(self, name: str, slot: pa.Schema, **parts: str) -> Prepared:
+        return self._over(name, slot, lambda rows: statement(name, rows=rows, **parts))
+
+    def _over(self, name: str, slot: pa.Schema, text: Callable[[str], str]) -> Prepared:
         found = self._prepared.get(name)
         if found is None:
-            found = self._prepared[name] = Prepared(self._cursor, slot, text, **parts)
+            found = self._prepared[name] = Prepared.over(self._cursor, slot, text)
         return found
-
-
-def _wanted(places: pa.Array | pa.ChunkedArray, moment: pa.Array) -> pa.Table:
-    if isinstance(places, pa.ChunkedArray):
-        places = places.combine_chunks()
-    return pa.table([places, moment.take(pa.array([0] * len(places), pa.int32()))], _WANTED)
-
-
-def _places(found: duckdb.DuckDBPyConnection) -> pa.BinaryArray:
-    return pa.array([place for (place,) in found.fetchall()], pa.binary())
 
 
 def _same(column: Column) -> str:

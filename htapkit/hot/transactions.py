@@ -17,11 +17,12 @@ import duckdb
 from htapkit.errors import HtapkitError
 from htapkit.hot import imports, records, runs
 from htapkit.hot.database import Database
+from htapkit.hot.folded import Folded
 from htapkit.hot.lakerows import LakeValues
 from htapkit.hot.names import relation, shadow, statement, tombstones, touched
 from htapkit.hot.patches import Patches
 from htapkit.hot.prepared import Prepared
-from htapkit.hot.reconciled import Reconciled, cells_name, deletions_name
+from htapkit.hot.reconciled import Reconciled
 from htapkit.hot.records import Record
 from htapkit.hot.relations import Relation
 from htapkit.hot.runs import Run
@@ -322,8 +323,8 @@ class Transaction:
             self.drop(shadow(record.table, record.generation))
         if record.schema.reconciled:
             self.writer.forget_reconciled(record.table)
-            self.drop(cells_name(record.table, record.generation))
-            self.drop(deletions_name(record.table, record.generation))
+            for name in Folded(record.schema, record.generation).all:
+                self.drop(name)
 
     def drop_relation(self, table: TableId) -> None:
         """Remove a table's rows."""

@@ -31,9 +31,12 @@ def cells_arrow(schema: TableSchema) -> pa.Schema:
     with the same first key columns share has a place of its own, which those rows name in `within`;
     the columns of the key (`k0`, `k1`, ...) that it does not have are None. `ordinal` is the
     column's, None: the row's own existence. `path` tells a column's elements apart, and orders
-    them. Of all writes of (place, ordinal, path) the one with the largest `rank` is read: `value`
-    as PostgreSQL prints it (bytea as hex digits, instants as microseconds and dates as days since
+    them; only columns that are gathered have any. Of all writes of (place, ordinal, path) the one
+    is read whose `rank` and `tie` are, one behind the other, the largest bytes: `value` as
+    PostgreSQL prints it (bytea as hex digits, instants as microseconds and dates as days since
     1970), None: nothing is there; nothing either once `expires` (microseconds since 1970) is over.
+    A `tie` that is None is the value itself. Cells of one write should have one rank: those of a
+    place that have it, and one end, are kept as one record.
     """
     keys = [c for name in schema.key if (c := schema.column(name)) is not None]
     return pa.schema(
@@ -44,6 +47,7 @@ def cells_arrow(schema: TableSchema) -> pa.Schema:
             pa.field("ordinal", pa.int32()),
             pa.field("path", pa.binary()),
             pa.field("rank", pa.binary()),
+            pa.field("tie", pa.binary()),
             pa.field("value", pa.string()),
             pa.field("expires", pa.int64()),
         ]

@@ -1,1 +1,7 @@
-SELECT DISTINCT place FROM {cells} WHERE expires <= $1
+SELECT DISTINCT place, {keys}
+FROM (
+    SELECT place, {keys}, expires FROM {records}
+    UNION ALL
+    SELECT place, {keys}, expires FROM {cells}
+)
+WHERE expires <= $1

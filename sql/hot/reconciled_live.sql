@@ -1,15 +1,7 @@
 -- The cells that are read now: of each place and element the one with the largest rank, unless
 -- there is nothing in it, it is over, or a deletion of a larger rank lies on its place.
 asked AS ({asked}),
-written AS (
-    SELECT
-        place, ordinal, path, any_value(within) AS within, {any_keys},
-        max(rank) AS rank,
-        arg_max(struct_pack(value := value, expires := expires), rank) AS cell
-    FROM {cells}
-    WHERE {which}
-    GROUP BY place, ordinal, path
-),
+written AS ({winners}),
 erased AS (
     SELECT place, max(deletion) AS rank
     FROM (
@@ -38,6 +30,6 @@ live AS (
     LEFT JOIN emptied ON emptied.place = w.place AND emptied.ordinal = w.ordinal
     WHERE w.cell.value IS NOT NULL
         AND (w.cell.expires IS NULL OR w.cell.expires > (SELECT max(now) FROM asked))
-        AND (erased.rank IS NULL OR w.rank > erased.rank)
-        AND (emptied.rank IS NULL OR w.rank > emptied.rank)
+        AND (erased.rank IS NULL OR w.cell.rank > erased.rank)
+        AND (emptied.rank IS NULL OR w.cell.rank > emptied.rank)
 )

@@ -1,5 +1,13 @@
-SELECT place FROM {rows}
+-- The wanted places, those that lie within them, and those that they lie within.
+WITH there AS (
+    SELECT place, within, {keys} FROM {records}
+    UNION ALL
+    SELECT place, within, {keys} FROM {cells}
+)
+SELECT place, {keys} FROM {rows}
 UNION
-SELECT place FROM {cells} WHERE within IN (SELECT place FROM {rows})
+SELECT place, {keys} FROM there WHERE within IN (SELECT place FROM {rows})
 UNION
-SELECT within FROM {cells} WHERE within IS NOT NULL AND place IN (SELECT place FROM {rows})
+SELECT place, {keys} FROM there WHERE place IN (
+    SELECT within FROM there WHERE within IS NOT NULL AND place IN (SELECT place FROM {rows})
+)

@@ -1,5 +1,3 @@
 DELETE FROM {table} AS kept
-USING (
-    SELECT DISTINCT {keys} FROM {cells} WHERE place IN (SELECT place FROM {rows})
-) AS gone
+USING (SELECT DISTINCT {keys} FROM {rows}) AS gone
 WHERE {equal}

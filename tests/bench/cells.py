@@ -166,6 +166,7 @@ def _blocks(path: Path) -> tuple[int, int]:
         names = file.sql("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'events.demo'")
         for (name,) in names.fetchall():
             storage = f"""pragma_storage_info('"events.demo"."{name}"')"""
-            text = f"SELECT count(DISTINCT block_id) FROM {storage} WHERE block_id >= 0"
-            found["$" in name] += file.sql(text).fetchall()[0][0]
+            more = f"SELECT unnest(additional_block_ids) FROM {storage}"
+            text = f"SELECT block_id FROM {storage} WHERE block_id >= 0 UNION {more}"
+            found["$" in name] += len(file.sql(text).fetchall())
     return found[True], found[False]

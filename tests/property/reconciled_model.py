@@ -54,10 +54,22 @@ class Cell:
 
     @property
     def rank(self) -> bytes:
-        """Time first; a tombstone wins a tie, then the larger bytes."""
+        """Time first; a tombstone wins a tie, then what ends later."""
         gone = self.value is None
-        ends = (self.expires or 0).to_bytes(8, "big")
-        return bytes([self.time, 0, gone]) + ends + (self.value or "").encode()
+        return bytes([self.time, 0, gone]) + (self.expires or 0).to_bytes(8, "big")
+
+    @property
+    def tie(self) -> bytes | None:
+        """Of numbers and elements the larger loses: the texts' own order must not decide."""
+        if self.value is None or self.ordinal not in {N, M}:
+            return None
+        return bytes(255 - byte for byte in self.value.encode())
+
+    @property
+    def order(self) -> bytes:
+        """The largest is read."""
+        tie = self.tie
+        return self.rank + ((self.value or "").encode() if tie is None else tie)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +123,7 @@ def _event(seed: random.Random, now: int) -> Event:
     return Cell((p, c), ordinal, path, time, value, expires)
 
 
-def changes(found: list[Event]) -> CellChanges:
+def changes(found: list[Event], schema: TableSchema = SCHEMA) -> CellChanges:
     """As a source sends them."""
     cells = [e for e in found if isinstance(e, Cell)]
     deletions = [e for e in found if isinstance(e, Deletion)]
@@ -124,6 +136,7 @@ def changes(found: list[Event]) -> CellChanges:
             "ordinal": e.ordinal,
             "path": None if e.path is None else e.path.encode(),
             "rank": e.rank,
+            "tie": e.tie,
             "value": e.value,
             "expires": e.expires,
         }
@@ -131,7 +144,7 @@ def changes(found: list[Event]) -> CellChanges:
     ]
     return CellChanges(
         TABLE,
-        pa.RecordBatch.from_pylist(rows, schema=cells_arrow(SCHEMA)),
+        pa.RecordBatch.from_pylist(rows, schema=cells_arrow(schema)),
         pa.RecordBatch.from_pylist([_deletion(d) for d in deletions], schema=DELETIONS),
     )
 
@@ -162,7 +175,7 @@ class Model:
             self.deletions.append(event)
             return
         at = (event.place, event.ordinal, event.path)
-        if at not in self.cells or event.rank > self.cells[at].rank:
+        if at not in self.cells or event.order > self.cells[at].order:
             self.cells[at] = event
 
     def rows(self, now: int) -> list[Row]:

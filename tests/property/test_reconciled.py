@@ -5,15 +5,39 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from htapkit.errors import StoreError
 from htapkit.hot import HotStore
-from htapkit.model import ChangeBatch, Horizon, Position, TableState, hot_relation
-from tests.property.reconciled_model import SCHEMA, TABLE, Event, Model, Row, changes, events
+from htapkit.hot.folded import Folded
+from htapkit.model import (
+    Change,
+    ChangeBatch,
+    Column,
+    Horizon,
+    Position,
+    SchemaChange,
+    SqlType,
+    TableState,
+    hot_relation,
+)
+from tests.property.reconciled_model import (
+    SCHEMA,
+    TABLE,
+    A,
+    Cell,
+    Event,
+    Model,
+    N,
+    Row,
+    changes,
+    events,
+)
 
 _BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 _NOW = int(_BEGUN.timestamp() * 1_000_000)
@@ -44,10 +68,13 @@ class Copy:
 
     def apply(self, found: list[Event]) -> None:
         """One batch."""
+        self.apply_changes(*((changes(found),) if found else ()))
+
+    def apply_changes(self, *found: Change) -> None:
+        """One batch of any changes."""
         self.position += 1
         end = Position(str(self.position))
-        kept = (changes(found),) if found else ()
-        self.store.apply(ChangeBatch("events", kept, (end,), end, None), _covers)
+        self.store.apply(ChangeBatch("events", found, (end,), end, None), _covers)
 
     def copied(self, found: Sequence[Event]) -> None:
         """A copy from these cells, while the stream goes on."""
@@ -58,11 +85,21 @@ class Copy:
 
     def rows(self) -> list[Row]:
         """What queries see."""
+        return self.values("SELECT p, c, s, a, n, m FROM {}")
+
+    def values(self, text: str) -> list[Any]:
+        """What a query sees of the relation that it has braces for."""
         schema, name = hot_relation(TABLE)
-        read = self.store.read(f'SELECT p, c, s, a, n, m FROM "{schema}"."{name}"')
+        read = self.store.read(text.format(f'"{schema}"."{name}"'))
         found = [tuple(r.values()) for batch in read.batches() for r in batch.to_pylist()]
         read.close()
         return sorted(found, key=repr)
+
+    def records(self) -> int:
+        """How many there are beside the rows."""
+        generation = self.store._core.state.records[TABLE].generation
+        text = f"SELECT count(*) FROM {Folded(SCHEMA, generation).records}"
+        return int(self.values(text)[0][0])
 
     def reopen(self) -> None:
         """As after a restart."""
@@ -156,3 +193,37 @@ def test_rows_do_not_leave_the_hot_store(copy: Copy) -> None:
     with pytest.raises(StoreError, match="kept cell by cell"):
         copy.store.begin_run("run", {TABLE: 0}, {TABLE: 4})
     assert copy.store.catalog.readable(TABLE) == SCHEMA
+
+
+def test_a_new_column_comes_with_its_cells(copy: Copy) -> None:
+    """What was written before stays, and the next compaction keeps both."""
+    rolled, model = random.Random(11), Model()
+    copy.copied([])
+    found = events(rolled, 80, _NOW)
+    copy.apply(found)
+    for event in found:
+        model.take(event)
+    wider = replace(SCHEMA, columns=(*SCHEMA.columns, Column("z", SqlType("text", 25), 7)))
+    copy.apply_changes(SchemaChange(wider, faithful=True))
+    assert copy.rows() == model.rows(_NOW) != []
+    at = next((p, c) for p, c, *_ in model.rows(_NOW) if c is not None)
+    copy.apply_changes(changes([Cell(at, 7, None, 200, "new")], wider))
+    for _ in range(2):
+        assert copy.rows() == model.rows(_NOW)
+        assert copy.values("SELECT p, c, z FROM {} WHERE z IS NOT NULL") == [(*at, "new")]
+        copy.store.rewrite(TABLE)
+
+
+def test_what_one_write_says_is_one_record(copy: Copy) -> None:
+    """Cells of an INSERT take one record; so do they after each of them came alone."""
+    insert: list[Event] = [Cell((1, 1), A, None, 3, "x"), Cell((1, 1), N, None, 3, "7")]
+    insert.append(Cell((1, 1), None, None, 3, ""))
+    copy.copied([])
+    copy.apply(insert)
+    assert copy.records() == 1
+    copy.apply(insert[:1])
+    copy.apply(insert[1:])
+    assert copy.records() == 3
+    copy.store.rewrite(TABLE)
+    assert copy.records() == 1
+    assert copy.rows() == [(1, 1, None, "x", 7, None)]

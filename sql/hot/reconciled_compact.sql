@@ -1,4 +1,4 @@
-CREATE TABLE {new} AS
+INSERT INTO {new}
 SELECT low, high, ordinal, max(rank) AS rank
-FROM {deletions}
+FROM {old}
 GROUP BY low, high, ordinal

@@ -1,0 +1,162 @@
+"""A reconciled table's cells as they are kept: what one write says of one place is one record.
+
+An INSERT writes all cells of a row with one time, so place, rank and end are kept once for all of
+them. Only elements of collections stay cells. Texts of statements and names of relations; it
+never decides which cell is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from htapkit.hot.names import beside, duckdb_type, name_list, quote, statement
+from htapkit.model import Column, TableSchema, cells_arrow
+
+_RECORDS, _CELLS, _DELETIONS = "records", "cells", "deletions"
+_TIE = "coalesce(tie, encode(value), CAST('' AS BLOB))"
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """The relations beside one copy of a table; `new` while they are written anew."""
+
+    schema: TableSchema
+    generation: int
+    new: str = ""
+
+    @property
+    def records(self) -> str:
+        """The quoted, qualified name of the records."""
+        return self._name(_RECORDS)
+
+    @property
+    def cells(self) -> str:
+        """The quoted, qualified name of the cells that are in no record."""
+        return self._name(_CELLS)
+
+    @property
+    def deletions(self) -> str:
+        """The quoted, qualified name of the deletions."""
+        return self._name(_DELETIONS)
+
+    @property
+    def all(self) -> tuple[str, str, str]:
+        """All of them."""
+        return self.records, self.cells, self.deletions
+
+    @property
+    def names(self) -> dict[str, str]:
+        """All of them as parts of a statement, with the columns of the key."""
+        keys = [f"k{number}" for number in range(len(self.schema.key))]
+        return {
+            "records": self.records,
+            "cells": self.cells,
+            "deletions": self.deletions,
+            "keys": ", ".join(keys),
+            "any_keys": ", ".join(f"any_value({key}) AS {key}" for key in keys),
+        }
+
+    def create(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Make them, empty."""
+        arrow = cells_arrow(self.schema)
+        types = {f"k{n}": duckdb_type(column) for n, column in enumerate(key_columns(self.schema))}
+        types |= {f.name: _cell_type(f) for f in arrow if f.name not in types}
+        definitions = {name: f"{quote(name)} {types[name]}" for name in arrow.names}
+        text = statement(
+            "reconciled_create",
+            **self.names,
+            cell_columns=", ".join(definitions.values()),
+            key_columns=", ".join(definitions[f"k{n}"] for n in range(len(self.schema.key))),
+            folded_columns=", ".join(f"v{e} VARCHAR, t{e} BLOB" for e, _ in self._elements()),
+        )
+        cursor.execute(text).fetchall()
+
+    def follow(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Have what the schema's new columns need."""
+        for element, _ in self._elements():
+            for column in (f"v{element} VARCHAR", f"t{element} BLOB"):
+                text = f"ALTER TABLE {self.records} ADD COLUMN IF NOT EXISTS {column}"
+                cursor.execute(text).fetchall()
+
+    def every(self, which: str) -> str:
+        """A query of all cells at places for which `which` is true."""
+        cells = (
+            f"struct_pack(ordinal := {ordinal}, value := v{element}, tie := t{element})"
+            for element, ordinal in self._elements()
+        )
+        parts = self.names
+        return statement("reconciled_every", which=which, folded_cells=", ".join(cells), **parts)
+
+    def winners(self, which: str) -> str:
+        """A query of the cell that counts of each element."""
+        parts = self.names
+        return statement("reconciled_winners", every=self.every(which), tie=_TIE, **parts)
+
+    def won(self) -> str:
+        """The winners of all places, as cells."""
+        return statement("reconciled_won", winners=self.winners("true"), **self.names)
+
+    def fold(self, rows: str) -> str:
+        """Put cells that fold into records."""
+        chosen = (_chosen(ordinal) for _, ordinal in self._elements())
+        return statement(
+            "reconciled_fold",
+            rows=rows,
+            folds=self._folds(),
+            folded=", ".join(chosen),
+            **self.names,
+        )
+
+    def keep(self, rows: str) -> str:
+        """Put the other cells beside them."""
+        columns = name_list(cells_arrow(self.schema).names)
+        folds = self._folds()
+        return statement("reconciled_insert", rows=rows, folds=folds, columns=columns, **self.names)
+
+    def over(self) -> str:
+        """Make what is over into tombstones, in records."""
+        emptied = (
+            f"v{element} = CASE WHEN v{element} IS NULL THEN NULL ELSE '' END"
+            for element, _ in self._elements()
+        )
+        parts = self.names
+        return statement("reconciled_over_records", emptied=", ".join(emptied), **parts)
+
+    def _name(self, purpose: str) -> str:
+        return beside(self.schema.table, self.new + purpose, self.generation)
+
+    def _elements(self) -> Iterator[tuple[str, str]]:
+        """(the end of its columns' names, its ordinal) of each element that folds."""
+        yield "", _ITSELF
+        for column in self.schema.columns:
+            if not column.gathered and column.name not in self.schema.key:
+                yield str(column.ordinal), str(column.ordinal)
+
+    def _folds(self) -> str:
+        ordinals = [ordinal for _, ordinal in self._elements() if ordinal != _ITSELF]
+        named = f" OR ordinal IN ({', '.join(ordinals)})" if ordinals else ""
+        return f"path IS NULL AND (ordinal IS NULL{named})"
+
+
+_ITSELF = "CAST(NULL AS INTEGER)"  # the ordinal of a row's own existence
+
+
+def key_columns(schema: TableSchema) -> list[Column]:
+    """The columns of the key, in order."""
+    return [c for name in schema.key if (c := schema.column(name)) is not None]
+
+
+def _chosen(ordinal: str) -> str:
+    """The value with the largest tie, and the tie unless it is that value."""
+    which = f"FILTER (WHERE ordinal IS NOT DISTINCT FROM {ordinal})"
+    value = f"arg_max(coalesce(value, ''), {_TIE}) {which}"
+    return f"{value}, nullif(max({_TIE}) {which}, encode({value}))"
+
+
+def _cell_type(held: pa.Field) -> str:
+    names = {pa.binary(): "BLOB", pa.string(): "VARCHAR", pa.int32(): "INTEGER"}
+    return names.get(held.type, "BIGINT")

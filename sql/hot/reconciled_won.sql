@@ -1,0 +1,1 @@
+(SELECT place, within, {keys}, ordinal, path, cell.* FROM ({winners}))

@@ -245,6 +245,7 @@ class Config(_Section):
             batch_bytes_max=limits.batch_bytes,
             queue_batches_max=limits.queue_batches,
             snapshot_rows_per_second_max=limits.snapshot_rows_per_second,
+            folder=self.data_dir / "sources" / name,
         )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -44,6 +45,7 @@ class SourceOptions:
     batch_bytes_max: int
     queue_batches_max: int
     snapshot_rows_per_second_max: int | None  # None: not throttled
+    folder: Path | None = None  # for files of its own, of one server at a time; may not be there
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class Keyspace:
     def source(self, **more: object) -> CassandraSource:
         """Over this keyspace only."""
         settings = self.node.settings(tables=[f"{self.name}.*"], **more)
-        return CassandraSource(SourceOptions("events", settings, 5, 1, 10_000, 1, 1, None))
+        return CassandraSource(SourceOptions("events", settings, 5, 1, 10_000, 2**25, 1, None))
 
     def log_end(self) -> LogPosition:
         """A place in the node's log that is behind every write acknowledged before.

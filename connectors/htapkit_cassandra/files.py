@@ -7,18 +7,16 @@ log is being followed already.
 
 from __future__ import annotations
 
-import queue
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
 from htapkit.errors import CatalogChanged, SourceRefused, SourceUnavailable, TableSetAside
 from htapkit.model import Position, Split, TableId
 from htapkit.spi import Discovered
+from htapkit_cassandra import folders
 from htapkit_cassandra.cells import Collector, Layout
 from htapkit_cassandra.mutations import Mutation
 from htapkit_cassandra.tail import UNKNOWN_TABLE, Ended, Program, Run
@@ -65,15 +63,16 @@ class FilesSnapshot:
     def read(self, split: Split) -> Iterator[pa.RecordBatch]:
         """Cells and deletions. Raises TableSetAside, CatalogChanged, SourceError."""
         collector = Collector(self._layouts[split.table])
-        begun, count = time.monotonic(), 0
+        begun, count, size = time.monotonic(), 0, 0
         for mutation in self._mutations(split.table):
             try:
                 for change in mutation.changes:
                     collector.take(change)
             except ValueError as error:
                 raise TableSetAside(split.table, f"it cannot be held: {error}") from error
-            if collector.count >= BATCH_ROWS:
-                count += collector.count
+            size += mutation.size
+            if collector.count >= BATCH_ROWS or size >= self._asked.program.queue_bytes_max:
+                count, size = count + collector.count, 0
                 yield from _batches(collector)
                 self._pace(begun, count)
         yield from _batches(collector)
@@ -85,12 +84,14 @@ class FilesSnapshot:
             time.sleep(max(0.0, due - time.monotonic()))
 
     def _mutations(self, table: TableId) -> Iterator[Mutation]:
-        with tempfile.TemporaryDirectory(prefix="htapkit-copy-") as folder:
-            schema = Path(folder) / "schema.json"
+        program = self._asked.program
+        folder = folders.fresh(program.folder, f"copy-{table.schema}.{table.name}")
+        try:
+            schema = folder / "schema.json"
             schema.write_text(self._asked.schema, encoding="utf-8")
             tag = f"htapkit-{table.source}-{table.name}"
             copied = [table.schema, table.name, tag, str(self._asked.jmx_port)]
-            run = Run(self._asked.program.command(schema, None, copied))
+            run = Run(program.command(schema, None, copied), program.queue_bytes_max)
             try:
                 while not isinstance(event := _event(run, table), Ended):
                     if isinstance(event, SourceRefused):
@@ -99,6 +100,8 @@ class FilesSnapshot:
                         yield event
             finally:
                 run.stop()
+        finally:
+            folders.remove(folder)
         if event.code == UNKNOWN_TABLE:
             raise CatalogChanged(f"{table} is gone: {event.said}")
         if event.code:
@@ -109,12 +112,10 @@ class FilesSnapshot:
 
 
 def _event(run: Run, table: TableId) -> object:
-    try:
-        return run.events.get(timeout=_SILENT_SECONDS_MAX)
-    except queue.Empty:
-        raise SourceUnavailable(
-            f"copying {table}: nothing came for {_SILENT_SECONDS_MAX:g} s"
-        ) from None
+    event = run.events.get(_SILENT_SECONDS_MAX)
+    if event is None:
+        raise SourceUnavailable(f"copying {table}: nothing came for {_SILENT_SECONDS_MAX:g} s")
+    return event
 
 
 def _batches(collector: Collector) -> Iterator[pa.RecordBatch]:

@@ -32,6 +32,7 @@ class Following:
     cdc_raw: Path
     deletes_files: bool
     batch_rows_max: int
+    batch_bytes_max: int
 
 
 class LogStream:
@@ -65,11 +66,14 @@ class LogStream:
             self._begun = True  # so that there is a stored place before anything is copied
             return self._batch([])
         before = self._reached
-        event, most, events = self._tail.next(timeout_seconds), self._following.batch_rows_max, 0
+        following, events, size = self._following, 0, 0
+        event = self._tail.next(timeout_seconds)
         while event is not None:
             self._take(event)
             events += 1  # those of others' tables are many, too
-            if max(events, sum(c.count for c in self._collectors.values())) >= most:
+            size += event.size if isinstance(event, Mutation) else 0
+            rows = max(events, sum(c.count for c in self._collectors.values()))
+            if rows >= following.batch_rows_max or size >= following.batch_bytes_max:
                 break
             event = self._tail.next(0)
         self._look_at_dropped()

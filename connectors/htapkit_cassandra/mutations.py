@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from htapkit.errors import SourceRefused
@@ -129,6 +129,7 @@ class Mutation:
 
     changes: tuple[LogChange, ...]
     position: LogPosition
+    size: int = field(default=0, compare=False)  # bytes of the lines that told it
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,23 +148,27 @@ class Lines:
     def __init__(self) -> None:
         """Nothing yet."""
         self._changes: list[LogChange] = []
+        self._size = 0
 
     def feed(self, line: bytes) -> LogEvent | None:
         """The event that the line completes. Raises SourceRefused for another format."""
         found = json.loads(line)
+        self._size += len(line)
         kind = found["kind"]
         if kind in _CHANGES:
             self._changes.append(_CHANGES[kind](found))
             return None
         if kind == "ready":
+            self._size = 0
             return _ready(found)
         position = LogPosition(found["segment"], found["offset"])
         if kind == "synced":
             assert not self._changes, "a mutation has an end"
+            self._size = 0
             return Synced(position)
         assert kind == "end", kind
-        mutation = Mutation(tuple(self._changes), position)
-        self._changes = []
+        mutation = Mutation(tuple(self._changes), position, self._size)
+        self._changes, self._size = [], 0
         return mutation
 
 

@@ -40,8 +40,7 @@ class CassandraSource:
         self.head = self._marks = Marks(self._settings)
         self.origin = None
         self._known: Mapping[TableId, catalog.Known] = {}  # as last discovered
-        self._batch_rows_max = options.batch_rows_max
-        self._rows_per_second_max = options.snapshot_rows_per_second_max
+        self._options = options
 
     def identity(self) -> str:
         """The node whose log is read: its host id."""
@@ -81,7 +80,12 @@ class CassandraSource:
         self._marks.begin_after(begun.mark)
         folder = Path(settings.cdc_raw)
         following = Following(
-            settings.source, node, folder, settings.delete_cdc_raw, self._batch_rows_max
+            settings.source,
+            node,
+            folder,
+            settings.delete_cdc_raw,
+            self._options.batch_rows_max,
+            self._options.batch_bytes_max,
         )
         tail = self.log(begun.nodes.get(node))
         stream = LogStream(following, tail, begun, self._marks, self._layouts, self._known_of)
@@ -108,7 +112,8 @@ class CassandraSource:
             found = {d.schema.table: d for d in catalog.describe(opened, settings)}
             schema = catalog.helper_schema(opened)
         kept = {t: _with_text(found[t], as_text.get(t, frozenset())) for t in tables if t in found}
-        asked = Asked(self._program(), schema, settings.jmx_port, self._rows_per_second_max)
+        pace = self._options.snapshot_rows_per_second_max
+        asked = Asked(self._program(), schema, settings.jmx_port, pace)
         layouts = {table: catalog.layout(each) for table, each in kept.items()}
         return FilesSnapshot(asked, kept, layouts, self._marks.head)
 
@@ -121,7 +126,11 @@ class CassandraSource:
         if not settings.cdc_raw:
             raise SourceRefused(f"sources.{settings.source}.cdc_raw is not set: see `check`")
         return Program(
-            classpath(settings.cassandra_home), Path(settings.cdc_raw), settings.helper_memory
+            classpath(settings.cassandra_home),
+            Path(settings.cdc_raw),
+            settings.helper_memory,
+            self._options.batch_bytes_max,
+            self._options.folder,
         )
 
     def _schema(self) -> str:

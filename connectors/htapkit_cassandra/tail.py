@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-import queue
 import re
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,8 +18,10 @@ from pathlib import Path
 from typing import IO
 
 from htapkit.errors import PositionLost, SourceRefused
+from htapkit_cassandra import folders
 from htapkit_cassandra.jars import JAVA_FOLDER
 from htapkit_cassandra.mutations import Lines, LogEvent, LogPosition, Mutation, Ready, Synced
+from htapkit_cassandra.waiting import Waiting
 
 # Exit codes of CommitLogTail.java.
 UNDECODABLE = 4
@@ -30,7 +30,6 @@ POSITION_LOST = 6
 BAD_SCHEMA = 7
 _OLD_SCHEMA = (UNDECODABLE, UNKNOWN_TABLE, BAD_SCHEMA)
 
-QUEUE_EVENTS_MAX = 256
 PAUSE_SECONDS_FIRST = 0.2
 PAUSE_SECONDS_MAX = 10.0
 STOP_SECONDS_MAX = 5.0
@@ -46,6 +45,8 @@ class Program:
     classpath: str
     cdc_raw: Path
     memory: str = "512MB"
+    queue_bytes_max: int = 32 * 2**20  # of what it has read and nobody has taken
+    folder: Path | None = None  # where its files lie; None: among the temporary ones
 
     def command(
         self, schema: Path, start: LogPosition | None, copied: Sequence[str] = ()
@@ -76,11 +77,10 @@ class Ended:
 class Run:
     """One process: its output as events in a queue that ends with `Ended`."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], queue_bytes_max: int) -> None:
         """Start it."""
-        self.events: queue.Queue[LogEvent | Ended | SourceRefused] = queue.Queue(QUEUE_EVENTS_MAX)
+        self.events: Waiting[LogEvent | Ended | SourceRefused] = Waiting(queue_bytes_max)
         self._said = ""
-        self._stopping = threading.Event()
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -106,25 +106,17 @@ class Run:
             try:
                 event = lines.feed(line)
             except SourceRefused as refused:
-                self._put(refused)
+                self.events.put(refused, 0)
                 break
             if event is not None:
-                self._put(event)
+                self.events.put(event, event.size if isinstance(event, Mutation) else 0)
         code = self.process.wait()
         self._threads[1].join(STOP_SECONDS_MAX)
-        self._put(Ended(code, self._said))
-
-    def _put(self, event: LogEvent | Ended | SourceRefused) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.events.put(event, timeout=0.1)
-            except queue.Full:
-                continue
-            return
+        self.events.put(Ended(code, self._said), 0)
 
     def stop(self) -> None:
         """End it. Safe to call twice."""
-        self._stopping.set()
+        self.events.close()
         process = self.process
         if process.stdin is not None:
             process.stdin.close()  # it ends by itself
@@ -152,7 +144,7 @@ class LogTail:
         """`schema` asks the node for its schema; `start` None: from the oldest that is there."""
         self._program = program
         self._schema = schema
-        self._folder = tempfile.TemporaryDirectory(prefix="htapkit-log-")
+        self._folder = folders.fresh(program.folder, "log")
         self._run: Run | None = None
         self._pause = 0.0
         self._not_before = 0.0
@@ -179,9 +171,8 @@ class LogTail:
                 return None
             self._start()
         assert self._run is not None
-        try:
-            event = self._run.events.get(timeout=timeout_seconds)
-        except queue.Empty:
+        event = self._run.events.get(timeout_seconds)
+        if event is None:
             return None
         if isinstance(event, SourceRefused):
             raise event
@@ -194,11 +185,12 @@ class LogTail:
         return event
 
     def _start(self) -> None:
-        schema = Path(self._folder.name) / "schema.json"
+        schema = self._folder / "schema.json"
         text = json.loads(self._schema())
         text["ignored"] += sorted(self.dropped)
         schema.write_text(json.dumps(text), encoding="utf-8")
-        self._run = Run(self._program.command(schema, self.position))
+        program = self._program
+        self._run = Run(program.command(schema, self.position), program.queue_bytes_max)
 
     def _ended(self, ended: Ended) -> None:
         assert self._run is not None
@@ -227,7 +219,7 @@ class LogTail:
         if self._run is not None:
             self._run.stop()
             self._run = None
-        self._folder.cleanup()
+        folders.remove(self._folder)
 
 
 def newest(cdc_raw: Path) -> LogPosition | None:

@@ -17,7 +17,6 @@ import duckdb
 from htapkit.errors import HtapkitError
 from htapkit.hot import imports, records, runs
 from htapkit.hot.database import Database
-from htapkit.hot.folded import Folded
 from htapkit.hot.lakerows import LakeValues
 from htapkit.hot.names import relation, shadow, statement, tombstones, touched
 from htapkit.hot.patches import Patches
@@ -322,9 +321,9 @@ class Transaction:
         if record.copy is not None:
             self.drop(shadow(record.table, record.generation))
         if record.schema.reconciled:
-            self.writer.forget_reconciled(record.table)
-            for name in Folded(record.schema, record.generation).all:
+            for name in self.writer.reconciled(record.schema, record.generation).folded.all:
                 self.drop(name)
+            self.writer.forget_reconciled(record.table)
 
     def drop_relation(self, table: TableId) -> None:
         """Remove a table's rows."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import threading
+import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from htapkit.errors import ConfigError, SourceRefused
 from htapkit.model import Finding, Severity
 from htapkit.spi import SourceOptions
-from htapkit_cassandra import CassandraSource, jars, preflight
+from htapkit_cassandra import CassandraSource, folders, jars, preflight
 from htapkit_cassandra.catalog import reduced
 from htapkit_cassandra.follow import Following, LogStream
 from htapkit_cassandra.marks import Marks
@@ -31,6 +33,7 @@ from htapkit_cassandra.preflight import Facts
 from htapkit_cassandra.settings import Settings, parse_settings
 from htapkit_cassandra.tail import LogTail, behind, forget, newest
 from htapkit_cassandra.types import column, sql_type
+from htapkit_cassandra.waiting import EVENTS_MAX, Waiting
 
 ROOT = Path(__file__).parents[3]
 
@@ -171,8 +174,11 @@ def test_only_files_that_lie_wholly_before_a_position_are_deleted(tmp_path: Path
     assert left == kept
 
 
-def test_what_is_of_other_tables_ends_a_batch_too(tmp_path: Path) -> None:
-    """A log that always has more is given out in parts, each with its place."""
+@pytest.mark.parametrize(("bytes_max", "events"), [(1000, 20), (70, 7)])
+def test_what_is_of_other_tables_ends_a_batch_too(
+    tmp_path: Path, bytes_max: int, events: int
+) -> None:
+    """A log that always has more is given out in parts, by number or by size, each with a place."""
 
     class Endless(LogTail):
         def __init__(self) -> None:
@@ -182,16 +188,91 @@ def test_what_is_of_other_tables_ends_a_batch_too(tmp_path: Path) -> None:
         def next(self, timeout_seconds: float) -> LogEvent | None:  # noqa: ARG002
             assert self.count < 50, "a batch without an end"
             self.count += 1
-            return Mutation((), LogPosition(1, self.count))
+            return Mutation((), LogPosition(1, self.count), 10)
 
     settings = Settings("events")
-    following = Following("events", "node", tmp_path, deletes_files=False, batch_rows_max=20)
+    following = Following(
+        "events",
+        "node",
+        tmp_path,
+        deletes_files=False,
+        batch_rows_max=20,
+        batch_bytes_max=bytes_max,
+    )
     marks = Marks(settings)
     stream = LogStream(following, Endless(), Reached(), marks, dict, lambda _: None)
     first, second = stream.next(0), stream.next(0)
     assert first is not None
     assert second is not None
-    assert second.end == Reached({"node": LogPosition(1, 20)}).position()
+    assert second.end == Reached({"node": LogPosition(1, events)}).position()
+
+
+def test_what_waits_is_bounded_by_bytes_and_by_number() -> None:
+    """A larger event waits alone; one who waits to put goes on when it is closed."""
+    waiting: Waiting[int] = Waiting(100)
+    seen: list[int] = []
+
+    def put() -> None:
+        for number in range(1000):
+            waiting.put(number, 250 if number == 0 else 30 if number < 10 else 0)
+            seen.append(number)
+
+    thread = threading.Thread(target=put, daemon=True)
+    thread.start()
+
+    def put_and_waits(count: int) -> None:
+        until = time.monotonic() + 10
+        while len(seen) < count and time.monotonic() < until:
+            thread.join(0.001)
+        thread.join(0.05)
+        assert len(seen) == count
+        assert thread.is_alive()
+
+    put_and_waits(1)
+    assert waiting.bytes == 250
+    assert waiting.get(1) == 0
+    put_and_waits(4)
+    assert waiting.bytes == 90
+    for number in range(1, 10):
+        assert waiting.get(1) == number
+    put_and_waits(10 + EVENTS_MAX)
+    assert waiting.bytes == 0
+    waiting.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert Waiting[int](1).get(0) is None
+
+
+def test_folders_that_a_kill_left_are_taken_over(tmp_path: Path) -> None:
+    """Beside the copy they have one place; without it they are temporary."""
+    left = folders.fresh(tmp_path / "sources", "log")
+    (left / "core").mkdir()
+    (left / "core" / "file").write_text("x")
+    again = folders.fresh(tmp_path / "sources", "log")
+    assert (again, list(again.iterdir())) == (left, [])
+    assert [path.name for path in (tmp_path / "sources").iterdir()] == ["log"]
+    folders.remove(again)
+    folders.remove(again)
+    assert not again.exists()
+    first, second = folders.fresh(None, "log"), folders.fresh(None, "log")
+    assert first != second
+    folders.remove(first)
+    folders.remove(second)
+
+
+def test_lines_tell_the_size_of_a_mutation() -> None:
+    """Of its own lines, not of those before it."""
+    lines = Lines()
+    told = [
+        b'{"kind": "partition", "table": "t", "key": ["00"], "deleted": 1}\n',
+        b'{"kind": "end", "segment": 1, "offset": 2}\n',
+    ]
+    for _ in range(2):
+        lines.feed(b'{"kind": "synced", "segment": 1, "offset": 1}\n')
+        assert lines.feed(told[0]) is None
+        mutation = lines.feed(told[1])
+        assert isinstance(mutation, Mutation)
+        assert mutation.size == len(told[0]) + len(told[1])
 
 
 def test_positions_of_several_nodes() -> None:

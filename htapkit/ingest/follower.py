@@ -125,12 +125,14 @@ class Follower:
     def between_batches(self, work: Callable[[], object], timeout_seconds: float = 60.0) -> object:
         """Run `work` on the follower's thread between two batches, and give what it gives.
 
-        Raises SourceUnavailable when nothing streams within the time.
+        Raises SourceUnavailable when nothing streams within the time, or never will again.
         """
         if threading.get_ident() == self._thread_id:
             return work()
         future: Future[object] = Future()
         self._between.put((work, future))
+        if self.state is SourceState.STOPPED:
+            self._refuse_between()
         self.nudge()
         try:
             return future.result(timeout_seconds)
@@ -161,6 +163,7 @@ class Follower:
             finally:
                 self._close_stream()
         self.state = SourceState.STOPPED
+        self._refuse_between()
 
     def _stream_or_mend(self) -> None:
         """Stream; where copying anew helps, have that done. What mending raises is the caller's."""
@@ -261,6 +264,16 @@ class Follower:
                 future.set_result(work())
             except Exception as error:  # noqa: BLE001 - it belongs to who asked
                 future.set_exception(error)
+
+    def _refuse_between(self) -> None:
+        """Nobody will run it any more: who asked is not to wait until its time is up."""
+        while True:
+            try:
+                _, future = self._between.get_nowait()
+            except queue.Empty:
+                return
+            if future.set_running_or_notify_cancel():
+                future.set_exception(SourceUnavailable(f"{self._name} is no longer followed"))
 
     def _refresh_expected(self, stream: ChangeStream) -> None:
         schemas = self._schemas()

@@ -84,6 +84,18 @@ class Shop:
             wanted = now() + more
             wait_until(lambda: now() >= wanted, 30, lambda: "the load stands still")
 
+    def wait_confirmed(self) -> None:
+        """Wait until the server has told the source that all there is now may be forgotten."""
+        sql = (
+            "SELECT confirmed_flush_lsn > %s::pg_lsn FROM pg_replication_slots WHERE slot_name = %s"
+        )
+        now = self.database.execute("SELECT pg_current_wal_lsn()")[0][0]
+        wait_until(
+            lambda: self.database.execute(sql, [now, self.slot]) == [(True,)],
+            30,
+            lambda: f"the slot does not pass {now}: {self.stack.log_end()}",
+        )
+
     def equal(self, stack: Stack, route: str) -> None:
         """The load has ended: every row is the same, and it was the copy that spoke."""
         with self.database.connect() as source, stack.connect() as port:
@@ -183,7 +195,7 @@ def test_without_the_log_the_tables_are_copied_again(shop: Shop) -> None:
     shop.tier(shop.stack, 200)
     backup = shop.folder / "backup"
     back_up(shop.stack, backup)
-    shop.transactions(100)
+    shop.wait_confirmed()
     shop.stack.kill()
     restored = shop.server("second", shop.slot)
     made = htapkit(restored, "restore", str(backup))

@@ -1,4 +1,4 @@
-"""When a mirror begins to copy."""
+"""When a mirror begins to copy, and what it leaves behind when it stops."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from htapkit.errors import SourceUnavailable
 from htapkit.hot import HotStore
 from htapkit.ingest import Mirror, MirrorOptions
 from htapkit.metrics import Metrics
@@ -77,3 +78,26 @@ def test_nothing_is_copied_before_a_position_is_stored(tmp_path: Path) -> None:
             mirror.stop()
     assert source.stored
     assert None not in source.stored
+
+
+def test_who_waits_for_the_follower_is_told_that_it_stopped(tmp_path: Path) -> None:
+    """Else whoever stops the mirror would wait for them, too: a minute, or for ever."""
+    server = Server("mem", {ITEMS: SCHEMA})
+    server.up = False
+    told: list[str] = []
+
+    def ask() -> None:
+        try:
+            mirror.pause(ITEMS)
+        except SourceUnavailable as error:
+            told.append(str(error))
+
+    with HotStore(tmp_path / "hot.duckdb") as store:
+        mirror = Mirror("mem", MemorySource(server), store, Metrics())
+        mirror.start()
+        asker = threading.Thread(target=ask, daemon=True)
+        asker.start()
+        mirror.stop()
+        ask()
+        asker.join(30)
+    assert told == ["mem is no longer followed"] * 2

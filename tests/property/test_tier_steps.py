@@ -26,6 +26,7 @@ from htapkit.tier import Upkeep
 from tests.property.inline_mirror import InlineMirror
 from tests.property.mirror_machine import (
     CRASHES,
+    DYING,
     ITEMS,
     PARTS,
     Row,
@@ -177,6 +178,7 @@ def _walk(steps: int, wanted: int, examples: int) -> tuple[Counter[str], Counter
     return rules, places
 
 
+@DYING
 def test_some_steps() -> None:
     """A quick walk."""
     _, places = _walk(100, 0, 4)
@@ -185,6 +187,7 @@ def test_some_steps() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
+@DYING
 def test_long_ten_thousand_steps() -> None:
     """With the counts demanded."""
     rules, places = _walk(STEPS, EACH_MIN, 20)

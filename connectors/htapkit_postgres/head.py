@@ -14,11 +14,11 @@ from typing import LiteralString
 
 import psycopg
 
-from htapkit.errors import SourceError, SourceUnavailable
+from htapkit.errors import SourceError, SourceRefused, SourceUnavailable
 from htapkit.model import Position
 from htapkit_postgres.connection import Connection, Settings, source_error, translate
 from htapkit_postgres.connection import connect as connect_to
-from htapkit_postgres.pgoutput import lsn_position, parse_lsn
+from htapkit_postgres.pgoutput import format_lsn, lsn_position, parse_lsn
 from htapkit_postgres.receiver import MARK_PREFIX
 
 _HEAD: LiteralString = "SELECT pg_current_wal_insert_lsn()::text"
@@ -34,6 +34,15 @@ _SPILLED: LiteralString = (
 _MARK_FLUSHED: LiteralString = "SELECT pg_logical_emit_message(false, %s, %s, true)"
 
 
+def behind(source: str, ours: int, theirs: int) -> str:
+    """What to say of a server whose log ends before our position."""
+    return (
+        f"{source}: the copy is at {format_lsn(ours)}, the server only at {format_lsn(theirs)}: it "
+        "is another server, or was restored from a backup; check sources.dsn, or run "
+        f"`htapkit detach {source}` and start again"
+    )
+
+
 class PostgresHead:
     """An spi.Head on a connection of its own, opened when first asked."""
 
@@ -44,12 +53,20 @@ class PostgresHead:
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self.last = 0
+        self.reached = 0
+        """What the copy has: a log that ends before it is not the one that was copied."""
 
     def head(self) -> Position:
-        """A position that covers every commit acknowledged before this call."""
+        """A position that covers every commit acknowledged before this call.
+
+        Raises SourceRefused where the server has less than the copy: it would pass for fresh.
+        """
+        reached = self.reached
         row = self._ask(_HEAD, ())
         assert row is not None, "a function gives one row"
         self.last = parse_lsn(str(row[0]))
+        if self.last < reached:
+            raise SourceRefused(behind(self._settings.source, reached, self.last))
         return lsn_position(self.last)
 
     def mark(self, token: str) -> None:

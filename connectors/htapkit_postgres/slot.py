@@ -27,6 +27,7 @@ from htapkit_postgres.connection import (
     source_error,
     translated,
 )
+from htapkit_postgres.head import behind
 from htapkit_postgres.pgoutput import format_lsn, parse_lsn
 from htapkit_postgres.shelf import Publication, Relation
 from htapkit_postgres.types import SESSION_SETTINGS, quoted
@@ -242,11 +243,7 @@ def check_slot(settings: Settings, server: Server, slot: Slot | None, start: int
             "copied again on a new slot"
         )
     if start > server.end:
-        raise SourceRefused(
-            f"{name}: the copy is at {format_lsn(start)}, the server only at "
-            f"{format_lsn(server.end)}: it is another server, or was restored "
-            f"from a backup; check sources.dsn, or run `htapkit detach {name}` and start again"
-        )
+        raise SourceRefused(behind(name, start, server.end))
     if slot.confirmed > start:
         raise PositionLost(
             f"{name}: somebody else took changes from the replication slot {settings.slot} "

@@ -121,6 +121,7 @@ class PostgresSource:
     def follow(self, start: Position | None, tables: Sequence[TableSchema]) -> PostgresStream:
         """Attach and stream from `start`."""
         settings, options = self._settings, self._options
+        self.head.reached = position_lsn(start) if start is not None else 0
         with self._connect() as connection:
             if start is not None:
                 slot.check_publications(connection, settings, tables)
@@ -135,9 +136,7 @@ class PostgresSource:
             partial(slot.stream_error, settings),
         )
         try:
-            return PostgresStream(
-                settings.source, receiver, self._look, tables, lambda: self.head.last
-            )
+            return PostgresStream(settings.source, receiver, self._look, tables, self.head)
         except BaseException:
             receiver.stop()
             raise
@@ -198,6 +197,7 @@ class PostgresSource:
     def detach(self) -> None:
         """Remove what attaching created. Safe to call when it is already gone."""
         self._attached.clear()
+        self.head.reached = 0
         self.head.close()
         with connect(self._settings) as connection:
             slot.detach(connection, self._settings)

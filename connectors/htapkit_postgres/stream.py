@@ -28,6 +28,7 @@ from htapkit.spi import Discovered
 from htapkit_postgres.chunk import Chunk
 from htapkit_postgres.decode import Decoder
 from htapkit_postgres.fingerprint import compare, parse, with_storage
+from htapkit_postgres.head import PostgresHead
 from htapkit_postgres.pgoutput import Relation, from_microseconds, lsn_position, position_lsn
 from htapkit_postgres.receiver import Receiver
 
@@ -61,13 +62,13 @@ class PostgresStream:
         receiver: Receiver,
         look: Look,
         tables: Sequence[TableSchema],
-        newest: Callable[[], int],
+        head: PostgresHead,
     ) -> None:
-        """`newest` is the newest position of the server's log that anybody read."""
+        """`head` knows the newest position of the server's log, and is told of ours."""
         self._source = source
         self._receiver = receiver
         self._look = look
-        self._newest = newest
+        self._head = head
         self._known = _Known()
         self._seen: tuple[float, Mapping[TableId, Discovered]] = (0.0, {})
         self._chunk: Chunk | None = None
@@ -109,6 +110,7 @@ class PostgresStream:
 
     def confirm(self, position: Position) -> None:
         """Tell the source that it may forget all up to `position`."""
+        self._head.reached = position_lsn(position)
         self._receiver.confirm(position_lsn(position))
 
     def nudge(self) -> None:
@@ -117,7 +119,7 @@ class PostgresStream:
 
     def lag_bytes(self) -> int:
         """Bytes of log between what was received and the source's newest known position."""
-        return self._receiver.lag_bytes(self._newest())
+        return self._receiver.lag_bytes(self._head.last)
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -1,0 +1,68 @@
+"""A server whose files are put back as they were some time ago: same address, same identifier.
+
+What it had after that moment is in the copy and no longer at the source. Nothing of that may be
+read as if it were the source's, and nothing may be waited for in silence.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from htapkit.testing.installation import installations
+from htapkit.testing.postgres import PostgresServer
+from tests.fix_mirror import Mirrored, fresh_database, mirrored
+
+pytestmark = [pytest.mark.integration, pytest.mark.long]
+
+
+@pytest.mark.parametrize("version", [16, 18])
+@pytest.mark.parametrize("running", [True, False])
+def test_files_of_an_older_moment(version: int, running: bool, tmp_path: Path) -> None:
+    if version not in installations():
+        pytest.skip(f"PostgreSQL {version} is not installed")
+    with PostgresServer(version) as server, fresh_database(server) as database:
+        database.execute("create table t (id int primary key, v text)")
+        database.execute("insert into t select g, 'v' from generate_series(1, 100) g")
+        with mirrored(database, tmp_path / "ours") as mirror:
+            mirror.settles("t")
+            server.stop()
+            copied(server.data, tmp_path / "older")
+            server.start()
+            mirror.run("insert into t select g, 'lost' from generate_series(101, 200) g")
+            mirror.settles("t")
+            if not running:
+                mirror.stack.stop()
+            server.stop()
+            shutil.rmtree(server.data)
+            copied(tmp_path / "older", server.data)
+            server.start()
+            if not running:
+                mirror.stack.start()
+            refused(mirror)
+            # Followed again only after somebody said so, and then it is the server as it is now.
+            with mirror.stack.client() as client:
+                client.detach("shop")
+            mirror.stack.stop()
+            mirror.stack.start()
+            mirror.run("insert into t values (0, 'after')")
+            mirror.settles("t")
+
+
+def copied(data: Path, to: Path) -> None:
+    """Files with their owners."""
+    subprocess.run(["cp", "-a", str(data), str(to)], check=True)
+
+
+def refused(mirror: Mirrored) -> None:
+    """It says so in words; a strong read neither takes the copy for fresh nor waits in vain."""
+    why = mirror.source_becomes("refused", "restored from a backup")
+    assert "htapkit detach shop" in why
+    mirror.same_answer("select count(*) from t", "source")
+    restored = pytest.raises(psycopg.Error, match="restored from a backup")
+    with mirror.port("hot", "strong") as port, restored:
+        port.execute("select count(*) from t")

@@ -130,11 +130,12 @@ def _table_command(verb: str, text: str) -> None:
     @cli.command(verb, help=text)
     @click.argument("table")
     @CONFIG
-    def act(table: str, config_path: Path) -> None:
+    @JSON
+    def act(table: str, config_path: Path, as_json: bool) -> None:
         config = load_config(config_path)
         with client_of(config) as client:
-            client.table_action(verb, full_name(config, table))
-        click.echo(f"{table}: {verb} done")
+            found = client.table_action(verb, full_name(config, table))
+        click.echo(json.dumps(found) if as_json else f"{table}: {verb} done")
 
 
 _table_command("pause", "Keep TABLE's changes aside; the source answers for it.")
@@ -160,8 +161,9 @@ def reload(config_path: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("source")
 @CONFIG
+@JSON
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def detach(source: str, config_path: Path, yes: bool) -> None:
+def detach(source: str, config_path: Path, as_json: bool, yes: bool) -> None:
     """Remove slot and publication of SOURCE, and forget its copy."""
     config = load_config(config_path)
     if source not in config.sources:
@@ -170,11 +172,12 @@ def detach(source: str, config_path: Path, yes: bool) -> None:
         click.confirm(f"drop what htapkit made at '{source}' and its copy here?", abort=True)
     try:
         with client_of(config) as client:
-            client.detach(source)
+            found = client.detach(source)
     except ServerUnreachable:
         chosen = load_source(config.sources[source].connector, config.source_options(source))
         chosen.detach()
-    click.echo(f"{source}: detached")
+        found = {"source": source, "done": "detach"}
+    click.echo(json.dumps(found) if as_json else f"{source}: detached")
 
 
 @cli.command()

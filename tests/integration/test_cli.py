@@ -116,7 +116,8 @@ def test_sql_and_explain(stack: Stack) -> None:
 
 def test_pause_keeps_changes_and_resume_applies_them(stack: Stack, database: Database) -> None:
     """While it is paused the source answers; afterwards the copy has everything."""
-    assert htapkit(stack.folder, "pause", "orders").returncode == 0
+    paused = htapkit(stack.folder, "pause", "orders", "--json")
+    assert json.loads(paused.stdout) == {"table": "shop.public.orders", "done": "pause"}
     assert _status(stack)["state"] == "paused"
     database.execute("UPDATE orders SET v = 'changed' WHERE id <= 10")
     with stack.connect() as port:
@@ -169,7 +170,8 @@ def test_verify_says_equal_and_names_what_differs(stack: Stack) -> None:
 
 def test_detach_leaves_nothing_at_the_source(stack: Stack, database: Database) -> None:
     """No slot and no publication."""
-    assert htapkit(stack.folder, "detach", "shop", "--yes").returncode == 0
+    detached = htapkit(stack.folder, "detach", "shop", "--yes", "--json")
+    assert json.loads(detached.stdout) == {"source": "shop", "done": "detach"}
     slots = "SELECT slot_name FROM pg_replication_slots WHERE database = current_database()"
     assert database.execute(slots) == []
     assert database.execute("SELECT pubname FROM pg_publication") == []

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 from htapkit.errors import CatalogChanged, HtapkitError, NotRoutable, Stale
-from htapkit.plan.plan import LocalQuery, Plan
+from htapkit.plan.plan import ExplainRoute, LocalQuery, Plan
 from htapkit.serve.pgwire import finish, own
 from htapkit.serve.pgwire.bound_values import local_values
 from htapkit.serve.pgwire.database import Database, Described, Read
@@ -114,6 +114,14 @@ class Answers:
         if reads and in_block and not state.settings.read_committed:
             return "the transaction is not READ COMMITTED"
         return ""
+
+    def held(self, plan: own.Own, *, in_block: bool) -> own.Held | None:
+        """What keeps the statement of an EXPLAIN (ROUTE) from the copy now. Raises HiddenFailed."""
+        explained = plan.plan if isinstance(plan, ExplainRoute) else None
+        if not isinstance(explained, LocalQuery):
+            return None
+        reason = self.obstacle(explained, in_block=in_block)
+        return own.Held(reason, self.forced(reason, explained)) if reason else None
 
     # -- running -------------------------------------------------------------------------------
 

@@ -199,10 +199,11 @@ class Executes:
     def _execute_own(self, portal: Portal, plan: own.Own, limit: int, after: int) -> int:
         if not self._settle() or not portal.usable:
             return PASS
+        in_block = self._in_block()
+        held = self._answers.held(plan, in_block=in_block)
         try:
-            portal.answer = own.run(
-                plan, self._state, self._database.lag_seconds, in_block=self._in_block()
-            )
+            lag = self._database.lag_seconds
+            portal.answer = own.run(plan, self._state, lag, in_block=in_block, held=held)
         except HtapkitError as problem:
             self.fail(problem)
             return after

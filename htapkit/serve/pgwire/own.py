@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from htapkit.errors import HtapkitError
+from htapkit.model import Route
 from htapkit.plan.plan import (
     Considered,
+    Effect,
     ExplainRoute,
     LocalQuery,
     Refuse,
@@ -139,8 +141,26 @@ def fields(plan: Own) -> tuple[Field, ...]:
     return messages.made_up_fields(dict.fromkeys(_columns(plan), _TEXT))
 
 
-def run(plan: Own, state: SessionState, lag: Callable[[], float | None], *, in_block: bool) -> Rows:
-    """Do it. Raises WrongSetting, UnknownOption."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why a session's next statement cannot be the copy's, whatever its plan says.
+
+    `error` is what a forced route gets for it; None: the source answers.
+    """
+
+    reason: str
+    error: HtapkitError | None
+
+
+def run(
+    plan: Own,
+    state: SessionState,
+    lag: Callable[[], float | None],
+    *,
+    in_block: bool,
+    held: Held | None = None,
+) -> Rows:
+    """Do it. Raises WrongSetting, NotRoutable, UnknownOption."""
     if isinstance(plan, SetOption):
         state.set_option(plan.name, plan.value, in_block=in_block, local=plan.transaction)
         return Rows(tag="RESET" if plan.value is None else "SET")
@@ -149,7 +169,25 @@ def run(plan: Own, state: SessionState, lag: Callable[[], float | None], *, in_b
         if value is None:
             raise UnknownOption(f'unrecognized configuration parameter "htapkit.{plan.name}"')
         return Rows(tag="SHOW", rows=[messages.data_row([value])])
-    return Rows(tag="EXPLAIN", rows=_explain(plan.plan, lag()))
+    return Rows(tag="EXPLAIN", rows=_explain(_with(held, plan.plan), lag()))
+
+
+def _with(held: Held | None, plan: LocalQuery | Relay | Refuse) -> LocalQuery | Relay | Refuse:
+    """The plan that really counts: candidates that a session is kept from are not chosen."""
+    if held is None:
+        return plan
+    at_source = held.error is None
+    considered = tuple(
+        replace(
+            each,
+            chosen=at_source and each.route is Route.SOURCE,
+            reason=held.reason if each.chosen or each.route is Route.SOURCE else each.reason,
+        )
+        for each in plan.considered
+    )
+    if held.error is None:
+        return Relay(Effect.READ, considered)
+    return Refuse(held.error.sqlstate, str(held.error), considered)
 
 
 def _explain(plan: LocalQuery | Relay | Refuse, lag_seconds: float | None) -> list[bytes]:

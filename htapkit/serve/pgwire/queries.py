@@ -82,13 +82,11 @@ class Queries:
         return True
 
     def _query_own(self, plan: own.Own) -> None:
+        in_block = self._link.conversation.status == "T"
+        held = self._answers.held(plan, in_block=in_block)
         try:
-            rows = own.run(
-                plan,
-                self._state,
-                self._database.lag_seconds,
-                in_block=self._link.conversation.status == "T",
-            )
+            lag = self._database.lag_seconds
+            rows = own.run(plan, self._state, lag, in_block=in_block, held=held)
         except HtapkitError as problem:
             self._end_query(problem)
             return

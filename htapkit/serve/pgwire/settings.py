@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from htapkit.errors import HtapkitError
+from htapkit.errors import HtapkitError, NotRoutable
 from htapkit.model import Position
 from htapkit.plan.past import is_time
 from htapkit.plan.plan import SessionView
@@ -110,7 +110,7 @@ class Options:
         return waited.total_seconds() if waited is not None else 0.0
 
     def set(self, name: str, value: str | None) -> Options:
-        """With one of them changed; None is the default. Raises WrongSetting."""
+        """With one of them changed; None is the default. Raises WrongSetting, NotRoutable."""
         if name not in OPTIONS:
             raise WrongSetting(
                 f"htapkit.{name} cannot be set; what can be set: {', '.join(OPTIONS)}"
@@ -127,6 +127,11 @@ OPTIONS: Sequence[str] = tuple(Options.__dataclass_fields__)
 
 
 def _check(name: str, word: str) -> None:
+    if (name, word) == ("route", "spark"):
+        raise NotRoutable(
+            "htapkit.route = 'spark': no statement is handed to a Spark yet; a Spark itself reads "
+            f"the lake and, by the data source htapkit, the copy; allowed are {', '.join(_ROUTES)}"
+        )
     choices: Mapping[str, Sequence[str]] = {"route": _ROUTES, "on_stale": _ON_STALE}
     if name in choices and word not in choices[name]:
         raise WrongSetting(f"htapkit.{name} = '{word}': allowed are {', '.join(choices[name])}")

@@ -47,7 +47,7 @@ test-long: $(STAMP) ## only the long tests: crashes by the hundred, big data, re
 	$(PYTEST) -m long $(TEST_ARGS)
 
 test-engines: $(ALL_STAMP) ## the tests with a real Airflow and a real Spark (installs both)
-	$(BIN)/pytest tests/airflow tests/spark $(TEST_ARGS)
+	$(BIN)/pytest tests/airflow tests/spark tests/e2e/test_engines.py $(TEST_ARGS)
 
 integration: $(STAMP) ## only the tests that start a real PostgreSQL
 	$(PYTEST) -m "integration and not long" $(TEST_ARGS)
@@ -60,8 +60,8 @@ check: lint test ## lint + test: before each commit
 demo: $(STAMP) ## a private PostgreSQL with a live shop, mirrored and queried before your eyes
 	@$(BIN)/htapkit demo $(ARGS)
 
-stack: $(STAMP) ## what podman-compose.yml starts, as plain processes, until Ctrl-C
-	@$(BIN)/python -m tests.e2e.twins
+stack: $(STAMP) ## what podman-compose.yml starts, as plain processes, until Ctrl-C (ARGS="--engines": Airflow and Spark, too)
+	@$(BIN)/python -m tests.e2e.twins $(ARGS)
 
 bench: $(STAMP) ## every published figure, as a ratio measured in one run
 	$(BIN)/python -m tests.bench $(ARGS)

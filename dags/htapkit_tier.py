@@ -10,8 +10,9 @@ from htapkit_airflow.operators import HtapkitTierOperator
 from htapkit_airflow.sensors import HtapkitReadySensor
 
 # Without `hot_days` each table's own `hot` counts; with it, the interval's end does, so that a
-# backfill moves day by day.
-BEFORE = """{{ data_interval_end.subtract(days=params.hot_days).isoformat()
+# backfill moves day by day. A run by hand without a date has no interval: there it is the moment.
+BEFORE = """{{ ((data_interval_end | default(dag_run.run_after))
+    - macros.timedelta(days=params.hot_days)).isoformat()
     if params.hot_days is not none else '' }}"""
 
 

@@ -29,14 +29,13 @@ class Standalone:
         self.home = home
         self.port = free_port()
         self._log = home.folder / "standalone.log"
-        address = f"http://127.0.0.1:{self.port}"
         home.environment.update(
             {
                 "AIRFLOW__API__HOST": "127.0.0.1",
                 "AIRFLOW__API__PORT": str(self.port),
                 "AIRFLOW__API__WORKERS": "1",
-                "AIRFLOW__API__BASE_URL": address,
-                "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
+                "AIRFLOW__API__BASE_URL": self.address,
+                "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.address}/execution/",
                 "AIRFLOW__CORE__PARALLELISM": "2",
                 "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "true",
                 "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
@@ -68,8 +67,13 @@ class Standalone:
         """Stop."""
         self.stop()
 
+    @property
+    def address(self) -> str:
+        """Of its API and its pages."""
+        return f"http://127.0.0.1:{self.port}"
+
     def _healthy(self) -> bool:
-        address = f"http://127.0.0.1:{self.port}/api/v2/monitor/health"
+        address = f"{self.address}/api/v2/monitor/health"
         try:
             answer = httpx.get(address, timeout=5, trust_env=False)
         except httpx.HTTPError:

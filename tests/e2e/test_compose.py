@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
@@ -21,9 +22,21 @@ from htapkit.config import load_config
 from htapkit.testing import bank
 from htapkit.testing.s3 import NoS3Server, program
 from htapkit.testing.stack import wait_until
-from tests.e2e.twins import EXAMPLE, NAMES, ROOT, TWINS, Twins, compose_file, twins
+from tests.e2e.twins import (
+    ENGINES,
+    EXAMPLE,
+    EXAMPLES,
+    NAMES,
+    ROOT,
+    TWINS,
+    Twins,
+    compose_file,
+    twins,
+)
+from tests.spark.jars import SERVER_JARS
 
 SECRETS = {name: f"a-secret-{name.lower()}" for name in NAMES}
+WITHOUT_DATA = {"load", "spark"}
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +47,13 @@ def compose() -> Mapping[str, Any]:
 
 def test_every_service_has_a_twin(compose: Mapping[str, Any]) -> None:
     """What compose starts is what `make stack` starts, and what the tests below look at."""
-    assert set(compose["services"]) == set(TWINS)
+    services = compose["services"]
+    assert {name for name in services if "profiles" not in services[name]} == set(TWINS)
+    assert {n for n in services if services[n].get("profiles") == ["engines"]} == set(ENGINES)
+    assert set(services) == {*TWINS, *ENGINES}
 
 
-@pytest.mark.parametrize("name", sorted(TWINS))
+@pytest.mark.parametrize("name", sorted({*TWINS, *ENGINES}))
 def test_service_is_pinned_limited_and_checked(compose: Mapping[str, Any], name: str) -> None:
     """An exact image, a health check, limits, data in volumes that are declared, no secret."""
     service = compose["services"][name]
@@ -46,13 +62,25 @@ def test_service_is_pinned_limited_and_checked(compose: Mapping[str, Any], name:
     assert service["mem_limit"]
     assert service["cpus"]
     named = [v.split(":")[0] for v in service.get("volumes", []) if not v.startswith(".")]
-    assert named or name == "load"
+    assert bool(named) != (name in WITHOUT_DATA)
     assert set(named) <= set(compose["volumes"])
     environment = service.get("environment", {})
-    hidden = [v for k, v in environment.items() if k.endswith(("PASSWORD", "TOKEN", "SECRET_KEY"))]
+    secret = ("PASSWORD", "TOKEN", "SECRET", "SECRET_KEY", "SECRET_ACCESS_KEY")
+    hidden = [v for k, v in environment.items() if k.endswith(secret) or "_CONN_" in k]
     assert hidden
-    assert all(v.startswith("${") for v in hidden)
+    assert all(re.search(r"\$\{\w+:\?set \w+\}", v) for v in hidden)
     assert "${" not in "".join(service.get("command", []))
+    for port in service.get("ports", []):
+        assert port.startswith("127.0.0.1:")
+    if "build" in service:
+        images = re.findall(r"^FROM (\S+)", _containerfile(service), flags=re.MULTILINE)
+        assert images
+        assert all(re.fullmatch(r"[\w./-]+:[a-z-]*\d+\.\d+\.\d+-[\w.-]+", i) for i in images)
+
+
+def _containerfile(service: Mapping[str, Any]) -> str:
+    path: str = service["build"]["dockerfile"]
+    return (ROOT / path).read_text()
 
 
 def test_configuration_is_valid_and_what_is_published(compose: Mapping[str, Any]) -> None:
@@ -65,6 +93,44 @@ def test_configuration_is_valid_and_what_is_published(compose: Mapping[str, Any]
     assert (ROOT / mounted).resolve() == EXAMPLE
     memory = compose["services"]["htapkit"]["mem_limit"]
     assert config.limits.memory < int(memory.removesuffix("g")) * 2**30
+
+
+def test_engines_are_the_versions_that_the_tests_run(compose: Mapping[str, Any]) -> None:
+    """The images have the Airflow and the jars of the process twins, and a Spark of that line."""
+    pinned = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line
+    )
+    airflow = _containerfile(compose["services"]["airflow"])
+    assert f"/airflow:slim-{pinned['apache-airflow']}-python" in airflow
+    spark = _containerfile(compose["services"]["spark"])
+    fetched = re.findall(r"^ +(\S+\.jar)\b(?=[ ;])(?! \|)", spark, flags=re.MULTILINE)
+    jars = [f"{j.group.replace('.', '/')}/{j.name}/{j.version}" for j in SERVER_JARS]
+    assert [path.rpartition("/")[0] for path in fetched if "/" in path] == jars
+    line = pinned["pyspark"].rpartition(".")[0]
+    assert f"/spark:{line}." in spark
+    assert f"-{line}_" in SERVER_JARS[0].name
+
+
+def test_spark_and_htapkit_have_one_lake(compose: Mapping[str, Any]) -> None:
+    """Both mounted files name the same catalog, warehouse and store, and compose the same users."""
+    lines = (EXAMPLES / "spark-defaults.conf").read_text().splitlines()
+    settings = dict(line.split() for line in lines if line and not line.startswith("#"))
+    lake = load_config(EXAMPLE, SECRETS).lake
+    catalog = {k.partition("catalog.htapkit.")[2]: v for k, v in settings.items()}
+    assert catalog["warehouse"] == lake.warehouse
+    assert catalog["s3.endpoint"] == lake.catalog["s3.endpoint"]
+    found = urlsplit(lake.catalog["uri"])
+    assert catalog["uri"] == f"jdbc:postgresql://{found.hostname}:{found.port}{found.path}"
+    assert catalog["jdbc.user"] == found.username
+    spark = compose["services"]["spark"]
+    assert spark["environment"]["AWS_ACCESS_KEY_ID"] == lake.catalog["s3.access-key-id"]
+    assert spark["environment"]["AWS_REGION"] == lake.catalog["s3.region"]
+    assert spark["environment"]["AWS_SECRET_ACCESS_KEY"].startswith("${LAKE_SECRET:")
+    assert found.password == SECRETS["LAKE_SECRET"]
+    port = settings["spark.connect.grpc.binding.port"]
+    assert spark["ports"] == [f"127.0.0.1:{port}:{port}"]
+    role = (EXAMPLES / "lake.sql").read_text()
+    assert f"CREATE DATABASE {found.path[1:]} OWNER {found.username};" in role
 
 
 @pytest.fixture(scope="module")

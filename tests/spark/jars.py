@@ -1,10 +1,11 @@
-"""What Spark needs beside pyspark: Java, and two jars that Maven fetches once into ~/.m2."""
+"""What Spark needs beside pyspark: Java, and a few jars that Maven fetches once into ~/.m2."""
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,19 +32,24 @@ class Jar:
         return f"{self.group}:{self.name}:{self.version}"
 
 
-JARS = (
-    Jar("org.apache.iceberg", "iceberg-spark-runtime-4.1_2.13", "1.12.0"),
-    Jar("org.xerial", "sqlite-jdbc", "3.53.4.0"),
+ICEBERG = Jar("org.apache.iceberg", "iceberg-spark-runtime-4.1_2.13", "1.12.0")
+JARS = (ICEBERG, Jar("org.xerial", "sqlite-jdbc", "3.53.4.0"))
+"""For a lake whose catalog and files are on this machine."""
+SERVER_JARS = (
+    ICEBERG,
+    Jar("org.apache.iceberg", "iceberg-aws-bundle", "1.12.0"),
+    Jar("org.postgresql", "postgresql", "42.7.7"),
 )
+"""For one whose catalog is in PostgreSQL and whose files are on S3."""
 
 
-def missing() -> str:
+def missing(jars: Sequence[Jar] = JARS) -> str:
     """Why Spark cannot run here; "" where it can. Fetches the jars if they are not there yet."""
     if importlib.util.find_spec("pyspark") is None:
         return "pyspark (extra `spark`) is not installed"
     if shutil.which("java") is None:
         return "Java is not installed"
-    for jar in JARS:
+    for jar in jars:
         reason = "" if jar.path.exists() else _fetch(jar)
         if reason:
             return reason

@@ -66,7 +66,7 @@ class S3Server:
 
     def __init__(self, folder: Path, secret: str = SECRET) -> None:
         """Nothing runs before `start`."""
-        self._folder = folder
+        self._folder = folder.resolve()
         self._secret = secret
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -108,7 +108,14 @@ class S3Server:
         login = {"ROOT_ACCESS_KEY": ACCESS, "ROOT_SECRET_KEY": self._secret}
         with (self._folder / "s3.log").open("ab") as log:
             environment = {**os.environ, **login}
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd=self._folder,
+                start_new_session=True,  # Ctrl-C is for the owner, who then stops it
+            )
         wait_until(lambda: self._answers() or not self.running, _START_SECONDS, self.log_end)
         if not self.running:
             raise NoS3Server(f"versitygw ended: {self.log_end()}")

@@ -27,6 +27,7 @@ import yaml
 
 from htapkit.errors import HtapkitError
 from htapkit.testing import bank
+from htapkit.testing.guard import Guard
 from htapkit.testing.postgres import Database, PostgresServer, free_port
 from htapkit.testing.s3 import S3Server
 from htapkit.testing.stack import Stack
@@ -90,7 +91,8 @@ class Twins:
             _, _, inside = volume.partition(":")
             if inside.startswith("/buckets/"):
                 self.lake.bucket(inside.removeprefix("/buckets/"))
-        self._running.enter_context(self.lake)
+        self._running.callback(self.lake.kill)
+        self.lake.start()
 
     def htapkit(self) -> None:
         """A server with the file that compose mounts."""
@@ -106,7 +108,8 @@ class Twins:
         self.stack = Stack(
             self._folder, document["sources"], configuration=document, environment=self._passwords
         )
-        self._running.enter_context(self.stack)
+        self._running.callback(self.stack.stop)  # also when it is interrupted while it starts
+        self.stack.start()
 
     def load(self) -> None:
         """The same program, with an address of its own."""
@@ -118,7 +121,13 @@ class Twins:
         environment = {**os.environ, "PGPASSWORD": self._passwords["SHOP_PASSWORD"]}
         address = f"postgresql://shop@127.0.0.1:{self.database.server.port}/{self.database.name}"
         command = [sys.executable, *entry, address, service["command"][1]]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            cwd=self._folder,
+            start_new_session=True,  # Ctrl-C is for the owner, who then stops it
+        )
         self._running.callback(process.wait)
         self._running.callback(process.kill)
 
@@ -233,6 +242,16 @@ def _told(found: Twins, token: str) -> Iterator[str]:
         yield f"Spark:   {found.spark_address}"
 
 
+@contextmanager
+def guarded(folder: Path) -> Iterator[None]:
+    """What works in the folder ends with this process, however that ends."""
+    guard = Guard(folder)
+    try:
+        yield
+    finally:
+        guard.release()
+
+
 def main() -> int:
     """Run until Ctrl-C; leave nothing behind."""
     options = argparse.ArgumentParser(prog="make stack ARGS=…", description=main.__doc__)
@@ -253,6 +272,7 @@ def main() -> int:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="htapkit-stack-") as folder,
+            guarded(Path(folder)),
             twins(Path(folder), passwords, engines=engines, tell=tell) as found,
         ):
             print(
@@ -263,7 +283,6 @@ def main() -> int:
             print("stopping", flush=True)
     except KeyboardInterrupt:
         print("interrupted; nothing is left behind")
-        return 130
     except HtapkitError as problem:
         print(problem)
         return 1

@@ -160,7 +160,7 @@ def _read_details(connection: Connection, shelf: Shelf, roots: Sequence[Relation
             rows(connection, "marks", tables=members, publications=list(shelf.publications))
         ),
         indexes=indexes,
-        labels=dict(rows(connection, "enums")),
+        labels=dict(rows(connection, "labels")),
         encoding=shelf.encoding,
     )
 

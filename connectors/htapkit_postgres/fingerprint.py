@@ -1,8 +1,8 @@
 """What of a table's catalog entry tells that rows changed without events, and what then. Pure.
 
 A fingerprint is JSON and holds everything that a schema does not: the table's own number, its
-files, its partitions, its place in the publication, and the labels of enums. `compare` never
-guesses: what it does not know to be harmless makes a new copy.
+files, its partitions, its place in the publication, labels of enums and attributes of composites.
+`compare` never guesses: what it does not know to be harmless makes a new copy.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Fingerprint:
     publication: str  # its membership of a publication, which is new each time; "": in none yet
     filled: Sequence[int] = ()  # columns whose old rows got a default without being written
     generated: Mapping[int, str] | None = None  # the expression of each generated column, as a hash
-    labels: Mapping[int, str] | None = None  # of enums, where the table has user-defined types
+    labels: Mapping[int, str] | None = None  # of enums and composites, where it has such types
 
     def text(self) -> str:
         """As it is kept."""
@@ -138,8 +138,13 @@ def _partitions(old: Fingerprint, new: Fingerprint) -> str:
 
 def _values(old: Fingerprint, new: Fingerprint) -> str:
     after = new.labels or {}
-    if any(after.get(oid, label) != label for oid, label in (old.labels or {}).items()):
-        return "a label of an enum was renamed"
+    for oid, label in (old.labels or {}).items():
+        if after.get(oid, label) != label:
+            return (
+                "a label of an enum was renamed"
+                if oid > 0
+                else "a composite type got or lost attributes, in all values that there are"
+            )
     generated = new.generated or {}
     before = old.generated or {}
     if any(generated[number] != before[number] for number in generated.keys() & before.keys()):

@@ -278,3 +278,36 @@ def test_many_changes_while_others_read(mirror: Mirrored) -> None:
     stopped.set()
     reader.join(10)
     assert not wrong, wrong[:3]
+
+
+COMPOSED = {
+    "adds": "alter type {0}_pair add attribute c int",
+    "drops": "alter type {0}_pair drop attribute b",
+    "nested": "alter type {0}_inner add attribute d int",
+    "rowtype": "alter table {0}_other add column c int",
+    "domained": "alter type {0}_one add attribute c int",
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case if case == "adds" else pytest.param(case, marks=pytest.mark.long) for case in COMPOSED],
+)
+def test_a_composite_type_that_changes(mirror: Mirrored, case: str) -> None:
+    """All values print differently at once, without an event and without a new file."""
+    makes = (
+        "create type {0}_inner as (c int)",
+        "create type {0}_pair as (a int, b text, i {0}_inner)",
+        "create type {0}_one as (a int)",
+        "create domain {0}_domain as {0}_one",
+        "create table {0}_other (id int primary key, b text)",
+        "create table {0} (id int primary key, p {0}_pair, many {0}_pair[], o {0}_other, "
+        "d {0}_domain)",
+        "insert into {0} values (1, (1, 'x', row(5)), array[row(1, 'x', row(2))::{0}_pair], "
+        "row(1, 'y'), row(5))",
+    )
+    mirror.make(case, *(statement.format(case) for statement in makes))
+    mirror.settles(case)
+    mirror.run(COMPOSED[case].format(case))
+    mirror.settles(case)
+    mirror.run(f"drop table {case}")  # what is user-defined is copied again with its like

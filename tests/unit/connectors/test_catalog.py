@@ -121,7 +121,7 @@ SCHEMA = TableSchema(
     TABLE, (column("id", 1, nullable=False), column("v", 2, TEXT), column("n", 3)), key=("id",)
 )
 PRINT = Fingerprint(
-    7, {7: Part("", 70, "m"), 8: Part("5", 80, "m", born=True)}, "99", labels={1: "ok"}
+    7, {7: Part("", 70, "m"), 8: Part("5", 80, "m", born=True)}, "99", labels={1: "ok", -1: "one"}
 )
 
 
@@ -170,7 +170,7 @@ FAITHFUL = {
     "null is allowed": now(with_columns(replace(ID, nullable=True), V, N)),
     "another collation": now(with_columns(ID, replace(V, binary_order=False), N)),
     "a new empty partition": now(fingerprint=parts({9: Part("6", 9, "m", born=True)})),
-    "a new label": now(fingerprint=replace(PRINT, labels={1: "ok", 2: "bad"})),
+    "a new label": now(fingerprint=replace(PRINT, labels={1: "ok", -1: "one", 2: "bad"})),
 }
 
 
@@ -196,6 +196,7 @@ BROKEN = {
     "attached": now(fingerprint=parts({9: Part("6", 90, "m")})),
     "detached": now(fingerprint=replace(PRINT, parts={7: PRINT.parts[7]})),
     "detached and attached again": now(fingerprint=parts({8: Part("6", 80, "m", born=True)})),
+    "an attribute added": now(fingerprint=replace(PRINT, labels={1: "ok", -1: "other"})),
     "a label renamed": now(fingerprint=replace(PRINT, labels={1: "fine"})),
     "add with a default": now(with_columns(ID, V, N, column("x", 4)), replace(PRINT, filled=[4])),
     "add, not null": now(with_columns(ID, V, N, column("x", 4, nullable=False))),

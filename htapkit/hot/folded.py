@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from htapkit.hot.names import beside, duckdb_type, name_list, quote, statement
+from htapkit.hot.names import beside, duckdb_type, quote, statement
 from htapkit.model import Column, TableSchema, cells_arrow
 
 _RECORDS, _CELLS, _DELETIONS = "records", "cells", "deletions"
@@ -60,6 +60,24 @@ class Folded:
             "any_keys": ", ".join(f"any_value({key}) AS {key}" for key in keys),
         }
 
+    @property
+    def elements(self) -> dict[int | None, str]:
+        """The end of the names of its two columns, for the ordinal of each element that folds."""
+        mine = (c for c in self.schema.columns if not c.gathered and c.name not in self.schema.key)
+        return {None: "", **{column.ordinal: str(column.ordinal) for column in mine}}
+
+    @property
+    def arrow(self) -> pa.Schema:
+        """Of records."""
+        cells = cells_arrow(self.schema)
+        keys = [f"k{number}" for number in range(len(self.schema.key))]
+        names = ("place", "within", *keys, "rank", "expires")
+        shared = [*(cells.field(name) for name in names), pa.field("gone", pa.bool_())]
+        kinds = {"v": pa.string(), "t": pa.binary()}
+        ends = self.elements.values()
+        held = [pa.field(kind + end, type_) for end in ends for kind, type_ in kinds.items()]
+        return pa.schema([*shared, *held])
+
     def create(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Make them, empty."""
         arrow = cells_arrow(self.schema)
@@ -96,26 +114,9 @@ class Folded:
         parts = self.names
         return statement("reconciled_winners", every=self.every(which), tie=_TIE, **parts)
 
-    def won(self) -> str:
-        """The winners of all places, as cells."""
-        return statement("reconciled_won", winners=self.winners("true"), **self.names)
-
-    def fold(self, rows: str) -> str:
-        """Put cells that fold into records."""
-        chosen = (_chosen(ordinal) for _, ordinal in self._elements())
-        return statement(
-            "reconciled_fold",
-            rows=rows,
-            folds=self._folds(),
-            folded=", ".join(chosen),
-            **self.names,
-        )
-
-    def keep(self, rows: str) -> str:
-        """Put the other cells beside them."""
-        columns = name_list(cells_arrow(self.schema).names)
-        folds = self._folds()
-        return statement("reconciled_insert", rows=rows, folds=folds, columns=columns, **self.names)
+    def won(self, into: str) -> str:
+        """Put the winners of all places, as cells, into a new temporary relation."""
+        return statement("reconciled_won", won=into, winners=self.winners("true"), **self.names)
 
     def over(self) -> str:
         """Make what is over into tombstones, in records."""
@@ -130,16 +131,9 @@ class Folded:
         return beside(self.schema.table, self.new + purpose, self.generation)
 
     def _elements(self) -> Iterator[tuple[str, str]]:
-        """(the end of its columns' names, its ordinal) of each element that folds."""
-        yield "", _ITSELF
-        for column in self.schema.columns:
-            if not column.gathered and column.name not in self.schema.key:
-                yield str(column.ordinal), str(column.ordinal)
-
-    def _folds(self) -> str:
-        ordinals = [ordinal for _, ordinal in self._elements() if ordinal != _ITSELF]
-        named = f" OR ordinal IN ({', '.join(ordinals)})" if ordinals else ""
-        return f"path IS NULL AND (ordinal IS NULL{named})"
+        """(the end of its columns' names, its ordinal in SQL) of each element that folds."""
+        for ordinal, ending in self.elements.items():
+            yield ending, _ITSELF if ordinal is None else str(ordinal)
 
 
 _ITSELF = "CAST(NULL AS INTEGER)"  # the ordinal of a row's own existence
@@ -148,13 +142,6 @@ _ITSELF = "CAST(NULL AS INTEGER)"  # the ordinal of a row's own existence
 def key_columns(schema: TableSchema) -> list[Column]:
     """The columns of the key, in order."""
     return [c for name in schema.key if (c := schema.column(name)) is not None]
-
-
-def _chosen(ordinal: str) -> str:
-    """The value with the largest tie, and the tie unless it is that value."""
-    which = f"FILTER (WHERE ordinal IS NOT DISTINCT FROM {ordinal})"
-    value = f"arg_max(coalesce(value, ''), {_TIE}) {which}"
-    return f"{value}, nullif(max({_TIE}) {which}, encode({value}))"
 
 
 def _cell_type(held: pa.Field) -> str:

@@ -16,11 +16,13 @@ import pyarrow as pa
 
 from htapkit.errors import StoreError, TableSetAside
 from htapkit.hot.folded import Folded, key_columns
+from htapkit.hot.folding import fold
 from htapkit.hot.names import duckdb_type, name_list, quote, relation, statement
 from htapkit.hot.prepared import Prepared
 from htapkit.model import DELETIONS, CellChanges, Column, TableSchema, cells_arrow
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COMPACT_CELLS = 200_000  # at one time, in memory
 _ASKED = "place IN (SELECT place FROM asked)"
 
 
@@ -46,6 +48,7 @@ class Reconciled:
         self.generation = generation
         self.arrow = cells_arrow(schema)
         self.folded = Folded(schema, generation)
+        self._records = self.folded.arrow
         self._cursor = cursor
         keys = [f"k{number}" for number in range(len(schema.key))]
         self._place = pa.schema([self.arrow.field(name) for name in ("place", *keys)])
@@ -63,12 +66,22 @@ class Reconciled:
         if batch.schema not in (self.arrow, DELETIONS):
             raise TableSetAside(self.schema.table, "its cells came with other columns")
         if batch.num_rows and batch.schema == DELETIONS:
-            into, columns = self.folded.deletions, name_list(DELETIONS.names)
-            self._statement("insert", DELETIONS, table=into, columns=columns).run(batch).fetchall()
+            self._insert(self.folded.deletions, batch)
         elif batch.num_rows:
-            for name, text in (("fold", self.folded.fold), ("keep", self.folded.keep)):
-                self._over(name, self.arrow, text).run(batch).fetchall()
+            self._add_cells(self.folded, batch)
         return int(batch.num_rows)
+
+    def _add_cells(self, into: Folded, cells: pa.RecordBatch) -> None:
+        records, rest = fold(cells, into.elements, self._records)
+        self._insert(into.records, records)
+        self._insert(into.cells, rest)
+
+    def _insert(self, into: str, rows: pa.RecordBatch) -> None:
+        if rows.num_rows:
+            columns, slot = name_list(rows.schema.names), rows.schema
+            parts = {"table": into, "columns": columns}
+            found = self._over(into, slot, lambda made: statement("insert", rows=made, **parts))
+            found.run(rows).fetchall()
 
     def apply(self, changes: Sequence[CellChanges], now: datetime) -> tuple[int, int]:
         """Add changes and make the rows that they touch anew; (rows taken out, rows put in)."""
@@ -99,10 +112,20 @@ class Reconciled:
         # Names that are free: no other copy has them.
         new = Folded(self.schema, self.generation, new="new")
         new.create(self._cursor)
-        won = self.folded.won()
-        deletions = statement("reconciled_compact", old=self.folded.deletions, new=new.deletions)
-        for text in (new.fold(won), new.keep(won), deletions):
-            self._cursor.execute(text).fetchall()
+        won = quote(f"won {self.schema.table}")
+        self._cursor.execute(self.folded.won(won)).fetchall()
+        text, end = statement("reconciled_part", won=won), 0
+        while True:
+            begin, end = end, end + _COMPACT_CELLS
+            part = self._cursor.sql(text, params=[begin, end]).to_arrow_table()
+            for batch in part.cast(self.arrow).combine_chunks().to_batches():
+                self._add_cells(new, batch)
+            if part.num_rows < _COMPACT_CELLS:
+                break
+        self._cursor.execute(f"DROP TABLE {won}").fetchall()
+        text = statement("reconciled_compact", old=self.folded.deletions, new=new.deletions)
+        self._cursor.execute(text).fetchall()
+        self.close()
         for old, made in zip(self.folded.all, new.all, strict=True):
             self._cursor.execute(f"DROP TABLE {old}").fetchall()
             last = old.rpartition(".")[2]

@@ -36,7 +36,7 @@ def program() -> Path:
         return built
     go = shutil.which("go")
     if go is None:
-        raise NoS3Server("Go is not installed, which builds versitygw")
+        raise NoS3Server(f"no versitygw at {built}, and Go, which builds it, is not installed")
     folder = built.parent.with_name(f"{built.parent.name}.{os.getpid()}")
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -53,7 +53,7 @@ def test_a_task_that_fails_and_is_retried(
         "dag_id": "htapkit_verify",
         "when": (TODAY - timedelta(days=1)).isoformat(),
         "configuration": {},
-        "retry_seconds": 1,
+        "retry_seconds": 8,  # three times that, for the server to start
     }
     log = tmp_path / "run.log"
     child = airflow.start_dag(given, log)

@@ -84,7 +84,7 @@ class Twins:
         )
 
     def s3(self) -> None:
-        """An S3 server with compose's buckets. Raises NoS3Server."""
+        """An S3 server with compose's buckets, built the first time. Raises NoS3Server."""
         service = self._services["s3"]
         self.lake = S3Server(self._folder / "s3", self._passwords["LAKE_SECRET"])
         for volume in service["volumes"]:

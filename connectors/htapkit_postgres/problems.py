@@ -102,7 +102,7 @@ def _publication_problem(shelf: Shelf, root: Relation, schema: TableSchema, name
                 f"ALTER PUBLICATION {own} SET (publish_generated_columns = stored)"
             )
         unidentified = not schema.key and not schema.whole_rows
-        if unidentified and publication.updates and publication.holds(root.oid):
+        if unidentified and publication.updates is not False and publication.holds(root.oid):
             leave = f"ALTER PUBLICATION {own} DROP TABLE {name}"
             identify = f"ALTER TABLE {name} REPLICA IDENTITY FULL"
             return (

@@ -55,7 +55,7 @@ class Publication:
     oid: int
     name: str
     inserts: bool
-    updates: bool
+    updates: bool | None  # and deletes; None: one of the two
     via_root: bool
     generated: str
     all_tables: bool

@@ -213,6 +213,11 @@ def test_another_server_behind_the_address(database: Database, followed: list[Fo
     beyond = lsn_position(int(one.source.head.head(), 16) + (1 << 30))
     with pytest.raises(SourceRefused, match="another server"):
         one.source.follow(beyond, one.schemas)
+    # And nobody may take the copy for fresh because that server has nothing newer.
+    with pytest.raises(SourceRefused, match="restored from a backup"):
+        one.source.head.head()
+    one.source.follow(None, one.schemas).close()
+    one.source.head.head()
 
 
 def test_another_database_with_our_slot(database: Database, followed: list[Followed]) -> None:

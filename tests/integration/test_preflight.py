@@ -117,6 +117,19 @@ def test_publications(database: Database) -> None:
     source.follow(None, [d.schema for d in source.discover()]).close()
 
 
+def test_a_publication_of_updates_without_deletes(database: Database) -> None:
+    """For append-only tables: each UPDATE at the source would fail."""
+    database.execute("create table a (v text)")
+    database.execute(
+        "create publication htapkit_shop_append for table a with (publish = 'insert, update')"
+    )
+    found = errors(check(database, append_only=["public.a"]))
+    assert set(found) == {"publication htapkit_shop_append", "table shop.public.a"}
+    database.execute(found["publication htapkit_shop_append"].remedy)
+    assert not errors(check(database, append_only=["public.a"]))
+    database.execute("update a set v = 'x'")
+
+
 def test_transactions_that_a_snapshot_waits_for(database: Database) -> None:
     database.execute("create table a (id int primary key)")
     database.execute("begin; insert into a values (1); prepare transaction 'waiting'")

@@ -136,6 +136,7 @@ def test_transactions() -> None:
         ({}, 180000, ["error"]),
         ({"generated": "s"}, 180000, []),
         ({"updates": False}, 160000, ["error"]),
+        ({"updates": None}, 160000, ["error"]),
         ({"via_root": False}, 160000, ["error"]),
         ({"inserts": False}, 160000, ["error"]),
         ({"owned": False}, 160000, ["error"]),
@@ -152,10 +153,11 @@ def test_the_publication_of_append_only_tables_sends_no_updates() -> None:
     appending = replace(PUBLICATION, name="htapkit_shop_append", updates=False)
     both = {"htapkit_shop": PUBLICATION, "htapkit_shop_append": appending}
     assert worst(preflight.publication_findings(SETTINGS, FACTS, both)) == []
-    both["htapkit_shop_append"] = replace(appending, updates=True)
-    assert worst(preflight.publication_findings(SETTINGS, FACTS, both)) == [
-        ("error", "publication htapkit_shop_append")
-    ]
+    for updates in (True, None):
+        both["htapkit_shop_append"] = replace(appending, updates=updates)
+        assert worst(preflight.publication_findings(SETTINGS, FACTS, both)) == [
+            ("error", "publication htapkit_shop_append")
+        ]
 
 
 def table(problem: str = "", publication: str = "", **schema: Any) -> Discovered:

@@ -64,7 +64,8 @@ class PostgresSource:
         self._options = options
         self._settings = parse_settings(options)
         self._attached = threading.Event()
-        self._identity = ""
+        self._named = ""  # what `identity` said last
+        self._identity = ""  # of the server that is followed: all else is held to it
         self.positions = LsnOrder()
         self.head = PostgresHead(self._settings, self._connect)
         self._asking = PostgresOrigin(
@@ -92,8 +93,8 @@ class PostgresSource:
     def identity(self) -> str:
         """Which server and database this is: the same after a restart or a failover."""
         with connect(self._settings) as connection:
-            self._identity = self._identify(connection)
-        return self._identity
+            self._named = self._identify(connection)
+        return self._named
 
     def _identify(self, connection: Connection) -> str:
         with translated(self._settings, "identify the server"):
@@ -101,7 +102,7 @@ class PostgresSource:
         return f"{server.system}/{server.database}"
 
     def _connect(self) -> Connection:
-        """A connection to the server that was identified, whatever answers at its address now."""
+        """A connection to the server that is followed, whatever answers at its address now."""
         connection = connect(self._settings)
         try:
             self._check_identity(self._identify(connection))
@@ -121,6 +122,8 @@ class PostgresSource:
     def follow(self, start: Position | None, tables: Sequence[TableSchema]) -> PostgresStream:
         """Attach and stream from `start`."""
         settings, options = self._settings, self._options
+        # Whoever follows has agreed to the server that was named.
+        self._identity = self._named
         self.head.reached = position_lsn(start) if start is not None else 0
         with self._connect() as connection:
             if start is not None:
@@ -149,6 +152,7 @@ class PostgresSource:
         def described(
             connection: Connection, chosen: Sequence[TableId]
         ) -> Mapping[TableId, Discovered]:
+            self._check_identity(self._identify(connection))
             found = describe(connection, self._settings, chosen)
             return {
                 d.schema.table: _with_text(d, as_text.get(d.schema.table, frozenset()))
@@ -197,6 +201,7 @@ class PostgresSource:
     def detach(self) -> None:
         """Remove what attaching created. Safe to call when it is already gone."""
         self._attached.clear()
+        self._identity = ""
         self.head.reached = 0
         self.head.close()
         with connect(self._settings) as connection:

@@ -13,9 +13,10 @@ import pytest
 
 from htapkit.errors import PositionLost, SourceError, SourceRefused, SourceUnavailable
 from htapkit.model import Broken, TableId
-from htapkit.testing.postgres import Database
+from htapkit.testing.postgres import Database, PostgresServer
 from htapkit_postgres import PostgresSource
 from htapkit_postgres.pgoutput import lsn_position
+from tests.fault_proxy import FaultProxy
 from tests.followed import Followed, open_stream, options
 
 pytestmark = pytest.mark.integration
@@ -218,6 +219,30 @@ def test_another_server_behind_the_address(database: Database, followed: list[Fo
         one.source.head.head()
     one.source.follow(None, one.schemas).close()
     one.source.head.head()
+
+
+def test_all_is_held_to_the_server_that_is_followed(database: Database) -> None:
+    """Also once another one was named: until somebody agrees to it, its rows are nobody's."""
+    version = database.server.version
+    with PostgresServer(version) as other, FaultProxy(database.server.port) as proxy:
+        for each in (database, Database(other, database.name)):
+            each.execute(TABLE)
+        source = PostgresSource(options(database, dsn=proxy.dsn(database.name)))
+        ours = source.identity()
+        source.follow(None, []).close()
+        table = source.discover()[0].schema.table
+        proxy.target = other.port
+        proxy.cut()
+        assert source.identity() != ours
+        for ask in (source.discover, lambda: source.snapshot([table], {}), source.head.head):
+            with pytest.raises(SourceRefused, match="another server or database answers"):
+                ask()
+        proxy.target = database.server.port
+        assert source.identity() == ours
+        snapshot = source.snapshot([table], {})
+        assert table in snapshot.tables
+        snapshot.close()
+        source.close()
 
 
 def test_another_database_with_our_slot(database: Database, followed: list[Followed]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import seed as with_seed
+from hypothesis.errors import FlakyStrategyDefinition, HypothesisException
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
@@ -55,6 +57,7 @@ DYING = pytest.mark.filterwarnings(
 Row = tuple[object, ...]
 reached: Counter[str] = Counter()
 ran: Counter[str] = Counter()
+_failed: list[Exception] = []  # in the histories of this run
 
 
 class MirrorMachine(RuleBasedStateMachine):
@@ -89,12 +92,16 @@ class MirrorMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """The last comparison, then remove everything."""
         failpoints.arm(None)
+        _note(sys.exception())
         try:
             if self.crashed:
                 self.close()
                 self.open()
             self.compare()
             self.close()
+        except Exception as error:
+            _note(error)
+            raise
         finally:
             self.folder.cleanup()
 
@@ -267,21 +274,34 @@ class MirrorMachine(RuleBasedStateMachine):
         return self.store.read(table_query(self.schemas[table]))
 
 
+def _note(error: BaseException | None) -> None:
+    if isinstance(error, Exception) and not isinstance(error, HypothesisException):
+        _failed.append(error)
+
+
 def run_machine(machine: type[MirrorMachine], examples: int, steps: int, seed: int) -> None:
-    """Run random histories; the seed is printed, and what happened how often."""
+    """Run random histories; the seed is printed, and what happened how often.
+
+    What is drawn next depends on threads, too, so two histories that begin alike may part. Where
+    Hypothesis minds that, the run ends there: whoever wants so many steps asks for another one.
+    """
     print(f"seed {seed}")
-    run_state_machine_as_test(
-        with_seed(seed)(machine),
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            print_blob=True,
-            database=None,
-            # Threads and time make a shorter history another one: what failed is shown as it was.
-            phases=(Phase.generate,),
-        ),
+    _failed.clear()
+    chosen = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+        database=None,
+        # Threads and time make a shorter history another one: what failed is shown as it was.
+        phases=(Phase.generate,),
     )
+    try:
+        run_state_machine_as_test(with_seed(seed)(machine), settings=chosen)
+    except FlakyStrategyDefinition as parted:
+        if _failed:
+            raise _failed[0] from parted
+        print("two histories that began alike parted; the run ends")
     gc.collect()  # what the dead left open is collected here, not in another test
     print(f"rules: {dict(ran)}; crashes: {dict(reached)}")

@@ -6,7 +6,6 @@ Bounded by number and by bytes, so that a slow taker makes the program wait and 
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from typing import Generic, TypeVar
 
@@ -41,13 +40,10 @@ class Waiting(Generic[E]):
 
     def get(self, timeout_seconds: float) -> E | None:
         """The oldest; None when none came in time."""
-        until = time.monotonic() + timeout_seconds
         with self._changed:
-            while not self._held:
-                left = until - time.monotonic()
-                if left <= 0 or self._closed:
-                    return None
-                self._changed.wait(left)
+            self._changed.wait_for(lambda: self._held or self._closed, timeout_seconds)
+            if not self._held:
+                return None
             event, size = self._held.popleft()
             self._bytes -= size
             self._changed.notify_all()

@@ -105,14 +105,14 @@ class PostgresSource:
         """A connection to the server that is followed, whatever answers at its address now."""
         connection = connect(self._settings)
         try:
-            self._check_identity(self._identify(connection))
+            self._check_followed(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _check_identity(self, now: str) -> None:
-        name = self._settings.source
+    def _check_followed(self, connection: Connection) -> None:
+        name, now = self._settings.source, self._identify(connection)
         if self._identity and now != self._identity:
             raise SourceRefused(
                 f"{name}: another server or database answers at its address now "
@@ -152,7 +152,7 @@ class PostgresSource:
         def described(
             connection: Connection, chosen: Sequence[TableId]
         ) -> Mapping[TableId, Discovered]:
-            self._check_identity(self._identify(connection))
+            self._check_followed(connection)
             found = describe(connection, self._settings, chosen)
             return {
                 d.schema.table: _with_text(d, as_text.get(d.schema.table, frozenset()))

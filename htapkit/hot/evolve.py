@@ -60,10 +60,7 @@ def alterations(relation: str, old: TableSchema, new: TableSchema) -> list[str]:
 
 def check_same_key(old: TableSchema, new: TableSchema) -> None:
     """Raise NotConsistent when other columns than before identify a row; names may change."""
-    keys = [
-        {c.ordinal for name in schema.key if (c := schema.column(name)) is not None}
-        for schema in (old, new)
-    ]
+    keys = [{c.ordinal for c in schema.key_columns} for schema in (old, new)]
     if keys[0] != keys[1]:
         raise NotConsistent("other columns than before identify its rows")
 

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from htapkit.hot.names import beside, duckdb_type, quote, statement
-from htapkit.model import Column, TableSchema, cells_arrow
+from htapkit.model import TableSchema, cells_arrow, place_keys
 
 _RECORDS, _CELLS, _DELETIONS = "records", "cells", "deletions"
 _TIE = "coalesce(tie, encode(value), CAST('' AS BLOB))"
@@ -51,7 +51,7 @@ class Folded:
     @property
     def names(self) -> dict[str, str]:
         """All of them as parts of a statement, with the columns of the key."""
-        keys = [f"k{number}" for number in range(len(self.schema.key))]
+        keys = place_keys(self.schema)
         return {
             "records": self.records,
             "cells": self.cells,
@@ -70,8 +70,7 @@ class Folded:
     def arrow(self) -> pa.Schema:
         """Of records."""
         cells = cells_arrow(self.schema)
-        keys = [f"k{number}" for number in range(len(self.schema.key))]
-        names = ("place", "within", *keys, "rank", "expires")
+        names = ("place", "within", *place_keys(self.schema), "rank", "expires")
         shared = [*(cells.field(name) for name in names), pa.field("gone", pa.bool_())]
         kinds = {"v": pa.string(), "t": pa.binary()}
         ends = self.elements.values()
@@ -81,14 +80,15 @@ class Folded:
     def create(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Make them, empty."""
         arrow = cells_arrow(self.schema)
-        types = {f"k{n}": duckdb_type(column) for n, column in enumerate(key_columns(self.schema))}
+        keys = place_keys(self.schema)
+        types = dict(zip(keys, map(duckdb_type, self.schema.key_columns), strict=True))
         types |= {f.name: _cell_type(f) for f in arrow if f.name not in types}
         definitions = {name: f"{quote(name)} {types[name]}" for name in arrow.names}
         text = statement(
             "reconciled_create",
             **self.names,
             cell_columns=", ".join(definitions.values()),
-            key_columns=", ".join(definitions[f"k{n}"] for n in range(len(self.schema.key))),
+            key_columns=", ".join(definitions[key] for key in keys),
             folded_columns=", ".join(f"v{e} VARCHAR, t{e} BLOB" for e, _ in self._elements()),
         )
         cursor.execute(text).fetchall()
@@ -137,11 +137,6 @@ class Folded:
 
 
 _ITSELF = "CAST(NULL AS INTEGER)"  # the ordinal of a row's own existence
-
-
-def key_columns(schema: TableSchema) -> list[Column]:
-    """The columns of the key, in order."""
-    return [c for name in schema.key if (c := schema.column(name)) is not None]
 
 
 def _cell_type(held: pa.Field) -> str:

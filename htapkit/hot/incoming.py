@@ -28,9 +28,7 @@ class Incoming:
         self._schema = schema
         self._key = [quote(name) for name in schema.key]
         self._scratch = Scratch("incoming", memory)
-        keys = TableSchema(
-            schema.table, tuple(c for n in schema.key if (c := schema.column(n)) is not None)
-        )
+        keys = TableSchema(schema.table, schema.key_columns)
         self._scratch.run(
             statement(
                 "incoming_tables",

@@ -77,8 +77,7 @@ def beside(table: TableId, purpose: str, generation: int = 0) -> str:
 
 def key_columns(schema: TableSchema) -> list[tuple[str, Column]]:
     """The columns of a relation of keys: its name there, which no rename changes, and ours."""
-    columns = [c for name in schema.key if (c := schema.column(name)) is not None]
-    return [(f"k{column.ordinal}", column) for column in columns]
+    return [(f"k{column.ordinal}", column) for column in schema.key_columns]
 
 
 def key_definitions(schema: TableSchema) -> str:

@@ -15,11 +15,11 @@ import duckdb
 import pyarrow as pa
 
 from htapkit.errors import StoreError, TableSetAside
-from htapkit.hot.folded import Folded, key_columns
+from htapkit.hot.folded import Folded
 from htapkit.hot.folding import fold
 from htapkit.hot.names import duckdb_type, name_list, quote, relation, statement
 from htapkit.hot.prepared import Prepared
-from htapkit.model import DELETIONS, CellChanges, Column, TableSchema, cells_arrow
+from htapkit.model import DELETIONS, CellChanges, Column, TableSchema, cells_arrow, place_keys
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COMPACT_CELLS = 200_000  # at one time, in memory
@@ -50,8 +50,8 @@ class Reconciled:
         self.folded = Folded(schema, generation)
         self._records = self.folded.arrow
         self._cursor = cursor
-        keys = [f"k{number}" for number in range(len(schema.key))]
-        self._place = pa.schema([self.arrow.field(name) for name in ("place", *keys)])
+        place = ("place", *place_keys(schema))
+        self._place = pa.schema([self.arrow.field(name) for name in place])
         self._wanted = self._place.append(pa.field("now", pa.int64()))
         self._prepared: dict[str, Prepared] = {}
 
@@ -171,15 +171,13 @@ class Reconciled:
         return self._over(name, self._wanted, text)
 
     def _removal(self, into: str) -> Mapping[str, str]:
-        pairs = list(enumerate(key_columns(self.schema)))
         equal = " AND ".join(
-            f"kept.{quote(c.name)} {_same(c)} gone.k{number}" for number, c in pairs
+            f"kept.{quote(c.name)} {_same(c)} gone.{key}" for key, c in self._keys()
         )
         return {"table": into, "keys": self.folded.names["keys"], "equal": equal}
 
     def _making(self, name: str, into: str, *, asked: str, which: str) -> str:
         """The statement that puts plain rows in: those with a place, or what is shared alone."""
-        keys = key_columns(self.schema)
         any_keys = self.folded.names["any_keys"]
         winners, deletions = self.folded.winners(which), self.folded.deletions
         live = statement("reconciled_live", winners=winners, deletions=deletions, asked=asked)
@@ -188,12 +186,12 @@ class Reconciled:
         columns = name_list(c.name for c in self.schema.columns)
         parts = {"table": into, "live": live, "any_keys": any_keys, "columns": columns}
         if name == "shared":
-            pairs = [(n, c) for n, c in enumerate(keys) if not c.nullable]
+            pairs = [(key, c) for key, c in self._keys() if not c.nullable]
             return statement(
                 "reconciled_shared",
                 shared_values=_values(shared),
                 selected=self._selected("s", [], shared),
-                same_first=" AND ".join(f"kept.{quote(c.name)} = s.k{n}" for n, c in pairs),
+                same_first=" AND ".join(f"kept.{quote(c.name)} = s.{key}" for key, c in pairs),
                 **parts,
             )
         join = statement("reconciled_join", values=_values(shared)) if shared else ""
@@ -207,10 +205,14 @@ class Reconciled:
 
     def _selected(self, alias: str, own: Iterable[Column], shared: Iterable[Column]) -> str:
         """The columns of the plain relation, in order; those that are not there are NULL."""
-        places = {name: f"{alias}.k{n}" for n, name in enumerate(self.schema.key)}
+        places = {column.name: f"{alias}.{key}" for key, column in self._keys()}
         places |= {c.name: f"o.v{c.ordinal}" for c in own}
         places |= {c.name: f"s.v{c.ordinal}" for c in shared}
         return ", ".join(places.get(c.name, "NULL") for c in self.schema.columns)
+
+    def _keys(self) -> Iterable[tuple[str, Column]]:
+        """The key's columns, each behind what a place calls it."""
+        return zip(place_keys(self.schema), self.schema.key_columns, strict=True)
 
     def _statement(self, name: str, slot: pa.Schema, **parts: str) -> Prepared:
         return self._over(name, slot, lambda rows: statement(name, rows=rows, **parts))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -252,14 +252,18 @@ class Follower:
             self._metrics.batches_applied.labels(self._name).inc()
             self._metrics.apply_seconds.labels(self._name).observe(time.monotonic() - begun)
 
-    def _run_between(self) -> None:
+    def _asked(self) -> Iterator[tuple[Callable[[], object], Future[object]]]:
+        """What waits to be run between two batches, less what nobody waits for any more."""
         while True:
             try:
                 work, future = self._between.get_nowait()
             except queue.Empty:
                 return
-            if not future.set_running_or_notify_cancel():
-                continue
+            if future.set_running_or_notify_cancel():
+                yield work, future
+
+    def _run_between(self) -> None:
+        for work, future in self._asked():
             try:
                 future.set_result(work())
             except Exception as error:  # noqa: BLE001 - it belongs to who asked
@@ -267,13 +271,8 @@ class Follower:
 
     def _refuse_between(self) -> None:
         """Nobody will run it any more: who asked is not to wait until its time is up."""
-        while True:
-            try:
-                _, future = self._between.get_nowait()
-            except queue.Empty:
-                return
-            if future.set_running_or_notify_cancel():
-                future.set_exception(SourceUnavailable(f"{self._name} is no longer followed"))
+        for _, future in self._asked():
+            future.set_exception(SourceUnavailable(f"{self._name} is no longer followed"))
 
     def _refresh_expected(self, stream: ChangeStream) -> None:
         schemas = self._schemas()

@@ -25,6 +25,7 @@ from htapkit.model.changes import (
     SchemaChange,
     Truncate,
     cells_arrow,
+    place_keys,
 )
 from htapkit.model.imports import (
     HISTORY,
@@ -105,5 +106,6 @@ __all__ = [
     "hot_relation",
     "native_arrow",
     "origin_of",
+    "place_keys",
     "view_relation",
 ]

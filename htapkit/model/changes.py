@@ -24,6 +24,11 @@ itself) and has a rank below this one is gone; only of the column with this ordi
 one."""
 
 
+def place_keys(schema: TableSchema) -> tuple[str, ...]:
+    """What the columns of the key are called where a place has them, in the key's order."""
+    return tuple(f"k{number}" for number in range(len(schema.key)))
+
+
 def cells_arrow(schema: TableSchema) -> pa.Schema:
     """Cell writes of a reconciled table, each once or more, in any order.
 
@@ -38,12 +43,12 @@ def cells_arrow(schema: TableSchema) -> pa.Schema:
     A `tie` that is None is the value itself. Cells of one write should have one rank: those of a
     place that have it, and one end, are kept as one record.
     """
-    keys = [c for name in schema.key if (c := schema.column(name)) is not None]
+    keys = zip(place_keys(schema), schema.key_columns, strict=True)
     return pa.schema(
         [
             pa.field("place", pa.binary()),
             pa.field("within", pa.binary()),
-            *(pa.field(f"k{number}", column.arrow) for number, column in enumerate(keys)),
+            *(pa.field(name, column.arrow) for name, column in keys),
             pa.field("ordinal", pa.int32()),
             pa.field("path", pa.binary()),
             pa.field("rank", pa.binary()),

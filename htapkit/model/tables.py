@@ -153,6 +153,11 @@ class TableSchema:
         """Whether some column is shared by several rows."""
         return any(column.shared for column in self.columns)
 
+    @property
+    def key_columns(self) -> tuple[Column, ...]:
+        """The columns of the key, in its order."""
+        return tuple(c for name in self.key if (c := self.column(name)) is not None)
+
     def column(self, name: str) -> Column | None:
         """The column of that exact name."""
         return next((column for column in self.columns if column.name == name), None)

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any
 
 import httpx
 
 from htapkit.testing.postgres import free_port
-from htapkit.testing.stack import wait_until
 from tests.airflow.home import AirflowHome
+from tests.process_group import ProcessGroup
 
 START_SECONDS_MAX = 180.0
-STOP_SECONDS_MAX = 30.0
 
 
-class Standalone:
+class Standalone(ProcessGroup):
     """Runs while it is a context; then every process of it is gone."""
 
     def __init__(self, home: AirflowHome) -> None:
         """Small: two tasks at a time, one API process."""
         self.home = home
         self.port = free_port()
-        self._log = home.folder / "standalone.log"
         home.environment.update(
             {
                 "AIRFLOW__API__HOST": "127.0.0.1",
@@ -42,37 +37,18 @@ class Standalone:
                 "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             }
         )
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Standalone:
-        """Start, and wait until its API and its scheduler work."""
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "airflow", "standalone"],
-                env=self.home.environment,
-                cwd=self.home.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            wait_until(self._healthy, START_SECONDS_MAX, self.log_end)
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop."""
-        self.stop()
+        command = [sys.executable, "-m", "airflow", "standalone"]
+        super().__init__(
+            command, home.environment, home.folder / "standalone.log", START_SECONDS_MAX
+        )
 
     @property
     def address(self) -> str:
         """Of its API and its pages."""
         return f"http://127.0.0.1:{self.port}"
 
-    def _healthy(self) -> bool:
+    def healthy(self) -> bool:
+        """Whether its API and its scheduler work."""
         address = f"{self.address}/api/v2/monitor/health"
         try:
             answer = httpx.get(address, timeout=5, trust_env=False)
@@ -85,19 +61,3 @@ class Standalone:
         path = f"file:{self.home.database}?mode=ro"
         with closing(sqlite3.connect(path, uri=True, timeout=30)) as database:
             return database.execute(sql).fetchall()
-
-    def log_end(self) -> str:
-        """The end of what all its processes printed."""
-        return self._log.read_text(errors="replace")[-6000:]
-
-    def stop(self) -> None:
-        """End the process and all its children, which are a group of their own."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS_MAX)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

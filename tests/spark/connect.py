@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from htapkit.testing.guard import child_environment
-from htapkit.testing.stack import StackFailed, wait_until
+from tests.process_group import ProcessGroup
 from tests.spark.jars import SERVER_JARS
 
 START_SECONDS_MAX = 120.0
-STOP_SECONDS_MAX = 30.0
 ROWS_SECONDS_MAX = 240.0
 
 # A process that has a Spark of its own cannot be the client of another one.
@@ -39,7 +35,7 @@ def spark_home() -> Path:
     return Path(found.origin).parent
 
 
-class ConnectServer:
+class ConnectServer(ProcessGroup):
     """Runs while it is a context, in a folder of its own."""
 
     def __init__(
@@ -55,11 +51,8 @@ class ConnectServer:
         jars = ":".join(str(jar.path) for jar in SERVER_JARS)
         own = f"spark.driver.extraClassPath {jars}\nspark.local.dir {folder / 'local'}\n"
         (folder / "spark-defaults.conf").write_text(f"{settings}\n{own}")
-        self._folder = folder
-        self._command = command
         self._check = check
-        self._log = folder / "spark.log"
-        self._environment = {
+        given = {
             **child_environment(),
             "SPARK_HOME": str(spark_home()),
             "SPARK_CONF_DIR": str(folder),
@@ -67,57 +60,12 @@ class ConnectServer:
             "PYSPARK_PYTHON": sys.executable,
             **environment,
         }
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> ConnectServer:
-        """Start, and wait until its check passes. Raises StackFailed."""
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                env=self._environment,
-                cwd=self._folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        try:
-            wait_until(lambda: self._ended() or self.healthy(), START_SECONDS_MAX, self.log_end)
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop."""
-        self.stop()
-
-    def _ended(self) -> bool:
-        """False, or raises StackFailed."""
-        if self._process is not None and self._process.poll() is None:
-            return False
-        raise StackFailed(f"Spark ended: {self.log_end()}")
+        super().__init__(command, given, folder / "spark.log", START_SECONDS_MAX)
 
     def healthy(self) -> bool:
         """Whether its check passes now."""
         done = subprocess.run(self._check, capture_output=True, timeout=10, check=False)
         return done.returncode == 0
-
-    def log_end(self) -> str:
-        """The end of what it printed."""
-        return self._log.read_text(errors="replace")[-6000:]
-
-    def stop(self) -> None:
-        """End it, and whatever it started."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS_MAX)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def rows_of(address: str, sql: str) -> list[list[Any]]:

@@ -26,5 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tests first: a run that is cut short has then seen the most."""
     items.sort(key=lambda item: item.get_closest_marker("long") is not None)
     for item in items:
-        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+        # Whichever is the first with a Cassandra starts it, and has its jars fetched.
+        slow = item.get_closest_marker("long") or item.get_closest_marker("cassandra")
+        if slow and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(LONG_SECONDS_MAX))

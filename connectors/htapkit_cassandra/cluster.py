@@ -44,6 +44,7 @@ def session(settings: Settings) -> Iterator[Session]:
         auth_provider=login,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         connect_timeout=CONNECT_SECONDS_MAX,
+        control_connection_timeout=CONNECT_SECONDS_MAX,  # instead of 2: it is part of connecting
         schema_metadata_enabled=False,
         token_metadata_enabled=False,
     )

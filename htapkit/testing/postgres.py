@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -37,6 +38,9 @@ Connection = psycopg.Connection[TupleRow]
 HOST = "127.0.0.1"
 START_SECONDS_MAX = 60.0
 PORT_ATTEMPTS_MAX = 5
+FREE_PORTS = range(20_000, 32_000)
+"""Linux gives out those from 32768 on, others from 49152 on."""
+FREE_PORTS_TRIED_MAX = 100
 
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": f"'{HOST}'",
@@ -334,8 +338,14 @@ class Database:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback interface that nobody listens on now.
+
+    None that the system gives to whoever asks for any: such a one would be a connection's before
+    the server that it is meant for has started, or while that is down.
+    """
+    for _ in range(FREE_PORTS_TRIED_MAX):
+        port = FREE_PORTS.start + secrets.randbelow(len(FREE_PORTS))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise ServerFailed(f"no port of {FREE_PORTS} is free on {HOST}; end what listens there")

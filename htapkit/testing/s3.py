@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from htapkit.errors import HtapkitError
+from htapkit.testing.postgres import free_port
 from htapkit.testing.stack import wait_until
 
 VERSION = "v1.8.0"
 _MODULE = f"github.com/versity/versitygw/cmd/versitygw@{VERSION}"
 _BUILD_SECONDS = 280.0
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 ACCESS, SECRET, REGION = "htapkit", "htapkit-secret", "us-east-1"  # of a server for tests
 
 
@@ -51,9 +52,8 @@ def program() -> Path:
         if done.returncode != 0:
             lines = done.stderr.strip().splitlines() or ["no reason given"]
             raise NoS3Server(f"versitygw cannot be built: {lines[-1]}")
-        if not built.exists():
-            shutil.rmtree(built.parent, ignore_errors=True)
-            folder.rename(built.parent)
+        built.parent.mkdir(parents=True, exist_ok=True)
+        (folder / built.name).replace(built)  # at once, whoever else has built it meanwhile
     except subprocess.TimeoutExpired:
         raise NoS3Server(f"versitygw was not built within {_BUILD_SECONDS:g} s") from None
     finally:
@@ -99,7 +99,7 @@ class S3Server:
         buckets, metadata = self._folder / "buckets", self._folder / "metadata"
         for folder in (buckets, metadata):
             folder.mkdir(parents=True, exist_ok=True)
-        self._port = self._port or _free_port()
+        self._port = self._port or free_port()
         command = [
             str(program()),
             *("--port", f"127.0.0.1:{self._port}", "--region", REGION, "--quiet"),
@@ -146,9 +146,3 @@ class S3Server:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
@@ -176,6 +178,21 @@ def test_a_database_without_a_postgres(
         assert connection.execute(f"SELECT count(*) FROM {ks}.t".encode()).fetchone() == (1,)
 
 
+def _write_until_it_dies(
+    keyspace: Keyspace, workload: Workload, stack: Stack, rolled: random.Random
+) -> None:
+    """How much a batch has is chance: what is written at once may never be a second one.
+
+    A portion is synced before the next one is written, so that there is always more to come.
+    """
+    deadline = time.monotonic() + SECONDS
+    while stack.running:
+        assert time.monotonic() < deadline, stack.log_end()
+        workload.write(rolled.randrange(5, 50))
+        keyspace.log_end()
+    assert stack.wait_ended(1) == -signal.SIGKILL, stack.log_end()
+
+
 @pytest.mark.long
 def test_killed_again_and_again(keyspace: Keyspace, tmp_path: Path, running: ExitStack) -> None:
     """Htapkit dies between, and within, copy and batches; the end is what SELECT gives."""
@@ -188,9 +205,7 @@ def test_killed_again_and_again(keyspace: Keyspace, tmp_path: Path, running: Exi
     running.callback(stack.stop)
     for point in ("copy.loaded:1", "copy.swapped:1", "apply.written:2", "apply.committed:3"):
         stack.start({"HTAPKIT_FAILPOINT": point})
-        workload.write(rolled.randrange(50, 150))
-        wait_for(lambda: True if not stack.running else None)
-        stack.wait_ended(1)
+        _write_until_it_dies(keyspace, workload, stack, rolled)
         workload.write(rolled.randrange(50, 150))
     stack.start()
     stack.wait_ready()

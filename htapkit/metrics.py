@@ -66,6 +66,9 @@ class Metrics:
         self.stream_restarts = Counter(
             "htapkit_stream_restarts", "Change streams opened", ["source"], registry=r
         )
+        self.catalog_looks = Counter(
+            "htapkit_catalog_looks", "Whole looks at the source's catalog", ["source"], registry=r
+        )
 
     def _make_stored(self, r: CollectorRegistry) -> None:
         self.tables = Gauge("htapkit_tables", "Tables by state", ["source", "state"], registry=r)

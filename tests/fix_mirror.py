@@ -1,13 +1,16 @@
 """A database and its mirror, compared as a client sees them: the text of every column of a table.
 
 The source is the oracle. A read at the port is forced to the copy and strong, so that a comparison
-right after a commit either sees that commit or fails. Nothing here waits without a deadline.
+right after a commit either sees that commit or fails. Nothing here waits without a deadline, and
+no deadline is one that a slow machine meets: what is right is there long before.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +24,7 @@ from htapkit.testing.postgres import Connection, Database, PostgresServer
 from htapkit.testing.stack import Stack, wait_until
 
 WATCH = "200 ms"
-SETTLE_SECONDS = 30.0
+SETTLE_SECONDS = 90.0
 _numbers = itertools.count(1)
 
 Printed = list[tuple[bytes | None, ...]]
@@ -86,8 +89,46 @@ class Mirrored:
         """Its state; "" where it is not known."""
         return str(self.table(table).get("state", ""))
 
+    def metric(self, name: str) -> float:
+        """A figure on the source."""
+        url = f"http://127.0.0.1:{self.stack.http_port}/metrics"
+        with urllib.request.urlopen(url) as answer:
+            text = answer.read().decode()
+        found = re.search(rf'^{name}{{source="shop"}} (\S+)$', text, re.MULTILINE)
+        assert found is not None, name
+        return float(found[1])
+
+    def looked(self, looks: int = 2) -> None:
+        """Wait for so many looks at the source's catalog: the first may have begun before.
+
+        Whoever looks copies in between. So with the second, all that the source had at the call was
+        seen; with the third, what had to be copied for it was tried, and told in the log.
+        """
+        name = "htapkit_catalog_looks_total"
+        enough = self.metric(name) + looks
+        wait_until(lambda: self.metric(name) >= enough, SETTLE_SECONDS, self.stack.log_end)
+
     def copies(self, table: str) -> int:
-        """How often a copy of it was finished."""
+        """How often a copy of it was finished, when no other one is due."""
+        return self.all_copies(table)[table]
+
+    def all_copies(self, *tables: str) -> Mapping[str, int]:
+        """The same of each of these."""
+        end = time.monotonic() + SETTLE_SECONDS
+        copying = True
+        while copying:
+            assert time.monotonic() < end, self._now(tables[0])
+            self.looked(3)
+            copying = any(self.state(table) == "copying" for table in tables)
+        return {table: self._copies_told(table) for table in tables}
+
+    def is_copied(self, table: str, times: int) -> None:
+        """Wait until a copy of it was finished for the so-manieth time."""
+        wait_until(
+            lambda: self._copies_told(table) >= times, SETTLE_SECONDS, lambda: self._now(table)
+        )
+
+    def _copies_told(self, table: str) -> int:
         full = f"shop.{table if '.' in table else 'public.' + table}"
         wanted = f'event="table follows" table={full} '
         return self.stack.log_path.read_text(errors="replace").count(wanted)
@@ -132,6 +173,7 @@ class Mirrored:
         with self.stack.connect() as connection:
             connection.execute(f"SET htapkit.route = '{route}'")
             connection.execute(f"SET htapkit.freshness = '{freshness}'")
+            connection.execute("SET htapkit.wait_timeout = '60 s'")
             yield connection
 
     def equal(self, *tables: str, order: str = "id") -> None:
@@ -159,6 +201,7 @@ class Mirrored:
 
     def settles(self, *tables: str, order: str = "id") -> None:
         """Soon: what the catalog is asked for only every `watch_interval` is equal by then."""
+        self.looked()  # or it may be equal before it is copied for what was done last
         end = time.monotonic() + SETTLE_SECONDS
         while True:
             try:

@@ -75,7 +75,8 @@ class Mirror:
         self._retained = Retained(options.slot_lag_bytes_max, options.slot_lag_seconds_max)
         self._retained_at = -math.inf
         metrics.slot_spilled_bytes.labels(name)
-        metrics.slots_let_go.labels(name)  # is there from the beginning, for alarms
+        for counter in (metrics.slots_let_go, metrics.catalog_looks):
+            counter.labels(name)  # is there from the beginning, for alarms
         self.retained_bytes = 0  # log that the source keeps for us, as last seen
         self._follower = Follower(name, source, store, metrics, self._prepare, self._wake)
         self.freshness = Freshness(
@@ -266,7 +267,8 @@ class Mirror:
             if not self._follower.streaming.wait(_POLL_SECONDS):
                 continue
             try:
-                self._watcher.look()
+                if self._watcher.look():
+                    self._metrics.catalog_looks.labels(self.name).inc()
                 self._copier.run(self._stopping)
             except SourceError as error:
                 _log.warning("keeper waits", source=self.name, why=str(error))

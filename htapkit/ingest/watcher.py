@@ -71,8 +71,8 @@ class Watcher:
         known = self._known()
         self._compare(known, self._source.discover(), lambda work: work())
 
-    def look(self) -> None:
-        """Look once. Raises SourceError."""
+    def look(self) -> bool:
+        """Look once; whether every table could be judged. Raises SourceError."""
         begun = time.monotonic()
         known = self._known()
         self._whole = True
@@ -80,6 +80,7 @@ class Watcher:
             self._reopen()
         if self._whole:
             self.looked_at = begun
+        return self._whole
 
     def _known(self) -> Mapping[TableId, TableStatus]:
         tables = self._store.catalog.tables

@@ -176,7 +176,7 @@ def test_a_dropped_slot(proxied: Proxied, copies: int, running: bool) -> None:
     proxied.write()
     if not running:
         proxied.stack.start()
-    wait_until(lambda: proxied.copies("t") > copies, SETTLE_SECONDS, proxied.stack.log_end)
+    proxied.is_copied("t", copies + 1)
     proxied.settles("t", "u")
     assert (
         f"the replication slot {slot_name(proxied.database)} is gone"
@@ -200,7 +200,7 @@ def test_a_slot_that_the_server_gave_up(proxied: Proxied, copies: int) -> None:
             database.execute("checkpoint")
         proxied.write()
         proxied.stack.start()
-        wait_until(lambda: proxied.copies("t") > copies, SETTLE_SECONDS, proxied.stack.log_end)
+        proxied.is_copied("t", copies + 1)
     finally:
         database.server.reload(max_slot_wal_keep_size="'-1'")
     assert "is lost" in proxied.stack.log_path.read_text()
@@ -212,7 +212,7 @@ def test_a_slot_that_the_server_gave_up(proxied: Proxied, copies: int) -> None:
 def test_a_dropped_publication(proxied: Proxied, copies: int) -> None:
     proxied.run("drop publication htapkit_shop")
     proxied.write()
-    wait_until(lambda: proxied.copies("t") > copies, SETTLE_SECONDS, proxied.stack.log_end)
+    proxied.is_copied("t", copies + 1)
     proxied.settles("t", "u")
     proxied.write()
     proxied.equal("t", "u")
@@ -224,7 +224,7 @@ def test_a_slot_that_somebody_else_read(proxied: Proxied, copies: int) -> None:
     advance = "select pg_replication_slot_advance(%s, pg_current_wal_lsn())"
     proxied.database.execute(advance, [slot_name(proxied.database)])
     proxied.stack.start()
-    wait_until(lambda: proxied.copies("t") > copies, SETTLE_SECONDS, proxied.stack.log_end)
+    proxied.is_copied("t", copies + 1)
     assert "somebody else took changes" in proxied.stack.log_path.read_text()
     proxied.settles("t", "u")
 

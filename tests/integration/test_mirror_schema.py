@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import psycopg
 import pytest
 
-from htapkit.testing.stack import wait_until
 from tests.fix_mirror import Mirrored, printed
 
 pytestmark = pytest.mark.integration
@@ -34,20 +32,12 @@ def changed(
         mirror.run(*(statement.format(name) for statement in statements))
         # The stream shows the new form with the next row; whoever sees it first, it is one change.
         mirror.run(after.format(name))
-    for name in names:
-        mirror.settles(name)
-        wait_until(partial(made, mirror, name, 1 + copies), 10, mirror.stack.log_end)
+    mirror.settles(*names)
     for name in names:
         mirror.run(f"delete from {name} where id % 7 = 0")
-    for name in names:
-        mirror.settles(name)
-    counted = {name: mirror.copies(name) for name in names}
+    mirror.settles(*names)
+    counted = mirror.all_copies(*names)
     assert counted == dict.fromkeys(names, 1 + copies), mirror.stack.log_end()
-
-
-def made(mirror: Mirrored, name: str, copies: int) -> bool:
-    """Whether so many copies were finished."""
-    return mirror.copies(name) >= copies
 
 
 IN_PLACE = {

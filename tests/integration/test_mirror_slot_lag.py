@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,15 +58,6 @@ def kept(one: Mirrored) -> bool:
     return any(row[0] for row in one.database.execute(sql, [slot_name(one.database)]))
 
 
-def metric(one: Mirrored, name: str) -> float:
-    """Of the source."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{one.stack.http_port}/metrics") as answer:
-        text = answer.read().decode()
-    found = re.search(rf'^{name}{{source="shop"}} (\S+)$', text, re.MULTILINE)
-    assert found is not None, name
-    return float(found[1])
-
-
 def test_the_slot_is_dropped_and_all_is_copied_again(database: Database, tmp_path: Path) -> None:
     """Every table says why; the source answers meanwhile; once, and then it is exact again."""
     with limited(database, tmp_path, "drop") as one, database.connect() as holder:
@@ -77,7 +66,7 @@ def test_the_slot_is_dropped_and_all_is_copied_again(database: Database, tmp_pat
         holder.execute("SELECT pg_current_xact_id()")  # a new slot waits for its end
         with stopped_sender(one):
             write_more_than_the_limit(one)
-            wait_until(lambda: metric(one, "htapkit_slots_let_go_total") == 1, SETTLE_SECONDS)
+            wait_until(lambda: one.metric("htapkit_slots_let_go_total") == 1, SETTLE_SECONDS)
             with one.stack.connect() as port:
                 # Whatever state it is in: the answer is the source's, or as fresh as it.
                 port.execute("SET htapkit.freshness = 'strong'")
@@ -87,18 +76,18 @@ def test_the_slot_is_dropped_and_all_is_copied_again(database: Database, tmp_pat
         for table in ("t", "u"):
             one.becomes(table, "copying", "limits.slot_lag: shop kept ")
         holder.execute("ROLLBACK")
-        wait_until(lambda: one.copies("t") == 2, SETTLE_SECONDS, one.stack.log_end)
+        one.is_copied("t", 2)
         one.settles("t", "u")
         log = one.stack.log_path.read_text()
         assert "limits.slot_lag: shop kept " in log
         assert f"{LIMIT} are allowed" in log
         wait_until(
-            lambda: metric(one, "htapkit_slot_lag_headroom_bytes") > LIMIT / 2, SETTLE_SECONDS
+            lambda: one.metric("htapkit_slot_lag_headroom_bytes") > LIMIT / 2, SETTLE_SECONDS
         )
         one.run("insert into t values (7000, 'after')", "delete from u where id = 50")
         one.equal("t", "u")
-        assert (one.copies("t"), one.copies("u")) == (2, 2)
-        assert metric(one, "htapkit_slots_let_go_total") == 1
+        assert one.all_copies("t", "u") == {"t": 2, "u": 2}
+        assert one.metric("htapkit_slots_let_go_total") == 1
 
 
 def test_what_the_server_spills(database: Database, tmp_path: Path) -> None:
@@ -106,7 +95,7 @@ def test_what_the_server_spills(database: Database, tmp_path: Path) -> None:
     with mirrored(database, tmp_path, settings={"decoding_memory": "64kB"}) as one:
         one.make("t", "create table t (id int primary key, v text)")
         one.run("insert into t select g, 'v' || g from generate_series(1, 20000) g")
-        wait_until(lambda: metric(one, "htapkit_slot_spilled_bytes") > 100_000, SETTLE_SECONDS)
+        wait_until(lambda: one.metric("htapkit_slot_spilled_bytes") > 100_000, SETTLE_SECONDS)
         one.equal("t")
 
 
@@ -119,7 +108,7 @@ def test_a_warning_only(database: Database, tmp_path: Path) -> None:
             wait_until(
                 lambda: any(words in each for each in one.source()["warnings"]), SETTLE_SECONDS
             )
-            assert metric(one, "htapkit_slot_lag_headroom_bytes") < 0
+            assert one.metric("htapkit_slot_lag_headroom_bytes") < 0
         one.settles("t", "u")
         assert one.copies("t") == 1
         wait_until(

@@ -136,14 +136,14 @@ def test_no_later_change_brings_an_old_row_back(lake: Mirrored, events: str) -> 
     assert lake.copies(events) == 1
     # The long value that is not sent again is only at the source: the table is copied again.
     lake.run(f"update {events} set at = now() - interval '15 days' where id = 970")
-    wait_until(lambda: lake.copies(events) == 2, 30, lake.stack.log_end)
+    lake.is_copied(events, 2)
     lake.follows(events)
     lake.verified(events)
     _job(lake, "tier", events)
     _kept(lake, events)
     with lake.stack.client() as client:
         client.table_action("resync", f"shop.public.{events}")
-    wait_until(lambda: lake.copies(events) == 3, 30, lake.stack.log_end)
+    lake.is_copied(events, 3)
     assert _since(lake, events)
     lake.verified(events)
 

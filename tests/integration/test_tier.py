@@ -209,7 +209,7 @@ def test_a_table_that_is_emptied_or_copied_again(lake: Mirrored) -> None:
         client.table_action("resync", f"shop.public.{events}")
     lake.follows(events)
     lake.run(f"insert into {events} values (2, '2020-01-02', 'b', 2, 2, 'y')")
-    wait_until(lambda: lake.copies(events) >= 2, 30, lambda: str(lake.table(events)))
+    lake.is_copied(events, 2)
     _everything(lake, events, "hot")
     _tier(lake, events)
     _everything(lake, events)

@@ -66,6 +66,7 @@ def test_file(path: Path, ends: Ends) -> None:
         WireEngine(ends.port_dsn, "htapkit", routes=True) as port,
     ):
         port.run("SET htapkit.freshness = 'strong'")
+        port.run("SET htapkit.wait_timeout = '60s'")
         failures = []
         for engine in (source, port):
             engine.run(f"set search_path to {_schema(path)}")

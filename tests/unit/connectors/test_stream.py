@@ -13,6 +13,7 @@ import pytest
 
 from htapkit.errors import SourceError, SourceUnavailable
 from htapkit.model import Column, SqlType, TableId, TableSchema
+from htapkit.testing.stack import wait_until
 from htapkit_postgres.chunk import Chunk, Limits
 from htapkit_postgres.connection import Connection
 from htapkit_postgres.pgoutput import xlog_data
@@ -95,7 +96,7 @@ def chunks(
     receiver.start()
     found: list[Chunk] = []
     with suppress(SourceUnavailable):
-        while chunk := receiver.get(5):
+        while chunk := receiver.get(60):
             found.append(chunk)
     return found, script, receiver
 
@@ -120,7 +121,7 @@ def open_live(
 
 
 def wait_for(receiver: Receiver) -> Chunk:
-    chunk = receiver.get(5)
+    chunk = receiver.get(60)
     assert chunk is not None
     return chunk
 
@@ -184,6 +185,9 @@ def test_frames_are_exactly_what_was_received() -> None:
 def test_empty_transactions_only_move_the_position(live: list[Receiver]) -> None:
     receiver, _ = open_live(live, [begin(1100), commit(1100), begin(1200), row(), commit(1200)])
     chunk = wait_for(receiver)
+    if not chunk.frames.ends:  # a slow machine: the position moved alone
+        assert chunk.end == 1100
+        chunk = wait_for(receiver)
     assert (list(chunk.frames.ends), list(chunk.frames.starts), chunk.end) == ([1200], [0], 1200)
 
 
@@ -255,10 +259,11 @@ def test_a_full_queue_stops_the_reading_and_not_the_feedback(live: list[Receiver
     for end in range(1100, 1100 + 100 * 100, 100):
         messages += [begin(end), row(), commit(end)]
     receiver, script = open_live(live, messages, rows=5)
-    time.sleep(1.3)
-    left = len(script.messages)
-    assert left > 200  # 2 chunks are in the queue, one is waiting to get in
-    assert len(script.sent) >= 1
+    # 2 chunks of 4 rows are in the queue, one is waiting to get in
+    wait_until(lambda: len(script.messages) <= 300 - 3 * 4 * 3, 60)
+    told = len(script.sent)
+    wait_until(lambda: len(script.sent) > told, 60)
+    assert len(script.messages) > 200
     ends: list[int] = []
     while len(ends) < 100:
         ends += wait_for(receiver).frames.ends
@@ -279,8 +284,7 @@ def test_feedback_tells_what_was_confirmed(live: list[Receiver]) -> None:
 def test_a_nudge_asks_for_a_reply(live: list[Receiver]) -> None:
     receiver, script = open_live(live, [])
     receiver.nudge()
-    time.sleep(0.1)
-    assert any(message[-1] == 1 for message in script.sent)
+    wait_until(lambda: any(message[-1] == 1 for message in script.sent), 60)
     receiver.stop()
     receiver.nudge()  # after the end it does nothing
 

@@ -37,7 +37,7 @@ def test_a_copy_is_given_up_before_everybody_knows(
     def rows() -> Iterator[pa.RecordBatch]:
         yield record_batch(T.arrow, [(1, 1, "a")])
         reading.set()
-        gone.wait(10)
+        gone.wait(60)
 
     def load() -> None:
         try:
@@ -55,8 +55,8 @@ def test_a_copy_is_given_up_before_everybody_knows(
 
     loader = threading.Thread(target=load)
     loader.start()
-    assert reading.wait(10)
+    assert reading.wait(60)
     monkeypatch.setattr(Transaction, "_publish", late)
     store.copy_again(T.table, "asked again")
-    loader.join(10)
+    loader.join(60)
     assert [type(error) for error in raised] == [CatalogChanged]

@@ -151,7 +151,7 @@ def test_every_row_and_file_is_in_one_part() -> None:
 
 
 def test_an_unused_lease_ends_and_is_freed(tmp_path: Path) -> None:
-    limits = HotLimits(reads=4, disk_free_bytes=0, lease_seconds=0.5)
+    limits = HotLimits(reads=4, disk_free_bytes=0, lease_seconds=60)
     with HotStore(tmp_path / "hot.duckdb", limits) as store:
         follow(store, T, [(number, 0, "") for number in range(ROWS)])
         lease = leased(store, 2)

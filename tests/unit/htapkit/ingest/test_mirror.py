@@ -69,10 +69,10 @@ def test_nothing_is_copied_before_a_position_is_stored(tmp_path: Path) -> None:
         mirror = Mirror("mem", source, store, Metrics(), options)
         mirror.start()
         try:
-            wait_until(lambda: source.asked > 20, 20, lambda: f"asked {source.asked} times")
+            wait_until(lambda: source.asked > 20, 60, lambda: f"asked {source.asked} times")
             source.speaks.set()
             wait_until(
-                lambda: store.catalog.tables[ITEMS].state is TableState.FOLLOWING, 20, lambda: ""
+                lambda: store.catalog.tables[ITEMS].state is TableState.FOLLOWING, 60, lambda: ""
             )
         finally:
             mirror.stop()

@@ -21,7 +21,7 @@ def runner() -> Iterator[JobRunner]:
 
 
 def _ended(runner: JobRunner, job: Job) -> Job:
-    wait_until(lambda: runner.get(job.id).ended, 10)
+    wait_until(lambda: runner.get(job.id).ended, 60)
     return runner.get(job.id)
 
 
@@ -31,11 +31,11 @@ def test_a_job_tells_how_far_it_is_and_what_it_did(runner: JobRunner) -> None:
     def work(progress: Progress) -> Mapping[str, object]:
         progress("half", 5, 10)
         reached.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return {"rows": 10}
 
     job = runner.submit("tier", "shop.public.orders", work)
-    assert reached.wait(10)
+    assert reached.wait(60)
     now = runner.get(job.id)
     assert (now.state, now.step, now.done, now.total) == (JobState.RUNNING, "half", 5, 10)
     go_on.set()
@@ -62,11 +62,11 @@ def test_a_job_that_waits_is_not_queued_twice(runner: JobRunner) -> None:
     go_on = threading.Event()
 
     def held(_: Progress) -> Mapping[str, object]:
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return {}
 
     first = runner.submit("tier", "a", held)
-    wait_until(lambda: runner.get(first.id).state is JobState.RUNNING, 10)
+    wait_until(lambda: runner.get(first.id).state is JobState.RUNNING, 60)
     second = runner.submit("tier", "a", held)
     assert second.id != first.id
     assert runner.submit("tier", "a", held).id == second.id
@@ -88,7 +88,7 @@ def test_lanes_go_on_beside_one_another(runner: JobRunner) -> None:
     moved = threading.Event()
 
     def waits(_: Progress) -> Mapping[str, object]:
-        return {"moved": moved.wait(10)}
+        return {"moved": moved.wait(60)}
 
     def moves(_: Progress) -> Mapping[str, object]:
         moved.set()

@@ -26,7 +26,7 @@ def test_a_client_that_goes_away_stops_what_runs() -> None:
     with watch.over(context) as watched, watched.running(stopped.set):
         assert not stopped.wait(0.2)
         context.gone = True
-        assert stopped.wait(5)
+        assert stopped.wait(60)
         assert watched.stopped == "canceling statement due to user request"
     with pytest.raises(QueryCancelled, match="user request"), watched.running(stopped.set):
         pass

@@ -37,7 +37,7 @@ class Place:
         self.client, ours = socket.socketpair()
         self.source, theirs = socket.socketpair()
         for each in (self.client, self.source):
-            each.settimeout(10)
+            each.settimeout(60)
         self.ends = (self.client, self.source, ours, theirs)
         wires = SocketWire(ours), SocketWire(theirs)
         self.link = Link(*wires, Silent())
@@ -59,7 +59,7 @@ class Place:
 
     def call(self) -> Call:
         """Why it was called."""
-        self.thread.join(10)
+        self.thread.join(60)
         assert self.calls, "nobody was called"
         return self.calls[0]
 

@@ -22,7 +22,7 @@ def _connected() -> tuple[socket.socket, socket.socket]:
         one = socket.create_connection(listener.getsockname())
         other, _ = listener.accept()
     for end in (one, other):
-        end.settimeout(10)
+        end.settimeout(60)
     return one, other
 
 

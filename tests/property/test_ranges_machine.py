@@ -9,7 +9,6 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import rule
 
@@ -41,7 +40,7 @@ class RangesMachine(MirrorMachine):
             events = [RowEvent(ITEMS, Op.INSERT, (key, f"v{key}")) for key in range(7)]
             self.server.commit(*events)
         self.crashed = False
-        self.chance = random.Random(len(self.server.log))
+        self.disturbing = random.Random(len(self.server.log))
         self.source.during_copy = self.disturb
         folder = Path(self.folder.name)
         self.store = HotStore(folder / "hot.duckdb", HotLimits(), warehouse=str(folder))
@@ -49,33 +48,33 @@ class RangesMachine(MirrorMachine):
         self.mirror = Mirror("mem", self.source, self.store, Metrics(), options)
         self.mirror.start()
 
-    def write(self, data: st.DataObject, count: int) -> None:
+    def write(self, count: int) -> None:
         """Not while a range is read, whose disturbance would come in between."""
         with self.server.changed:
-            super().write(data, count)
+            super().write(count)
 
     def disturb(self) -> None:
         """A row goes to another key, or seldom all go."""
         with self.server.changed:
             rows = self.server.rows[ITEMS]
             free = [(key,) for key in range(7) if (key,) not in rows]
-            if not rows or not free or self.chance.random() < 0.3:
+            if not rows or not free or self.disturbing.random() < 0.3:
                 return
             event: Event = TruncateEvent(ITEMS)
-            if self.chance.random() < 0.95:
-                old, new = self.chance.choice(list(rows)), self.chance.choice(free)
+            if self.disturbing.random() < 0.95:
+                old, new = self.disturbing.choice(list(rows)), self.disturbing.choice(free)
                 event = RowEvent(ITEMS, Op.UPDATE, (*new, *rows[old][1:]), before=old)
             self.server.commit(event)
 
-    @rule(name=st.sampled_from(CRASHES), after=st.integers(1, 3), data=st.data())
-    def crash_in_a_copy(self, name: str, after: int, data: st.DataObject) -> None:
+    @rule()
+    def crash_in_a_copy(self) -> None:
         """Die while ranges are copied, of which there are some."""
         with self.server.changed:
             rows = self.server.rows[ITEMS]
             events = [RowEvent(ITEMS, Op.INSERT, (k, "r")) for k in range(7) if (k,) not in rows]
             if events:
                 self.server.commit(*events)
-        self.crash(name, after, data)
+        self.crash_at(self.chance.choice(CRASHES), self.chance.randint(1, 3))
 
 
 @DYING

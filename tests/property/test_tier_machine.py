@@ -14,10 +14,9 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
-import hypothesis.strategies as st
 import pyarrow.parquet as pq
 import pytest
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import rule
 
 from htapkit import failpoints
 from htapkit.errors import CatalogChanged, StillThere
@@ -27,7 +26,6 @@ from htapkit.metrics import Metrics
 from htapkit.model import Column, Horizon, Layout, Op, SqlType, TableId, TableSchema
 from htapkit.query import read_whole
 from htapkit.testing.memory import RowEvent
-from htapkit.testing.stack import wait_until
 from htapkit.tier import Erasure, Retention, Rule, Target, Tierer, Upkeep
 from tests.property.mirror_machine import (
     DYING,
@@ -98,99 +96,94 @@ class TierMachine(MirrorMachine):
         """Hot and lake."""
         return read_whole(self.store, self.lake.files, table)
 
-    def row(self, data: st.DataObject, table: TableId, key: Row, value: int) -> Row:
+    def row(self, table: TableId, key: Row, value: int) -> Row:
         """With a time now and then that no range holds."""
-        day = data.draw(st.integers(-1, DAYS))
+        day = self.chance.randint(-1, DAYS)
         last = f"v{value}" if table == ITEMS else value
         if day < 0:
             return (*key, None, last)
         at = FIRST + timedelta(days=day)
         if table == PARTS:
             return (*key, at, last)
-        hour = time(data.draw(st.integers(0, 23)))
+        hour = time(self.chance.randint(0, 23))
         return (*key, datetime.combine(at, hour), last)
 
-    @rule(data=st.data())
-    @precondition(lambda self: not self.crashed)
-    def tier(self, data: st.DataObject) -> None:
+    @rule()
+    def tier(self) -> None:
         """Move the line, or fold; something may happen meanwhile."""
         ran["tier"] += 1
-        meanwhile = data.draw(st.sampled_from(["nothing", "write", "truncate", "copy_again"]))
-        place = data.draw(st.sampled_from(failpoints.TIER))
+        meanwhile = self.chance.choice(["nothing", "write", "truncate", "copy_again"])
+        place = self.chance.choice(failpoints.TIER)
 
         def happen() -> None:
             if meanwhile == "write":
-                self.write(data, data.draw(st.integers(1, 4)))
+                self.write(self.chance.randint(1, 4))
             elif meanwhile == "truncate":
-                self.truncate(data, data.draw(st.sampled_from([ITEMS, PARTS])), 8)
+                self.truncate()
             elif meanwhile == "copy_again":
-                self.mirror.copy_again(data.draw(st.sampled_from([ITEMS, PARTS])), "asked")
-            wait_until(self.settled, 20, lambda: str(self.mirror.report()))
+                self.mirror.copy_again(self.one_table(), "asked")
+            self.settle()
 
-        if self._run(data, self._once(place, happen)):
+        if self._run(self._once(place, happen)):
             ran[f"tier, meanwhile {meanwhile}"] += 1
 
-    @rule(data=st.data(), name=st.sampled_from(failpoints.TIER))
-    @precondition(lambda self: not self.crashed)
-    def die_while_tiering(self, data: st.DataObject, name: str) -> None:
+    @rule()
+    def die_while_tiering(self) -> None:
         """Die at a named place, write while nobody looks, start again."""
         ran["die_while_tiering"] += 1
-        name = self.spread(failpoints.TIER, name)
+        name = self.chance.choice(failpoints.TIER)
 
         def die() -> None:
             reached[name] += 1
             raise _Died
 
         try:
-            self._run(data, self._once(name, die))
+            self._run(self._once(name, die))
         except _Died:
             self.close()
-            self.write(data, data.draw(st.integers(1, 3)))
+            self.write(self.chance.randint(1, 3))
             self.open()
         assert not self.store.runs(), "a run was left behind"
 
-    @rule(data=st.data())
-    @precondition(lambda self: not self.crashed)
-    def retain(self, data: st.DataObject) -> None:
+    @rule()
+    def retain(self) -> None:
         """Keep a table from a day later on; something may happen meanwhile."""
         ran["retain"] += 1
-        place = data.draw(st.sampled_from(failpoints.RETENTION))
+        place = self.chance.choice(failpoints.RETENTION)
 
         def happen() -> None:
-            if data.draw(st.booleans()):
-                self.write(data, data.draw(st.integers(1, 4)))
+            if self.chance.random() < 0.5:
+                self.write(self.chance.randint(1, 4))
             else:
-                self.mirror.copy_again(data.draw(st.sampled_from([ITEMS, PARTS])), "asked")
-            wait_until(self.settled, 20, lambda: str(self.mirror.report()))
+                self.mirror.copy_again(self.one_table(), "asked")
+            self.settle()
 
-        table = data.draw(st.sampled_from([ITEMS, PARTS]))
-        self._retain(
-            table, self._days(table) + data.draw(st.integers(0, 1)), self._once(place, happen)
-        )
+        table = self.one_table()
+        days = self._days(table) + self.chance.randint(0, 1)
+        self._retain(table, days, self._once(place, happen))
 
-    @rule(data=st.data(), name=st.sampled_from(failpoints.RETENTION))
-    @precondition(lambda self: not self.crashed)
-    def die_while_retaining(self, data: st.DataObject, name: str) -> None:
+    @rule()
+    def die_while_retaining(self) -> None:
         """Die at a named place, write while nobody looks, start again."""
         ran["die_while_retaining"] += 1
-        name = self.spread(failpoints.RETENTION, name)
+        name = self.chance.choice(failpoints.RETENTION)
 
         def die() -> None:
             reached[name] += 1
             raise _Died
 
         # Something that can leave the lake, so that each place is reached.
-        table = data.draw(st.sampled_from([ITEMS, PARTS]))
+        table = self.one_table()
         days = self._days(table)
         self._put_at(table, FIRST + timedelta(days=days))
-        wait_until(self.settled, 20, lambda: str(self.mirror.report()))
+        self.settle()
         with suppress(CatalogChanged):  # a rewrite is noticed only now
             self.tierer.run([self._target(table, days + 2)], lambda *_: None)
         try:
             self._retain(table, days + 1, self._once(name, die))
         except _Died:
             self.close()
-            self.write(data, data.draw(st.integers(1, 3)))
+            self.write(self.chance.randint(1, 3))
             self.open()
 
     def _days(self, table: TableId) -> int:
@@ -208,7 +201,7 @@ class TierMachine(MirrorMachine):
 
     def _retain(self, table: TableId, days: int, callback: Callable[[str], None]) -> None:
         """The model's horizon moves before the store's: nothing that it hides may come back."""
-        wait_until(self.settled, 20, lambda: str(self.mirror.report()))
+        self.settle()
         since = self.since[table] = FIRST_US + days * DAY_US
         failpoints.arm(callback)
         try:
@@ -219,20 +212,18 @@ class TierMachine(MirrorMachine):
         finally:
             failpoints.arm(None)
 
-    @rule(data=st.data(), key=st.integers(0, 6))
-    @precondition(lambda self: not self.crashed)
-    def erase(self, data: st.DataObject, key: int) -> None:
+    @rule()
+    def erase(self) -> None:
         """What is left of rows with a key that is gone at the source, or that is refused."""
         ran["erase"] += 1
-        self._erase(data.draw(st.sampled_from([ITEMS, PARTS])), key, None)
+        self._erase(self.one_table(), self.chance.randint(0, 6), None)
 
-    @rule(data=st.data(), key=st.integers(0, 6), name=st.sampled_from(failpoints.ERASURE))
-    @precondition(lambda self: not self.crashed)
-    def die_while_erasing(self, data: st.DataObject, key: int, name: str) -> None:
+    @rule()
+    def die_while_erasing(self) -> None:
         """Delete rows, die at a named place while they are erased, start again, do it again."""
         ran["die_while_erasing"] += 1
-        name = self.spread(failpoints.ERASURE, name)
-        table = data.draw(st.sampled_from([ITEMS, PARTS]))
+        name, key = self.chance.choice(failpoints.ERASURE), self.chance.randint(0, 6)
+        table = self.one_table()
         rows = [row for row in self.server.rows[table].values() if row[0] == key]
         if rows:
             self.server.commit(*(RowEvent(table, Op.DELETE, row) for row in rows))
@@ -250,7 +241,7 @@ class TierMachine(MirrorMachine):
 
     def _erase(self, table: TableId, key: int, callback: Callable[[str], None] | None) -> None:
         """Afterwards no file of the lake has such a row, once what is not read has expired."""
-        wait_until(self.settled, 20, lambda: str(self.mirror.report()))
+        self.settle()
         there = sum(row[0] == key for row in self.expected(table))
         condition, words = f"{SCHEMAS[table].key[0]} = {key}", ""
         failpoints.arm(callback)
@@ -285,7 +276,6 @@ class TierMachine(MirrorMachine):
         return [row for row in rows if since is None or not _before(row[at], since)]
 
     @rule()
-    @precondition(lambda self: not self.crashed)
     def expire(self) -> None:
         """Nothing that is read goes."""
         ran["expire"] += 1
@@ -302,11 +292,11 @@ class TierMachine(MirrorMachine):
 
         return at
 
-    def _run(self, data: st.DataObject, callback: Callable[[str], None]) -> bool:
+    def _run(self, callback: Callable[[str], None]) -> bool:
         """One run; whether it came to its end."""
-        wait_until(self.settled, 20, lambda: str(self.mirror.report()))
-        chosen = data.draw(st.sampled_from([(ITEMS,), (PARTS,), (ITEMS, PARTS)]))
-        targets = [self._target(table, data.draw(st.integers(0, DAYS))) for table in chosen]
+        self.settle()
+        chosen = self.chance.choice([(ITEMS,), (PARTS,), (ITEMS, PARTS)])
+        targets = [self._target(table, self.chance.randint(0, DAYS)) for table in chosen]
         failpoints.arm(callback)
         try:
             self.tierer.run(targets, lambda *_: None)

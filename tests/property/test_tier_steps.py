@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import precondition, rule
 
@@ -28,7 +27,6 @@ from tests.property.mirror_machine import (
     CRASHES,
     DYING,
     ITEMS,
-    PARTS,
     Row,
     ran,
     reached,
@@ -85,20 +83,16 @@ class StepMachine(TierMachine):
         self.inline.settle()
         self.server.up = True
 
-    @rule(name=st.sampled_from(CRASHES), after=st.integers(1, 3), data=st.data())
-    def crash(self, name: str, after: int, data: st.DataObject) -> None:
-        """Die at a named place, some commits later, then start again."""
-        ran["crash"] += 1
-        name = self.spread(CRASHES, name)
+    def crash_at(self, name: str, after: int) -> None:
+        """Die there, some commits later, then start again."""
         self.settled()
         left = 1 if name.startswith(("copy.", "follow.")) else after
-
-        table = data.draw(st.sampled_from([ITEMS, PARTS]))
+        table = self.one_table()
 
         def die(place: str) -> None:
             nonlocal left
             if place == "copy.snapshot" and place != name:
-                self._commit_meanwhile(data, table)  # or there would be nothing to replay
+                self._commit_meanwhile(table)  # or there would be nothing to replay
             left -= place == name
             if left == 0:
                 reached[name] += 1
@@ -111,7 +105,7 @@ class StepMachine(TierMachine):
         elif name == "follow.opened":
             self.inline.stop()
         for _ in range(after):
-            self.write(data, 1)
+            self.write(1)
             if not self.crashed:
                 self.settled()
         failpoints.arm(None)
@@ -119,11 +113,11 @@ class StepMachine(TierMachine):
         self.close()
         self.open()
 
-    def _commit_meanwhile(self, data: st.DataObject, table: TableId) -> None:
+    def _commit_meanwhile(self, table: TableId) -> None:
         """A row that the snapshot does not have, which comes while its table is copied."""
         number = next(self.values) + 100
         key: Row = (number,) if table == ITEMS else (number, "z")
-        self.server.commit(RowEvent(table, Op.INSERT, self.row(data, table, key, number)))
+        self.server.commit(RowEvent(table, Op.INSERT, self.row(table, key, number)))
         self.inline.apply()
 
     @rule()

@@ -46,7 +46,6 @@ from htapkit.model import (
     hot_relation,
 )
 
-_LOAD_ROWS = 122_880  # DuckDB's row group
 _ROUND_BYTES = 32 * 2**20
 _LAST_ROUND_BYTES = 2 * 2**20
 _ROUNDS_MAX = 1000
@@ -150,7 +149,7 @@ class Copying:
                 if isinstance(rows, Reconciled):
                     count = sum(rows.load(batch) for batch in batches)
                 else:
-                    count = _load(rows, young)
+                    count = rows.insert_all(young)
                 if number is not None:
                     ranges.mark(cursor, record, number, position, count)
                 cursor.commit()
@@ -269,54 +268,69 @@ class Copying:
             return self._replay(transaction, record, covers, place)
 
     def _swap(self, table: TableId, expected: Record, covers: Covers, place: Place | None) -> bool:
-        core = self.core
-        with core.operation(table.source) as transaction:
-            record = self._unchanged(transaction, table, expected)
-            while self._replay(transaction, record, covers, place) is not None:
-                record = self._record(transaction, table)
-            record = self._record(transaction, table)
-            if record.state is TableState.COPYING and record.copy is None and not record.complete:
-                return False  # the replay found it broken; the record says why
-            if any(r.position is None for r in ranges.read(transaction.cursor, record)):
-                return False  # the replay found that some must be read again
-            ranges.forget(transaction.cursor, table)
-            schema, fingerprint = record.schema, record.fingerprint
-            if record.copy is not None:
-                schema, fingerprint = record.copy.schema, record.copy.fingerprint
-                name = shadow(table, record.generation)
-                transaction.untier(table, "was copied again")
-                horizon = record.horizon if horizon_column(schema, record.horizon) else None
-                record = replace(record, boundary=None, horizon=horizon)
-                transaction.writer.forget(name)
-                if schema.reconciled:
-                    cells = transaction.writer.reconciled(schema, record.generation)
-                    cells.make_all(name, transaction.writer.clock())
-                transaction.drop_relation(table)
-                transaction.cursor.execute(
-                    f"ALTER TABLE {name} RENAME TO {quote(table.name)}"
-                ).fetchall()
-            # A table that was paused while it was copied stays so, with its copy.
-            paused = record.state is TableState.PAUSED and record.copy is not None
-            transaction.put(
-                replace(
-                    record,
-                    schema=schema,
-                    fingerprint=fingerprint,
-                    state=TableState.PAUSED if paused else TableState.FOLLOWING,
-                    why=record.why if paused else "",
-                    complete=True,
-                    copy=None,
-                    stopped_at=core.progress.applied(table.source).position if paused else None,
-                )
-            )
-            # The rows stand at the position in memory: it must be the one in the file from now on.
-            applied = core.progress.applied(table.source)
-            if applied.position is not None:
-                transaction.write_position(table.source, applied.position, applied.committed_at)
-        with core.lock:
-            if applied.position is not None and core.opened(table.source) is None:
-                core.progress.stored_again(table.source, applied.position, core.seconds())
+        core, source = self.core, table.source
+        # Under one lock: what was applied in between would be newer than what memory then says.
+        with core.writing():
+            with core.operation(source) as transaction:
+                if not self._swap_in(transaction, table, expected, covers, place):
+                    return False
+                # The rows stand at the position in memory: the file must have it from now on.
+                applied = core.progress.applied(source)
+                if applied.position is not None:
+                    transaction.write_position(source, applied.position, applied.committed_at)
+            if applied.position is not None and core.opened(source) is None:
+                core.progress.stored_again(source, applied.position, core.seconds())
             core.count_rows()
+        return True
+
+    def _swap_in(
+        self,
+        transaction: Transaction,
+        table: TableId,
+        expected: Record,
+        covers: Covers,
+        place: Place | None,
+    ) -> bool:
+        """Whether it went in; if not, its record says why, or some ranges must be read again."""
+        record = self._unchanged(transaction, table, expected)
+        while self._replay(transaction, record, covers, place) is not None:
+            record = self._record(transaction, table)
+        record = self._record(transaction, table)
+        if record.state is TableState.COPYING and record.copy is None and not record.complete:
+            return False  # the replay found it broken
+        if any(r.position is None for r in ranges.read(transaction.cursor, record)):
+            return False
+        ranges.forget(transaction.cursor, table)
+        schema, fingerprint = record.schema, record.fingerprint
+        if record.copy is not None:
+            schema, fingerprint = record.copy.schema, record.copy.fingerprint
+            name = shadow(table, record.generation)
+            transaction.untier(table, "was copied again")
+            horizon = record.horizon if horizon_column(schema, record.horizon) else None
+            record = replace(record, boundary=None, horizon=horizon)
+            transaction.writer.forget(name)
+            if schema.reconciled:
+                cells = transaction.writer.reconciled(schema, record.generation)
+                cells.make_all(name, transaction.writer.clock())
+            transaction.drop_relation(table)
+            transaction.cursor.execute(
+                f"ALTER TABLE {name} RENAME TO {quote(table.name)}"
+            ).fetchall()
+        # A table that was paused while it was copied stays so, with its copy.
+        paused = record.state is TableState.PAUSED and record.copy is not None
+        applied = self.core.progress.applied(table.source)
+        transaction.put(
+            replace(
+                record,
+                schema=schema,
+                fingerprint=fingerprint,
+                state=TableState.PAUSED if paused else TableState.FOLLOWING,
+                why=record.why if paused else "",
+                complete=True,
+                copy=None,
+                stopped_at=applied.position if paused else None,
+            )
+        )
         return True
 
     def _replay(
@@ -376,21 +390,3 @@ def _with_schema(record: Record, schema: TableSchema) -> Record:
     if record.copy is None:
         return replace(record, schema=schema)
     return replace(record, copy=replace(record.copy, schema=schema))
-
-
-def _load(rows: Relation, batches: Iterable[pa.RecordBatch]) -> int:
-    held: list[pa.RecordBatch] = []
-    size = count = 0
-    for batch in batches:
-        if not batch.schema.equals(rows.arrow):
-            raise TableSetAside(
-                rows.schema.table, "its rows came with other columns than the copy has"
-            )
-        held.append(batch)
-        size += batch.num_rows
-        if size >= _LOAD_ROWS:
-            rows.insert(pa.Table.from_batches(held))
-            count, size, held = count + size, 0, []
-    if held:
-        rows.insert(pa.Table.from_batches(held))
-    return count + size

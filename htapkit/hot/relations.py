@@ -5,12 +5,13 @@ Never begins or ends a transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
+from htapkit.errors import TableSetAside
 from htapkit.hot.collapse import Net, NotConsistent
 from htapkit.hot.horizon import too_old
 from htapkit.hot.names import name_list, quote, statement
@@ -18,6 +19,7 @@ from htapkit.hot.patches import Patches
 from htapkit.hot.prepared import Prepared, Slot
 from htapkit.model import Horizon, TableSchema
 
+_GROUP_ROWS = 122_880  # DuckDB's row group
 _NUMBER = "number"
 _WANTED = "htapkit_wanted"
 _LOCAL_ROWS = 36_028_797_018_960_000  # DuckDB numbers rows that are not committed from here on
@@ -72,6 +74,24 @@ class Relation:
         if rows.num_rows:
             columns = name_list(self.arrow.names)
             self._statement("insert", self.arrow, columns=columns).run(rows).fetchall()
+
+    def insert_all(self, batches: Iterable[pa.RecordBatch]) -> int:
+        """Add the rows of many batches, a row group at a time; how many. Raises TableSetAside."""
+        held: list[pa.RecordBatch] = []
+        size = count = 0
+        for batch in batches:
+            if not batch.schema.equals(self.arrow):
+                raise TableSetAside(
+                    self.schema.table, "its rows came with other columns than the copy has"
+                )
+            held.append(batch)
+            size += batch.num_rows
+            if size >= _GROUP_ROWS:
+                self.insert(pa.Table.from_batches(held))
+                count, size, held = count + size, 0, []
+        if held:
+            self.insert(pa.Table.from_batches(held))
+        return count + size
 
     def clear(self) -> int:
         """Take out all rows."""

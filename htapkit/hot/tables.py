@@ -39,9 +39,10 @@ class Tables:
 
         Tables that follow are set to be copied again by the caller.
         """
-        with self.core.operation(source) as transaction:
-            transaction.write_position(source, None, None)
-        self.core.progress.forget(source)
+        with self.core.writing():
+            with self.core.operation(source) as transaction:
+                transaction.write_position(source, None, None)
+            self.core.progress.forget(source)
 
     def identity(self, source: str) -> str | None:
         """What `remember_identity` stored: which server the copy was made from."""

@@ -9,7 +9,7 @@ from collections import Counter
 import psycopg
 
 from htapkit.testing import bank
-from htapkit.testing.stack import Stack
+from htapkit.testing.stack import Stack, wait_until
 
 TOTAL_SQL = (
     "SELECT (SELECT sum(balance) FROM checking) + (SELECT sum(balance) FROM savings) AS total"
@@ -27,6 +27,16 @@ class Reader(threading.Thread):
         self.reads = 0
         self.routes: Counter[str] = Counter()
         self.wrong: list[str] = []
+
+    def wait_for(self, route: str) -> None:
+        """Wait until it has read by this route."""
+        wait_until(lambda: self.routes[route] > 0, 60, lambda: f"only by {dict(self.routes)}")
+
+    def end(self) -> None:
+        """Stop, after the server it reads from."""
+        self.stopped = True
+        if self.ident is not None:
+            self.join(60)
 
     def run(self) -> None:
         """Reconnect after every kill."""
@@ -50,12 +60,27 @@ class Reader(threading.Thread):
             self.wrong.append(f"{row[0]} by {route}")
 
 
-def stored_position(stack: Stack, default: str) -> str:
-    """The position right after a start, which is what the file says.
+class Progress:
+    """The stored position over many kills: it never goes back, and it goes on."""
 
-    The server may be dead already.
-    """
-    return position(stack, default) or default
+    def __init__(self, still_max: int) -> None:
+        """It may stand still over so many starts."""
+        self._still_max = still_max
+        self._still = 0
+        self._stored = ""
+        self.moved = 0
+
+    def look(self, stack: Stack) -> None:
+        """Right after a start, when it is what the file says; the server may be dead already."""
+        found = position(stack, "")
+        if not found:
+            return
+        assert found >= self._stored, f"the position went back: {self._stored} to {found}"
+        moved = found > self._stored
+        self.moved += moved
+        self._still = 0 if moved else self._still + 1
+        assert self._still <= self._still_max, f"no progress over {self._still} kills at {found}"
+        self._stored = found
 
 
 def position(stack: Stack, default: str | None = None) -> str:

@@ -46,7 +46,7 @@ class Followed:
     def catch_up(self) -> Replica:
         """Apply all that was committed before this call."""
         self.source.head.mark(token := f"t{time.monotonic_ns()}")
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while token not in self.replica.marks:
             assert time.monotonic() < end, "the mark did not come"
             self.stream.nudge()

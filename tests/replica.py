@@ -36,7 +36,7 @@ class Replica:
         self.marks: list[str] = []
         self._open: list[Change] = []
 
-    def follow(self, stream: ChangeStream, until: Position, seconds: float = 20.0) -> None:
+    def follow(self, stream: ChangeStream, until: Position, seconds: float = 60.0) -> None:
         """Apply batches until the position is reached."""
         end = time.monotonic() + seconds
         while self.position is None or self.position < until:

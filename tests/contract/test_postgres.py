@@ -81,7 +81,7 @@ class PostgresHarness:
             )
             return not self._connection.execute(f"SELECT 1 {slots}").fetchall()
 
-        wait_until(dropped, 30)
+        wait_until(dropped, 60)
 
 
 @pytest.mark.integration

@@ -289,3 +289,21 @@ def serving(
     finally:
         server.stop()
         fake.origin.close()
+
+
+@contextmanager
+def cancelling(connection: psycopg.Connection) -> Iterator[None]:
+    """Cancel its statement, again and again: a cancel that comes before it runs is lost."""
+    ended = threading.Event()
+
+    def cancel() -> None:
+        while not ended.wait(0.2):
+            connection.cancel_safe()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()  # the port may close only after the goodbye to it

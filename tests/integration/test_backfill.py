@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import duckdb
 import pytest
 
 from htapkit import failpoints
-from htapkit.client import ServerRefused
+from htapkit.client import ServerRefused, ServerUnreachable
 from htapkit.testing.postgres import PostgresServer
 from htapkit.testing.stack import wait_until
 from tests.fix_mirror import Mirrored, fresh_database, mirrored
@@ -140,10 +141,10 @@ def test_under_load_every_change_arrives_once(shop: Mirrored) -> None:
     worker = threading.Thread(target=work)
     worker.start()
     try:
-        wait_until(lambda: written > 20, 30)
+        wait_until(lambda: written > 20, 60)
         rounds = [counted(backfill(shop, "2026-02-07", "2026-02-08")) for _ in range(4)]
         during = written
-        wait_until(lambda: written > during, 30)
+        wait_until(lambda: written > during, 60)
     finally:
         enough.set()
         worker.join()
@@ -161,9 +162,9 @@ def test_killed_in_the_middle_the_table_follows_again(
     shop.stack.stop()
     shop.stack.start({"HTAPKIT_FAILPOINT": place})
     shop.stack.wait_ready()
-    with shop.stack.client() as client:
+    with shop.stack.client() as client, suppress(ServerUnreachable):  # it dies of it
         client.backfill(TABLE)
-    shop.stack.wait_ended(30)
+    shop.stack.wait_ended(60)
     shop.run("UPDATE events SET amount = -1 WHERE id < 50")
     shop.stack.start()
     shop.stack.wait_ready()

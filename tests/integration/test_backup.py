@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from htapkit.client import ServerUnreachable
 from htapkit.testing import bank
 from htapkit.testing.guard import child_environment
 from htapkit.testing.postgres import Database
@@ -82,7 +84,7 @@ class Shop:
                 return int(row[0])
 
             wanted = now() + more
-            wait_until(lambda: now() >= wanted, 30, lambda: "the load stands still")
+            wait_until(lambda: now() >= wanted, 60, lambda: "the load stands still")
 
     def wait_confirmed(self) -> None:
         """Wait until the server has told the source that all there is now may be forgotten."""
@@ -92,7 +94,7 @@ class Shop:
         now = self.database.execute("SELECT pg_current_wal_lsn()")[0][0]
         wait_until(
             lambda: self.database.execute(sql, [now, self.slot]) == [(True,)],
-            30,
+            60,
             lambda: f"the slot does not pass {now}: {self.stack.log_end()}",
         )
 
@@ -107,7 +109,7 @@ class Shop:
                     printed(port, text)
                     return last_route(port) == route
 
-                wait_until(local, 30, stack.log_end)
+                wait_until(local, 60, stack.log_end)
                 assert printed(port, sql) == printed(source, sql), table
                 assert last_route(port) == route
 
@@ -172,7 +174,7 @@ def test_a_lost_server_goes_on_from_a_backup(shop: Shop) -> None:
     with restored:
         reader.start()
         try:
-            wait_until(lambda: position(restored, "") > at, 30, restored.log_end)
+            wait_until(lambda: position(restored, "") > at, 60, restored.log_end)
             restored.wait_ready()
             shop.transactions(20)
             shop.tier(restored, 400)
@@ -183,11 +185,10 @@ def test_a_lost_server_goes_on_from_a_backup(shop: Shop) -> None:
             assert 'event="table follows"' not in restored.log_path.read_text(), "copied again"
             with restored.client() as client:
                 assert client.verify([])["equal"]
+            reader.wait_for("union")
         finally:
-            reader.stopped = True
-            reader.join(30)
+            reader.end()
     assert not reader.wrong, reader.wrong[:5]
-    assert reader.routes["union"] > 0
 
 
 def test_without_the_log_the_tables_are_copied_again(shop: Shop) -> None:
@@ -216,7 +217,7 @@ def test_kills_in_the_middle(shop: Shop) -> None:
     backup = shop.folder / "backup"
     shop.stack.stop()
     shop.stack.start({"HTAPKIT_FAILPOINT": "backup.lake:2"})
-    with shop.stack.client() as client:
+    with shop.stack.client() as client, suppress(ServerUnreachable):  # it dies of it
         client.backup(str(backup))
     assert shop.stack.wait_ended(60) == -signal.SIGKILL
     assert not backup.exists()
@@ -242,6 +243,7 @@ def test_kills_in_the_middle(shop: Shop) -> None:
     with restored:
         restored.wait_ready()
         with restored.connect() as port, shop.database.connect() as source:
+            port.execute("SET htapkit.freshness = 'strong'")
             for table in TABLES:
                 sql = f"SELECT * FROM {table} ORDER BY id"
                 assert printed(port, sql) == printed(source, sql)

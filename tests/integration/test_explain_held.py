@@ -66,7 +66,7 @@ def test_a_transaction_that_is_held(
         assert last_route(port) == "source", "what was told is what happens"
         port.execute("ROLLBACK")
         # What may have changed tables holds it until the copy has looked at them.
-        wait_until(lambda: told(port, extended=extended)[0] == ["hot"], 10)
+        wait_until(lambda: told(port, extended=extended)[0] == ["hot"], 60)
         port.execute(SQL)
         assert last_route(port) == "hot"
 

@@ -243,7 +243,7 @@ def test_a_crash_leaves_no_file_and_the_repeat_says_so(shop: Mirrored) -> None:
     endless = "SELECT generate_series(1, 1000000000) AS g"
     with shop.stack.client() as client:
         job = client.export("crash.csv", sql=endless, format="csv")
-        wait_until(lambda: client.job(job["id"])["done"] > 0, 30)
+        wait_until(lambda: client.job(job["id"])["done"] > 0, 60)
     shop.stack.kill()
     assert out(shop, "crash.csv").read_text() == '"g"\n"0"\n'
     shop.stack.start()
@@ -259,7 +259,7 @@ def test_stopping_the_server_ends_an_export(shop: Mirrored) -> None:
     endless = "SELECT generate_series(1, 1000000000) AS g"
     with shop.stack.client() as client:
         job = client.export("stopped.csv", sql=endless, format="csv")
-        wait_until(lambda: client.job(job["id"])["done"] > 0, 30)
+        wait_until(lambda: client.job(job["id"])["done"] > 0, 60)
     shop.stack.stop()
     assert not list(out(shop, "").glob("*stopped*"))
     shop.stack.start()

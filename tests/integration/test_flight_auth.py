@@ -185,7 +185,7 @@ def test_a_password_with_each_call_is_one_login(place: Place, roots: str) -> Non
         return int(row[0])
 
     assert connections() <= FlightOptions().idle_connections_max
-    wait_until(lambda: connections() == 0, 40)  # idle ones are given up
+    wait_until(lambda: connections() == 0, 60)  # idle ones are given up
 
 
 def test_trust_is_for_loopback() -> None:

@@ -63,13 +63,13 @@ def test_a_cancel_stops_a_relayed_statement(place: Place) -> None:
 
         thread = threading.Thread(target=run)
         thread.start()
-        wait_until(lambda: sleepers(place) == 1, 10)
+        wait_until(lambda: sleepers(place) == 1, 60)
         cursor.adbc_cancel()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
         assert failed
-    wait_until(lambda: sleepers(place) == 0, 10)
-    wait_until(lambda: place.flight.calls == 0, 10)
+    wait_until(lambda: sleepers(place) == 0, 60)
+    wait_until(lambda: place.flight.calls == 0, 60)
 
 
 def test_a_stream_that_is_not_read_to_its_end(place: Place) -> None:
@@ -80,8 +80,8 @@ def test_a_stream_that_is_not_read_to_its_end(place: Place) -> None:
             reader = client.do_get(info.endpoints[0].ticket, options)
             assert reader.read_chunk().data.num_rows > 0
             reader.cancel()
-    wait_until(lambda: place.server._store._reads.active == 0, 10)
-    wait_until(lambda: place.flight.calls == 0, 10)
+    wait_until(lambda: place.server._store._reads.active == 0, 60)
+    wait_until(lambda: place.flight.calls == 0, 60)
 
 
 def test_tickets(place: Place) -> None:

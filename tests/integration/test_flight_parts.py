@@ -10,7 +10,9 @@ import json
 import random
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import adbc_driver_flightsql.dbapi as adbc
@@ -36,7 +38,7 @@ from generate_series(0, 11999) g;
 create table tiny (id int4 primary key);
 insert into tiny values (1), (2);
 """
-LIMITS = {"lease_time": "10 s", "reads": 80}
+READS_MAX = 80
 
 
 class Place:
@@ -56,22 +58,28 @@ class Place:
             return float(client.status()["store"]["leases"])
 
 
-@pytest.fixture(scope="module")
-def place(pg18: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+@contextmanager
+def running(pg18: PostgresServer, folder: Path, lease_time: str) -> Iterator[Place]:
     port = free_port()
     configuration = {
         "tables": {"shop.public.ledger": {"time_column": "at", "partition": "day"}},
         "lake": {"interval": "1 day"},
-        "limits": LIMITS,
+        "limits": {"lease_time": lease_time, "reads": READS_MAX},
         "servers": {"flight": {"listen": f"127.0.0.1:{port}", "auth": "trust"}},
     }
     with fresh_database(pg18) as database:
         database.execute(SETUP)
-        folder = tmp_path_factory.mktemp("parts")
         with mirrored(database, folder, configuration=configuration) as mirror:
             mirror.stack.wait_ready()
             wait_tiered(mirror, tier(mirror, "30 days"))
             yield Place(mirror, port)
+
+
+@pytest.fixture(scope="module")
+def place(pg18: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """For all tests but those that need leases to end, or all of them."""
+    with running(pg18, tmp_path_factory.mktemp("parts"), "10 min") as place:
+        yield place
 
 
 def tier(mirror: Mirrored, older_than: str) -> str:
@@ -270,31 +278,34 @@ def test_a_ticket_is_one_clients_and_survives_a_broken_stream(place: Place) -> N
                     raise
                 return False
 
-        wait_until(again, 30)
+        wait_until(again, 60)
         assert client.do_get(info.endpoints[1].ticket).read_all().num_rows > 0
 
 
-def test_a_lease_that_ended_by_time_says_so_and_is_freed(place: Place) -> None:
+def test_a_lease_that_ended_by_time_says_so_and_is_freed(
+    pg18: PostgresServer, tmp_path: Path
+) -> None:
     options = flight.FlightCallOptions(headers=[(b"htapkit-partitions", b"4")])
-    with flight.connect(place.url) as client:
+    with running(pg18, tmp_path, "10 s") as place, flight.connect(place.url) as client:
         info = client.get_flight_info(descriptor("select * from ledger"), options)
         assert len(info.endpoints) == 4
         assert place.leases() >= 1
-        wait_until(lambda: place.leases() == 0, 30)
+        wait_until(lambda: place.leases() == 0, 60)
         with pytest.raises(flight.FlightServerError, match=r"limits\.lease_time") as gone:
             client.do_get(info.endpoints[2].ticket)
         assert json.loads(gone.value.extra_info) == {"sqlstate": "72000"}
 
 
-def test_leases_leave_room_for_other_statements(place: Place) -> None:
+def test_leases_leave_room_for_other_statements(pg18: PostgresServer, tmp_path: Path) -> None:
     """Half of `limits.reads`: further tickets are fewer, and what is not in parts goes on."""
     counts = []
-    wait_until(lambda: place.leases() == 0, 30)
-    with place.connect(partitions="15") as connection, connection.cursor() as cursor:
-        for _ in range(4):
-            tickets, _ = cursor.adbc_execute_partitions("select id from ledger")
-            counts.append(len(tickets))
-    assert counts == [15, 15, 10, 1]
-    with place.connect(route="union") as connection, connection.cursor() as cursor:
-        cursor.execute("select count(*) from ledger")
-        assert cursor.fetchall()
+    with running(pg18, tmp_path, "10 min") as place:
+        wait_tiered(place.mirror, tier(place.mirror, "15 days"))  # a file a day: enough to share
+        with place.connect(partitions="15") as connection, connection.cursor() as cursor:
+            for _ in range(4):
+                tickets, _ = cursor.adbc_execute_partitions("select id from ledger")
+                counts.append(len(tickets))
+        assert counts == [15, 15, 10, 1]
+        with place.connect(route="union") as connection, connection.cursor() as cursor:
+            cursor.execute("select count(*) from ledger")
+            assert cursor.fetchall()

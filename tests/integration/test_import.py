@@ -127,11 +127,11 @@ def test_later_commits_and_deletes_are_seen(stack: Stack) -> None:
     count = "SELECT count(*), max(page) FROM lake.web.changing"
     assert ask(stack, count) == [(5, "d")]
     table.append(VISITS.slice(3, 1))
-    wait_until(lambda: ask(stack, count) == [(6, "d")], 20)
+    wait_until(lambda: ask(stack, count) == [(6, "d")], 60)
     table = catalog(stack).load_table("web.changing")
     first = next(iter(table.scan(snapshot_id=table.metadata.snapshots[0].snapshot_id).plan_files()))
     delete_rows(table, [(first.file.file_path, 0), (first.file.file_path, 3)], Record())
-    wait_until(lambda: ask(stack, count) == [(4, "d")], 20)
+    wait_until(lambda: ask(stack, count) == [(4, "d")], 60)
     pages = "SELECT page FROM lake.web.changing WHERE page IS NOT NULL ORDER BY page"
     assert ask(stack, pages) == [("b",), ("c",), ("d",)]
     table = catalog(stack).load_table("web.changing")
@@ -147,7 +147,7 @@ def test_later_commits_and_deletes_are_seen(stack: Stack) -> None:
         except psycopg.Error:
             return False  # the columns of before
 
-    wait_until(seen, 20)
+    wait_until(seen, 60)
 
 
 def test_columns_become_others(stack: Stack) -> None:
@@ -172,7 +172,7 @@ def test_columns_become_others(stack: Stack) -> None:
         except psycopg.Error:
             return False  # the columns of before
 
-    wait_until(seen, 20)
+    wait_until(seen, 60)
 
 
 def test_metadata_of_before_is_removed(stack: Stack) -> None:
@@ -193,7 +193,7 @@ def test_metadata_of_before_is_removed(stack: Stack) -> None:
         except psycopg.Error:
             return False  # not looked at yet
 
-    wait_until(seen, 20)
+    wait_until(seen, 60)
 
 
 def test_only_readers_see_it(stack: Stack, database: Database) -> None:
@@ -278,7 +278,7 @@ def test_what_cannot_be_read_is_said(stack: Stack) -> None:
             found = client.status()["imported"]
             return next(str(e["why"]) for e in found if e["table"] == "lake.web.words")
 
-    wait_until(lambda: "has no table" in told(), 20)
+    wait_until(lambda: "has no table" in told(), 60)
     with pytest.raises(psycopg.Error, match="has no table"):
         ask(stack, "SELECT * FROM lake.web.words")
 

@@ -61,7 +61,7 @@ def same(mirror: Mirrored) -> None:
                 printed(port, text)
                 return last_route(port) == "union"
 
-            wait_until(local, 30, mirror.stack.log_end)
+            wait_until(local, 60, mirror.stack.log_end)
             assert printed(port, sql) == printed(source, sql), sql
 
 

@@ -158,7 +158,7 @@ def test_an_impatient_server(proxied: Proxied, copies: int) -> None:
             "select count(*) from pg_stat_replication where backend_start < now() - interval '3 s' "
             "and application_name = 'htapkit shop'"
         )
-        wait_until(lambda: proxied.database.execute(old)[0][0] > 0, 20, proxied.stack.log_end)
+        wait_until(lambda: proxied.database.execute(old)[0][0] > 0, 60, proxied.stack.log_end)
         proxied.run("delete from u")
         proxied.streams_again(copies)
     finally:
@@ -286,7 +286,7 @@ def test_tables_that_change_while_they_are_copied(pg: PostgresServer, tmp_path: 
             database.execute(f"create table {name} (id int primary key, v text)")
             database.execute(f"insert into {name} select g, 'v' from generate_series(1, 20000) g")
         with mirrored(database, tmp_path, configuration={"limits": limits}) as one:
-            wait_until(lambda: one.table("a_dropped").get("rows", 0) > 0, 30, one.stack.log_end)
+            wait_until(lambda: one.table("a_dropped").get("rows", 0) > 0, 60, one.stack.log_end)
             one.run(
                 "insert into d_written select g, 'w' from generate_series(20001, 20100) g",
                 "drop table a_dropped",

@@ -174,7 +174,7 @@ def test_changes_while_the_mirror_is_down(mirror: Mirrored) -> None:
         "insert into born_meanwhile values (1)",
     )
     mirror.stack.start()
-    wait_until(lambda: mirror.state("down") == "following", 30, mirror.stack.log_end)
+    wait_until(lambda: mirror.state("down") == "following", 60, mirror.stack.log_end)
     mirror.follows("down", "born_meanwhile")
     mirror.equal("down", "born_meanwhile")
     assert mirror.copies("down") == 1

@@ -21,12 +21,20 @@ CONFIGURATION = {
 
 @pytest.fixture(scope="module")
 def lake(pg: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored]:
-    """One mirror for all tests of the module."""
+    """One mirror for all tests of the module, and a table of which the most is in the lake."""
     folder = tmp_path_factory.mktemp("past")
     with (
         fresh_database(pg) as database,
         mirrored(database, folder, configuration=CONFIGURATION) as one,
     ):
+        one.make(
+            "events",
+            "create table events (id bigint primary key, at timestamptz not null, kind text, "
+            "amount numeric(12,2))",
+            "insert into events select g, now() - g * interval '1 hour', 'k' || g % 5, g / 7.0 "
+            "from generate_series(1, 1000) g",
+        )
+        _tier(one)
         yield one
 
 
@@ -45,14 +53,6 @@ def _row(mirror: Mirrored, sql: str) -> tuple[Any, ...]:
 
 def test_the_past_is_read_as_it_was(lake: Mirrored) -> None:
     """Set for a session or written in the statement, with and without parameters."""
-    lake.make(
-        "events",
-        "create table events (id bigint primary key, at timestamptz not null, kind text, "
-        "amount numeric(12,2))",
-        "insert into events select g, now() - g * interval '1 hour', 'k' || g % 5, g / 7.0 "
-        "from generate_series(1, 1000) g",
-    )
-    _tier(lake)
     edge, first = _row(
         lake, "select (date_trunc('day', now()) - interval '12 days')::text, now()::text"
     )

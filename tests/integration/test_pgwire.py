@@ -14,7 +14,7 @@ import pytest
 
 from htapkit.serve.pgwire import PgwireServer
 from htapkit.testing.postgres import Database
-from tests.integration.pgwire_fakes import FakeSource, serving, table
+from tests.integration.pgwire_fakes import FakeSource, cancelling, serving, table
 from tests.integration.pgwire_raw import INT, RawClient, message
 
 pytestmark = pytest.mark.integration
@@ -212,13 +212,8 @@ def test_stale_copies(port: Port) -> None:
 @pytest.mark.parametrize("mark", ["", "/*hot*/"])
 def test_cancel(port: Port, mark: str) -> None:
     with connect(port) as c:
-        cancel = threading.Timer(0.5, c.cancel_safe)
-        cancel.start()
-        began = time.monotonic()
-        with pytest.raises(psycopg.errors.QueryCanceled):
-            c.execute(f"{mark} select count(*) from generate_series(1, 500000000) g")
-        assert time.monotonic() - began < 10
-        cancel.join()
+        with cancelling(c), pytest.raises(psycopg.errors.QueryCanceled):
+            c.execute(f"{mark} select count(*) from generate_series(1, 5000000000) g")
         assert c.execute("/*hot*/ select 1").fetchone() == (1,)
 
 
@@ -234,7 +229,7 @@ def test_a_read_ends_with_its_client(port: Port) -> None:
     client.socket.sendall(
         message(b"Q", b"/*hot*/ select count(*) from generate_series(1, 500000000) g\0")
     )
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not port[1].reads and time.monotonic() < deadline:
         time.sleep(0.01)
     client.socket.shutdown(socket.SHUT_RDWR)
@@ -331,7 +326,7 @@ def test_large_messages(port: Port) -> None:
 )
 def test_garbage_on_the_port(port: Port, sent: bytes) -> None:
     with socket.create_connection(("127.0.0.1", port[0].port)) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         with suppress(ConnectionError):  # closing with our bytes unread resets the connection
             client.sendall(sent)
             with suppress(OSError):  # gone already
@@ -344,7 +339,7 @@ def test_garbage_on_the_port(port: Port, sent: bytes) -> None:
 
 def test_another_protocol_is_told(port: Port, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_connection(("127.0.0.1", port[0].port)) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         answer = b"".join(iter(lambda: client.recv(1000), b""))
     assert answer.startswith(b"E")
@@ -374,7 +369,7 @@ def test_unknown_database_and_limits(database: Database) -> None:
             psycopg.connect(f"host=127.0.0.1 port={made[0].port} user=postgres dbname=nope")
         with connect(made), pytest.raises(psycopg.OperationalError, match="source_connections"):
             connect(made)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while made[1].origin.connections and time.monotonic() < deadline:
             time.sleep(0.01)
         connect(made).close()
@@ -396,5 +391,5 @@ def test_notifications_come_while_idle(port: Port, database: Database) -> None:
     with connect(port) as c:
         c.execute("listen news")
         database.execute("notify news, 'hello'")
-        notify = next(c.notifies(timeout=5))
+        notify = next(c.notifies(timeout=60))
         assert notify.payload == "hello"

@@ -265,7 +265,7 @@ def look_again(served: Stack) -> None:
             another.execute("SELECT count(*) FROM many")
             return last_route(another) == "hot"
 
-        wait_until(hot, 20, served.log_end)
+        wait_until(hot, 60, served.log_end)
 
 
 @pytest.mark.parametrize("extended", [False, True])
@@ -310,7 +310,7 @@ def test_without_its_temporary_tables_a_session_is_answered_here_again(
         assert answer(port, sql) == answer(source, sql)
         return last_route(port) == "hot"
 
-    wait_until(hot, 20, served.log_end)
+    wait_until(hot, 60, served.log_end)
     port.execute(MAKES_TEMP)
     assert answer(port, sql)[2] == [(b"0",)]
 

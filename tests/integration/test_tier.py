@@ -248,7 +248,7 @@ def _settled(mirror: Mirrored, events: str) -> None:
         except psycopg.Error:
             return False
 
-    wait_until(equal, 30, lambda: str(mirror.table(events)))
+    wait_until(equal, 60, lambda: str(mirror.table(events)))
 
 
 def test_forced_routes(lake: Mirrored) -> None:

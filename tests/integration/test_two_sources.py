@@ -44,11 +44,11 @@ def stack(
 
 
 def test_each_source_is_a_database(stack: tuple[Stack, Database, Database]) -> None:
-    """Its own tables, answered by the copy."""
+    """Its own tables, answered by the copy; another test adds rows."""
     made, _, _ = stack
     for name, sql, count in (
-        ("shop", "SELECT count(*) FROM customers", 100),
-        ("desk", "SELECT count(*) FROM tickets WHERE open", 300),
+        ("shop", "SELECT count(*) FROM customers WHERE id <= 100", 100),
+        ("desk", "SELECT count(*) FROM tickets WHERE open AND id <= 900", 300),
     ):
         with made.connect(name) as port:
             assert port.execute(sql).fetchone() == (count,)

@@ -96,10 +96,10 @@ def test_after_each_kill_both_tables_are_at_the_stored_position(tmp_path: Path) 
                 assert np.array_equal(found["v"].to_numpy(), model)
 
 
-def start(code: str, path: Path) -> subprocess.Popen[bytes]:
+def start(code: str, path: Path, *more: str) -> subprocess.Popen[bytes]:
     """A child that runs `code` on a file."""
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(path)],
+        [sys.executable, "-c", code, str(path), *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=ROOT,

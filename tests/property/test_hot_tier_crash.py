@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from tests.property.test_hot_tier_crash import keep_tiering
-keep_tiering(Path(sys.argv[1]))
+keep_tiering(Path(sys.argv[1]), int(sys.argv[2]))
 """
 
 
@@ -54,8 +55,20 @@ def opened(path: Path) -> tuple[HotStore, PlainLake]:
     return HotStore(path, limits, warehouse=str(lake.folder), lake=lake), lake
 
 
-def keep_tiering(path: Path) -> None:
-    """The child: applies and tiers until it is killed; tells each position and each run."""
+def keep_tiering(path: Path, words: int) -> None:
+    """The child: applies and tiers until it is killed; tells each position and each run.
+
+    After so many words it waits for its end where the lake has a commit; 0: it never waits.
+    """
+    said = 0
+
+    def say(word: str) -> None:
+        nonlocal said
+        said += 1
+        os.write(1, f"{word}\n".encode())
+        while words and said >= words and word == "written":
+            signal.pause()
+
     store, lake = opened(path)
     for run in store.runs():
         pin = lake.find(run.id, TABLE)
@@ -63,34 +76,34 @@ def keep_tiering(path: Path) -> None:
             store.drop_run(run.id)
         else:
             store.finish_run(run.id, {TABLE: pin})
-            os.write(1, b"mended\n")
+            say("mended")
     rng = random.Random(os.getpid())
     number = int(store.stored_position("shop") or "0", 16)
     while True:
         boundary = store.catalog.tables[TABLE].boundary
         line = (boundary.below if boundary else 0) + rng.choice((0, 7)) * HOUR
         with store.begin_run(f"{os.getpid()}-{number}", {TABLE: line}, {TABLE: 2}) as export:
-            number = _apply(store, number)
+            number = _apply(store, number, say)
             pins = write_run(lake, export, [TABLE])
-        os.write(1, b"written\n")
-        number = _apply(store, number)
+        say("written")
+        number = _apply(store, number, say)
         store.finish_run(export.run.id, pins)
-        os.write(1, b"run\n")
+        say("run")
 
 
-def _apply(store: HotStore, number: int) -> int:
+def _apply(store: HotStore, number: int, say: Callable[[str], None]) -> int:
     for _ in range(3):
         number += 1
         store.apply(batch(number), covers)
-        os.write(1, f"{number}\n".encode())
+        say(str(number))
     return number
 
 
 def run_and_kill(path: Path, rng: random.Random) -> list[bytes]:
     """Kill a child after so many words, or right after one that the lake has its commit."""
-    child = start(CHILD, path)
-    assert child.stdout is not None
     words, last = rng.randrange(8, 30), rng.choice((b"written", b""))
+    child = start(CHILD, path, str(words if last else 0))
+    assert child.stdout is not None
     said: list[bytes] = []
     with child.stdout:
         while len(said) < words or not said[-1].startswith(last):

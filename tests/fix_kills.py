@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -71,10 +72,15 @@ class Progress:
         self.moved = 0
 
     def look(self, stack: Stack) -> None:
-        """Right after a start, when it is what the file says; the server may be dead already."""
-        found = position(stack, "")
-        if not found:
+        """Where the last stream began, which is what the file said; it may be dead since.
+
+        What a server says is what it has in memory, which a kill may take.
+        """
+        log = stack.log_path.read_text(errors="replace")
+        began = re.findall(r"event=streaming .*?position=([0-9A-F]+)", log)
+        if not began:
             return
+        found = began[-1]
         assert found >= self._stored, f"the position went back: {self._stored} to {found}"
         moved = found > self._stored
         self.moved += moved

@@ -73,7 +73,6 @@ def _kill(database: Database, stack: Stack, kills: int, chance: random.Random) -
         # Some live long enough for a copy to be finished, and read.
         count = chance.randint(2, 30) if name.startswith("apply.") else 1
         stack.start({"HTAPKIT_FAILPOINT": f"{name}:{count}"})
-        progress.look(stack)
         if name.startswith("copy."):
             _ask_for_copy(stack, chance.choice(TABLES))
         if name == "chunk.written":
@@ -85,6 +84,7 @@ def _kill(database: Database, stack: Stack, kills: int, chance: random.Random) -
             code = stack.wait_ended(60)
             assert code == -signal.SIGKILL, f"{name}: ended with {code}: {stack.log_end()}"
             died[name] += 1
+        progress.look(stack)
     assert progress.moved > kills // 10, "the copy hardly got on"
     return died
 
@@ -111,6 +111,7 @@ def _equal(database: Database, stack: Stack) -> None:
         stack.connect() as port,
     ):
         port.execute("SET htapkit.freshness = 'strong'")
+        port.execute("SET htapkit.wait_timeout = '60s'")
         port.execute("SET htapkit.route = 'hot'")
         for table in TABLES:
             sql = f"SELECT * FROM {table} ORDER BY id"
@@ -118,7 +119,7 @@ def _equal(database: Database, stack: Stack) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_few_kills(database: Database, tmp_path: Path) -> None:
     """Each named place once or so."""
     kill_loop(database, tmp_path, kills=10, seed=random.randrange(2**32))

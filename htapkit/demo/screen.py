@@ -12,13 +12,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from htapkit.demo.latency import Waited
 from htapkit.demo.questions import Comparison
 
 LINE_SECONDS = 2.0
 
 
 class Screen:
-    """The progress of one mirrored source, with the load on it."""
+    """The progress of the mirrored sources, with the load on each."""
 
     def __init__(self, console: Console) -> None:
         """Nothing is shown before the first `show`."""
@@ -38,21 +39,24 @@ class Screen:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, source: Mapping[str, Any], transactions_per_second: float) -> None:
-        """The newest figures."""
-        summary = _summary(source, transactions_per_second)
+    def show(self, sources: Sequence[Mapping[str, Any]], loads: Mapping[str, str]) -> None:
+        """The newest figures; `loads` is what each source's clients do, by its name."""
+        summaries = [_summary(source, loads[source["name"]]) for source in sources]
         if self._live is not None:
-            self._live.update(Group(_tables(source["tables"]), Text(summary, style="bold")))
+            tables = [table for source in sources for table in source["tables"]]
+            lines = [Text(summary, style="bold") for summary in summaries]
+            self._live.update(Group(_tables(tables), *lines))
         elif time.monotonic() >= self._line_due:
             self._line_due = time.monotonic() + LINE_SECONDS
-            self.say(summary)
+            for summary in summaries:
+                self.say(summary)
 
     def say(self, text: str) -> None:
         """A line that stays."""
         self.console.print(text, highlight=False, soft_wrap=True)
 
 
-def _summary(source: Mapping[str, Any], transactions_per_second: float) -> str:
+def _summary(source: Mapping[str, Any], load: str) -> str:
     copied = sum(table["rows"] for table in source["tables"])
     expected = sum(max(table["rows"], table["rows_estimate"]) for table in source["tables"])
     following = sum(table["state"] == "following" for table in source["tables"])
@@ -61,7 +65,7 @@ def _summary(source: Mapping[str, Any], transactions_per_second: float) -> str:
     return (
         f"{source['state']}: {following} of {len(source['tables'])} tables follow, "
         f"{copied:,} of {max(copied, expected):,} rows; "
-        f"shop {transactions_per_second:,.0f} transactions/s; "
+        f"{load}; "
         f"mirror {source['rows_per_second']:,.0f} changes/s, "
         f"lag {shown_lag}, {source['lag_bytes']:,} bytes"
     )
@@ -77,9 +81,11 @@ def _tables(tables: Sequence[Mapping[str, Any]]) -> Table:
     return shown
 
 
-def comparison_table(found: Sequence[Comparison], routes: Set[str]) -> Table:
+def comparison_table(
+    found: Sequence[Comparison], routes: Set[str], source: str = "PostgreSQL"
+) -> Table:
     """Both times, whether the rows are equal, and any route that was not expected in red."""
-    table = Table("question", "rows", "PostgreSQL", "htapkit", "faster", "equal", "answered by")
+    table = Table("question", "rows", source, "htapkit", "faster", "equal", "answered by")
     for each in found:
         table.add_row(
             each.title,
@@ -90,4 +96,18 @@ def comparison_table(found: Sequence[Comparison], routes: Set[str]) -> Table:
             "[green]yes[/]" if each.equal else "[red]no[/]",
             each.route if each.route in routes else f"[red]{each.route}[/]",
         )
+    return table
+
+
+def waits_table(whose: str, measured: Sequence[tuple[str, Mapping[str, Waited | None]]]) -> Table:
+    """How long the source's own clients waited for each kind of operation, at each time."""
+    table = Table(whose, "operation", "how many", "p50", "p99")
+    for name, by_kind in measured:
+        for kind, each in by_kind.items():
+            figures = (
+                (f"{each.operations:,}", f"{each.p50_ms:,.1f} ms", f"{each.p99_ms:,.1f} ms")
+                if each
+                else ("0", "", "")
+            )
+            table.add_row(name, kind, *figures)
     return table

@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from htapkit_cassandra.jars import missing
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEMO = [sys.executable, "-m", "htapkit", "demo", "--rows-scale", "0.1"]
+BOTH_SECONDS_MAX = 800  # its readers, programs of Java, yield to everything else that runs
 
 # A demo starts a PostgreSQL, fills it and copies all: minutes, where others use the machine.
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -91,6 +94,31 @@ def test_demo_answers_from_the_copy_and_leaves_nothing(scratch: Path) -> None:
     average = re.search(r"the shop made ([\d,]+) transactions/s", done.stdout)
     assert average
     assert int(average[1].replace(",", "")) > 0
+    assert not _left_behind(scratch)
+
+
+@pytest.mark.long
+@pytest.mark.cassandra
+def test_demo_of_both_sources(scratch: Path) -> None:
+    """Reads, counts and a join over Cassandra and PostgreSQL, each equal to the sources' own."""
+    if reason := missing():
+        pytest.skip(reason)
+    done = subprocess.run(
+        [*DEMO, "--source", "both", "--seconds", "20", "--rate", "100"],
+        capture_output=True,
+        text=True,
+        timeout=BOTH_SECONDS_MAX,
+        check=False,
+        env=_environment(scratch),
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    both = "3 of 3 answers equal, 3 given by the copy, over Cassandra and PostgreSQL"
+    assert both in done.stdout
+    assert "5 of 5 answers equal, 5 given by the copy\n" in done.stdout
+    assert re.search(r"one Cassandra node at 127\.0\.0\.1:\d+, 5,000 events", done.stdout)
+    assert re.search(r"events \d+ operations/s, p50/p99 reads [\d.,/]+, writes", done.stdout)
+    waits = re.findall(r"│ (read|write) +│ ([1-9][\d,]*) +│ [\d.,]+ ms +│ [\d.,]+ ms", done.stdout)
+    assert [kind for kind, _ in waits] == ["read", "write"] * 2, done.stdout
     assert not _left_behind(scratch)
 
 

@@ -1,17 +1,20 @@
-"""A real Cassandra node as a child process, from the jars that the connector's own pom fetches."""
+"""A private Cassandra node as a child process, from the jars that the connector's own pom fetches.
+
+For the demo and the tests: one node, alone in its ring, that forgets everything with its folder.
+Whoever makes the folder removes it, and guards it against his own sudden end.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from cassandra.cluster import Session
 
 from htapkit.errors import SourceUnavailable
-from htapkit.testing.guard import Guard
-from htapkit.testing.postgres import free_port
 from htapkit_cassandra.cluster import session
 from htapkit_cassandra.jars import JAVA_FOLDER, cache_folder, classpath
 from htapkit_cassandra.settings import Settings
@@ -67,12 +70,13 @@ _LOGBACK = """\
 class CassandraNode:
     """One node, alone in its ring, with everything below `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, free_port: Callable[[], int]) -> None:
         """Write its configuration; `start` starts it."""
         self.folder = folder
         self.port = free_port()
         self.jmx_port = free_port()
         self._log = folder / "log"
+        self._seen = 0  # of the log: what earlier starts wrote
         self._process: subprocess.Popen[bytes] | None = None
         conf = folder / "conf"
         for name in ("conf", "tmp", "cdc_raw"):
@@ -81,7 +85,6 @@ class CassandraNode:
         text = _YAML.format(host=HOST, base=folder, seconds=ANSWER_SECONDS_MAX, **ports)
         (conf / "cassandra.yaml").write_text(text)
         (conf / "logback.xml").write_text(_LOGBACK)
-        self._guard = Guard(folder)
 
     @property
     def cdc_raw(self) -> Path:
@@ -98,7 +101,12 @@ class CassandraNode:
         return session(Settings("events", (HOST,), self.port))
 
     def start(self) -> None:
-        """Run it until it answers over CQL."""
+        """Run it until it answers over CQL. Raises SourceRefused, SourceUnavailable."""
+        self.spawn()
+        self.wait_started()
+
+    def spawn(self) -> None:
+        """Start the process, and do not wait for it. Raises SourceRefused: Java, Maven."""
         jars = classpath()  # fetched, if they are not there yet
         (agent,) = cache_folder().glob("jamm-*.jar")
         base, conf = self.folder, self.folder / "conf"
@@ -121,20 +129,30 @@ class CassandraNode:
         command += [f"@{JAVA_FOLDER / 'opens.options'}", f"-javaagent:{agent}"]
         command += [f"-D{name}={value}" for name, value in properties.items()]
         command += ["-cp", f"{conf}:{jars}", "org.apache.cassandra.service.CassandraDaemon"]
-        seen = self._log.stat().st_size if self._log.exists() else 0
+        self._seen = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=base, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                command,
+                cwd=base,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the owner, who then stops it
             )
+
+    def wait_started(self) -> None:
+        """Until it answers over CQL. Raises SourceUnavailable with the end of its log."""
+        assert self._process is not None
         deadline = time.monotonic() + START_SECONDS_MAX
-        while not self._answers(seen):
-            alive = self._process.poll() is None and time.monotonic() < deadline
-            assert alive, self._log.read_text(errors="replace")[-3000:]
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                said = self._log.read_text(errors="replace")[-3000:]
+                raise SourceUnavailable(f"the private Cassandra node did not start:\n{said}")
             time.sleep(0.1)
 
-    def _answers(self, seen: int) -> bool:
+    def _answers(self) -> bool:
         """The log says so a moment before it is true."""
-        if b"Starting listening for CQL clients" not in self._log.read_bytes()[seen:]:
+        if b"Starting listening for CQL clients" not in self._log.read_bytes()[self._seen :]:
             return False
         try:
             with self.session():
@@ -149,7 +167,6 @@ class CassandraNode:
         self._process.wait()
 
     def stop(self) -> None:
-        """End it and let go of its folder."""
+        """End it, if it runs; what it has is thrown away, so it need not say good-bye."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
-        self._guard.release()

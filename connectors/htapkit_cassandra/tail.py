@@ -32,7 +32,7 @@ _OLD_SCHEMA = (UNDECODABLE, UNKNOWN_TABLE, BAD_SCHEMA)
 
 PAUSE_SECONDS_FIRST = 0.2
 PAUSE_SECONDS_MAX = 10.0
-STOP_SECONDS_MAX = 5.0
+STOP_SECONDS_MAX = 15.0  # it clears a copy's snapshot at the node, and has 10 of them for that
 POLL_MS = 20
 
 _log = logging.getLogger(__name__)
@@ -124,6 +124,7 @@ class Run:
             process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
         for thread in self._threads:
             thread.join(STOP_SECONDS_MAX)
         for stream in (process.stdout, process.stderr):

@@ -21,7 +21,7 @@ from htapkit.errors import HtapkitError
 from htapkit.testing.guard import child_environment
 from htapkit.testing.preloaded import PreloadedServer
 
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 _STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.02
 
@@ -173,7 +173,7 @@ class Stack:
         self._process = None
         return code
 
-    def wait_ready(self, timeout_seconds: float = 60.0) -> None:
+    def wait_ready(self, timeout_seconds: float = 120.0) -> None:
         """Wait until every table is copied and followed."""
         with self.client() as client:
             wait_until(

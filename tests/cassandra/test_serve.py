@@ -58,7 +58,7 @@ def _server(
     if shop is not None:
         sources["shop"] = {"dsn": shop.dsn, "tables": ["public.*"]}
     stack = running.enter_context(Stack(folder, sources))
-    stack.wait_ready()
+    stack.wait_ready(SECONDS)
     user = conninfo_to_dict(shop.dsn)["user"] if shop is not None else "anybody"
     return Server(stack, str(user))
 
@@ -118,7 +118,7 @@ def test_roles_that_may_read_are_named(
         "shop": {"dsn": database.dsn, "tables": ["public.*"]},
     }
     stack = running.enter_context(Stack(tmp_path / "stack", sources, auth="source"))
-    stack.wait_ready()
+    stack.wait_ready(SECONDS)
 
     def count(name: str, database_name: str = "shop") -> object:
         with closing(
@@ -208,7 +208,7 @@ def test_killed_again_and_again(keyspace: Keyspace, tmp_path: Path, running: Exi
         _write_until_it_dies(keyspace, workload, stack, rolled)
         workload.write(rolled.randrange(50, 150))
     stack.start()
-    stack.wait_ready()
+    stack.wait_ready(SECONDS)
     server = Server(stack, "anybody")
     expected: list[tuple[object, ...]] = []
     found: list[tuple[object, ...]] = []

@@ -101,7 +101,7 @@ public final class CommitLogTail {
     static final int NO_SNAPSHOT = 8;
 
     static final int ROWS_TOGETHER = 500;
-    static final int LEAVING_MS_MAX = 3000;
+    static final int LEAVING_MS_MAX = 10000;
 
     static volatile Runnable leaving = () -> { }; // what is left to do when standard input ends
 

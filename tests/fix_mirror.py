@@ -173,7 +173,6 @@ class Mirrored:
         with self.stack.connect() as connection:
             connection.execute(f"SET htapkit.route = '{route}'")
             connection.execute(f"SET htapkit.freshness = '{freshness}'")
-            connection.execute("SET htapkit.wait_timeout = '60 s'")
             yield connection
 
     def equal(self, *tables: str, order: str = "id") -> None:

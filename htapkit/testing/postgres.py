@@ -165,11 +165,20 @@ class PostgresServer:
         self.start()
 
     def reload(self, **settings: str) -> None:
-        """Change settings that need no restart (`restart` takes the others up, too)."""
+        """Change settings that need no restart (`restart` takes the others up, too).
+
+        Every new session has them; one that is open has them soon. Reads pg_hba.conf again, too.
+        """
         self.settings.update(settings)
         self._write_settings()
-        if self.running:
-            os.kill(self.pid, signal.SIGHUP)
+        if not self.running:
+            return
+        before, end = self._loaded(), time.monotonic() + START_SECONDS_MAX
+        os.kill(self.pid, signal.SIGHUP)
+        while self._loaded() == before:
+            if time.monotonic() > end:
+                raise ServerFailed(f"PostgreSQL {self.version} does not read its settings again")
+            time.sleep(0.02)
 
     def close(self) -> None:
         """End it and remove its files. Safe to call twice."""
@@ -259,6 +268,11 @@ class PostgresServer:
             if time.monotonic() > end:
                 return False
             time.sleep(0.1)
+
+    def _loaded(self) -> object:
+        """When new sessions' settings were read."""
+        with self.connect() as connection:
+            return connection.execute("select pg_conf_load_time()").fetchone()
 
     def _ready(self) -> bool:
         try:

@@ -20,7 +20,7 @@ class RawClient:
     """A logged-in connection without any driver."""
 
     def __init__(
-        self, port: int, database: str, user: str = "postgres", timeout: float = 15.0, **more: str
+        self, port: int, database: str, user: str = "postgres", timeout: float = 60.0, **more: str
     ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.settimeout(timeout)
@@ -286,7 +286,7 @@ def compare(
                 client.close()
             made.parameters.clear()
             reset()
-            clients = [RawClient(*direct, timeout=3.0), RawClient(*ours, timeout=3.0)]
+            clients = [RawClient(*direct), RawClient(*ours)]
         sent, ready, said = made.next()
         answers = []
         for client in clients:

@@ -33,14 +33,14 @@ def followed(database: Database) -> Iterator[list[Followed]]:
         one.close()
 
 
-def drain(one: Followed, seconds: float = 15.0) -> None:
+def drain(one: Followed, seconds: float = 60.0) -> None:
     """Read until the stream fails."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         one.replica.take(one.stream.next(0.1))
 
 
-def follow_again(one: Followed, seconds: float = 15.0) -> None:
+def follow_again(one: Followed, seconds: float = 60.0) -> None:
     """Open a new stream from where the replica is, as often as it takes."""
     end = time.monotonic() + seconds
     while True:
@@ -60,7 +60,7 @@ def test_a_restart_of_the_server(database: Database, followed: list[Followed], m
     begun = time.monotonic()
     database.server.stop(mode)
     # A fast shutdown waits for its senders: we must not hold it.
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 30
     with pytest.raises(SourceUnavailable):
         drain(one)
     with pytest.raises(SourceUnavailable):
@@ -164,7 +164,7 @@ def test_a_dropped_slot(database: Database, followed: list[Followed]) -> None:
 
 def drop_slot(database: Database) -> None:
     """Drop the test's slot as soon as it is free."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while True:
         with suppress(psycopg.errors.ObjectInUse):
             database.execute("select pg_drop_replication_slot(%s)", [f"slot_{database.name}"])
@@ -180,7 +180,7 @@ def test_a_lost_slot(database: Database, followed: list[Followed]) -> None:
     database.server.reload(max_slot_wal_keep_size="'1MB'")
     try:
         lost = "select wal_status = 'lost' from pg_replication_slots where slot_name = %s"
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while not database.execute(lost, [f"slot_{database.name}"])[0][0]:
             assert time.monotonic() < end
             database.execute("select pg_logical_emit_message(false, 'x', repeat('x', 100000))")
@@ -367,13 +367,14 @@ def test_a_wrong_address(
 def test_a_slot_that_waits_for_a_transaction(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("htapkit_postgres.slot.SLOT_SECONDS_MAX", 1)
     database.execute(TABLE)
     source = PostgresSource(options(database))
     schemas = [d.schema for d in source.discover()]
     with database.connect() as holder:
         holder.execute("begin; insert into a values (1, 'open')")
-        with pytest.raises(SourceUnavailable, match="waits for transactions"):
-            source.follow(None, schemas)
+        with monkeypatch.context() as soon:
+            soon.setattr("htapkit_postgres.slot.SLOT_SECONDS_MAX", 1)
+            with pytest.raises(SourceUnavailable, match="waits for transactions"):
+                source.follow(None, schemas)
         holder.execute("commit")
     source.follow(None, schemas).close()

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psycopg
@@ -16,6 +15,7 @@ import pytest
 from htapkit.testing import postgres
 from htapkit.testing.installation import ServerFailed, installations
 from htapkit.testing.postgres import Database, PostgresServer
+from htapkit.testing.stack import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -52,17 +52,12 @@ def test_survives_kill_and_restart(database: Database) -> None:
 
 
 def test_reload_changes_a_setting(pg: PostgresServer) -> None:
-    """`reload` is seen by new sessions soon."""
+    """`reload` is seen by every new session."""
     before = dict(pg.settings)
     pg.reload(work_mem="'7MB'")
     try:
-        for _ in range(100):
-            with pg.connect() as connection:
-                row = connection.execute("show work_mem").fetchone()
-            if row == ("7MB",):
-                break
-            time.sleep(0.02)
-        assert row == ("7MB",)
+        with pg.connect() as connection:
+            assert connection.execute("show work_mem").fetchone() == ("7MB",)
     finally:
         pg.settings = before
         pg.reload()
@@ -78,16 +73,19 @@ def test_drop_ends_a_followed_slot(pg: PostgresServer, tmp_path: Path) -> None:
     program = [str(pg.tool("pg_recvlogical")), *options, *plugin, str(tmp_path / "out")]
     follower = subprocess.Popen(program, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(200):
-            if database.execute("select active from pg_replication_slots") == [(True,)]:
-                break
-            time.sleep(0.02)
+        used = "select active from pg_replication_slots where slot_name = 'held'"
+        wait_until(lambda: database.execute(used) == [(True,)], 60)
         database.drop()
     finally:
         follower.kill()
         follower.wait()
     with pg.connect() as connection:
-        assert connection.execute("select slot_name from pg_replication_slots").fetchall() == []
+        assert (
+            connection.execute(
+                "select 1 from pg_replication_slots where slot_name = 'held'"
+            ).fetchall()
+            == []
+        )
 
 
 def test_unknown_version_is_refused() -> None:
@@ -115,11 +113,11 @@ time.sleep(600)
         directory, pid = owner.stdout.readline().split()
         assert Path(directory).is_dir()
         owner.send_signal(signal.SIGKILL)
-    for _ in range(500):
-        if not Path(directory).exists() and not Path(f"/proc/{pid}").exists():
-            return
-        time.sleep(0.02)
-    pytest.fail("the server outlived its owner")
+    wait_until(
+        lambda: not Path(directory).exists() and not Path(f"/proc/{pid}").exists(),
+        60,
+        lambda: "the server outlived its owner",
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs a server as somebody else")

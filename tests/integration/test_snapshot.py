@@ -21,6 +21,7 @@ from htapkit.errors import (
 from htapkit.model import RowChanges, Split, Storage, TableId
 from htapkit.spi import Discovered
 from htapkit.testing.postgres import Database
+from htapkit.testing.stack import wait_until
 from htapkit_postgres import catalog
 from htapkit_postgres.connection import Connection, Settings
 from htapkit_postgres.decode import Decoder
@@ -67,12 +68,12 @@ def _rows(snapshot: PostgresSnapshot, splits: Sequence[Split] | None = None) -> 
 
 def _backends(database: Database) -> int:
     query = "select count(*) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()"
-    for _ in range(50):
+    end = time.monotonic() + 60
+    while True:
         count: int = database.execute(query, [database.name])[0][0]
-        if not count:
-            break
+        if not count or time.monotonic() > end:
+            return count
         time.sleep(0.02)
-    return count
 
 
 def test_each_row_once_as_of_the_snapshot(database: Database) -> None:
@@ -114,8 +115,11 @@ def test_handover_under_load(database: Database) -> None:
     database.execute("insert into t select i, 0 from generate_series(1, 2000) i")
     stop = threading.Event()
 
+    number = 2000
+
     def load() -> None:
-        rng, number = random.Random(7), 2000
+        nonlocal number
+        rng = random.Random(7)
         with database.connect() as connection:
             while not stop.is_set():
                 number += 1
@@ -126,11 +130,12 @@ def test_handover_under_load(database: Database) -> None:
     with slot(database) as changes, ThreadPoolExecutor(5) as pool:
         loading = pool.submit(load)
         try:
-            time.sleep(0.1)
+            wait_until(lambda: number > 2005 or loading.done(), 60)
             snapshot = _open(database)
             splits = snapshot.splits(T)
             parts = list(pool.map(lambda split: list(snapshot.read(split)), splits))
-            time.sleep(0.1)
+            copied = number
+            wait_until(lambda: number > copied + 5 or loading.done(), 60)
         finally:
             stop.set()
         loading.result()
@@ -295,7 +300,7 @@ def test_keeper_dies(database: Database) -> None:
     first, second, *_ = snapshot.splits(T)
     reading = snapshot.read(first)
     next(reading)
-    query = "select pg_terminate_backend(pid) from pg_stat_activity where query like %s"
+    query = "select pg_terminate_backend(pid, 60000) from pg_stat_activity where query like %s"
     assert database.execute(query, ["%has_any_column_privilege%"]) == [(True,)]
     list(reading)
     with pytest.raises(SourceUnavailable):
@@ -317,10 +322,10 @@ def test_close_stops_readers(database: Database) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(read)
-        begun.wait(10)
+        assert begun.wait(60)
         snapshot.close()
         with pytest.raises(SourceUnavailable):
-            reading.result(10)
+            reading.result(60)
     assert _backends(database) == 0
 
 

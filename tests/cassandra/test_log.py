@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
+import struct
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -193,6 +197,32 @@ def test_a_position_whose_files_are_gone(keyspace: Keyspace) -> None:
 
 
 @pytest.mark.long
+def test_a_marker_that_the_node_is_writing(keyspace: Keyspace, tmp_path: Path) -> None:
+    """Behind what is synced the next section may be half there: all before it is good."""
+    name = keyspace.name
+    keyspace.session.execute(f"CREATE TABLE {name}.t (id int PRIMARY KEY) WITH cdc = true")
+    for number in range(5):
+        keyspace.session.execute(f"INSERT INTO {name}.t (id) VALUES ({number})")
+    end = keyspace.log_end()
+    for path in keyspace.node.cdc_raw.glob(f"*-{end.segment}*"):
+        shutil.copy(path, tmp_path)
+    (index,) = tmp_path.glob("*_cdc.idx")
+    synced = int(index.read_text().split()[0])
+    # The marker is where the section ends, 0 as yet, and a checksum of segment and place.
+    place = struct.pack(">III", end.segment & 0xFFFFFFFF, end.segment >> 32, synced)
+    (log,) = tmp_path.glob("*.log")
+    with log.open("r+b") as file:
+        file.seek(synced)
+        file.write(struct.pack(">II", 0, zlib.crc32(place)))
+    tail = keyspace.source(cdc_raw=str(tmp_path)).log(None)
+    try:
+        mutations = _until(tail, LogPosition(end.segment, synced))
+        assert len(_of(_table_id(keyspace, "t"), mutations)) == 5
+        assert tail.restarts == 0
+    finally:
+        tail.close()
+
+
 def test_what_a_killed_node_still_has_is_in_its_log(keyspace: Keyspace) -> None:
     """What the node replays after kill -9 is given out; it may lose what it had not synced."""
     session, ks = keyspace.session, keyspace.name

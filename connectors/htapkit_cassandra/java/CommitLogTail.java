@@ -100,6 +100,8 @@ public final class CommitLogTail {
     static final int BAD_SCHEMA = 7;
     static final int NO_SNAPSHOT = 8;
 
+    // What Cassandra's reader says of the marker that begins a section.
+    static final Pattern BAD_MARKER = Pattern.compile("bad header at position (\\d+)");
     static final int ROWS_TOGETHER = 500;
     static final int LEAVING_MS_MAX = 10000;
 
@@ -335,10 +337,17 @@ public final class CommitLogTail {
         segment = id;
         offset = start;
         String log = index.toString().replace("_cdc.idx", ".log");
-        new Reader().readCommitLogSegment(
-            new Handler(), new org.apache.cassandra.io.util.File(log), new CommitLogPosition(id, start),
-            CommitLogReader.ALL_MUTATIONS, true);
+        try {
+            new Reader().readCommitLogSegment(
+                new Handler(), new org.apache.cassandra.io.util.File(log), new CommitLogPosition(id, start),
+                CommitLogReader.ALL_MUTATIONS, true);
+        } catch (BehindSynced all) {
+            // all that is synced was read
+        }
     }
+
+    /** The reader went on to a section that the node has not synced, and may be writing. */
+    static final class BehindSynced extends IOException { }
 
     /** Cassandra's reader only counts the mutations of tables that it does not know; we stop there. */
     final class Reader extends CommitLogReader {
@@ -365,6 +374,8 @@ public final class CommitLogTail {
 
         @Override
         public void handleUnrecoverableError(CommitLogReadException error) throws IOException {
+            Matcher marker = BAD_MARKER.matcher(error.getMessage());
+            if (marker.find() && Integer.parseInt(marker.group(1)) >= synced) throw new BehindSynced();
             out.flush();
             stop(UNDECODABLE, "after " + segment + ":" + offset + ": " + error.getMessage());
         }

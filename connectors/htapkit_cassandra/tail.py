@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -232,9 +233,10 @@ def newest(cdc_raw: Path) -> LogPosition | None:
     try:
         for index in cdc_raw.glob("*_cdc.idx"):
             name = re.search(r"-(\d+)_cdc\.idx$", index.name)
-            lines = index.read_text(encoding="ascii").splitlines()
-            if name is not None and lines and lines[0].strip():
-                found.append(LogPosition(int(name[1]), int(lines[0])))
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                lines = index.read_text(encoding="ascii").splitlines()
+                if name is not None and lines and lines[0].strip():
+                    found.append(LogPosition(int(name[1]), int(lines[0])))
     except OSError as error:
         raise SourceRefused(f"cannot read {cdc_raw}: {error.strerror}") from None
     return max(found, default=None)
@@ -247,12 +249,12 @@ def behind(cdc_raw: Path, position: LogPosition | None) -> int:
         return 0
     if position is None or end.segment == position.segment:
         return end.offset - (position.offset if position else 0)
-    left = sum(
-        log.stat().st_size
-        for segment, log in _segments(cdc_raw)
-        if position.segment <= segment < end.segment
-    )
-    return max(0, left - position.offset) + end.offset
+    left = -position.offset
+    for segment, log in _segments(cdc_raw):
+        if position.segment <= segment < end.segment:
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                left += log.stat().st_size
+    return max(0, left) + end.offset
 
 
 def forget(cdc_raw: Path, position: LogPosition) -> None:

@@ -157,7 +157,11 @@ def test_newest_position(tmp_path: Path) -> None:
     (tmp_path / "CommitLog-7-100_cdc.idx").write_text("500\nCOMPLETED")
     (tmp_path / "CommitLog-7-200_cdc.idx").write_text("30")
     (tmp_path / "CommitLog-7-300_cdc.idx").write_text("")
+    gone = tmp_path / "gone"
+    (tmp_path / "CommitLog-7-400_cdc.idx").symlink_to(gone)  # listed, and not there any more
+    (tmp_path / "CommitLog-7-150.log").symlink_to(gone)
     assert newest(tmp_path) == LogPosition(200, 30)
+    assert behind(tmp_path, LogPosition(100, 500)) == 30
 
 
 def test_only_files_that_lie_wholly_before_a_position_are_deleted(tmp_path: Path) -> None:

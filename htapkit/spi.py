@@ -183,8 +183,12 @@ class Source(Protocol):
         """The source as a PostgreSQL server; None: there is none to relay to."""
         ...
 
-    def identity(self) -> str:
-        """Which server and database this is: the same after a restart and after a failover."""
+    def identity(self, known: str = "", position: Position | None = None, /) -> str:
+        """Which server, database and history this is: what is stored beside the position.
+
+        `known`: what it was when all up to `position` was copied. Raises SourceRefused where this
+        is another server, or its history is another one before `position`; SourceUnavailable.
+        """
         ...
 
     def check(self) -> Sequence[Finding]:
@@ -370,18 +374,14 @@ class Origin(Protocol):
         ...
 
     def verifier(self, user: str) -> str | None:
-        """The role's SCRAM-SHA-256 verifier.
-
-        None where there is none (unknown role, md5, not readable).
+        """The role's SCRAM-SHA-256 verifier; None: none (unknown role, md5, not readable).
 
         Raises SourceRefused when we may not read verifiers at all (managed databases).
         """
         ...
 
     def denied(self, role: str, access: Sequence[Access]) -> str:
-        """Why `role` may not get these columns from a copy.
-
-        A missing privilege, row-level security.
+        """Why `role` may not get these columns from a copy: a privilege, row-level security.
 
         "" = it may. The statement then goes to the source, whose word counts. Cached for seconds.
         """

@@ -42,11 +42,17 @@ class CassandraSource:
         self._known: Mapping[TableId, catalog.Known] = {}  # as last discovered
         self._options = options
 
-    def identity(self) -> str:
+    def identity(self, known: str = "", _: Position | None = None, /) -> str:
         """The node whose log is read: its host id."""
         with session(self._settings) as opened, translated(self._settings):
             (local,) = opened.execute("SELECT host_id FROM system.local")
-        return str(local.host_id)
+        now, name = str(local.host_id), self._settings.source
+        if known not in ("", now):
+            raise SourceRefused(
+                f"{name}: another node answers at its address ({now}, not {known}); mend "
+                f"sources.{name}.hosts, or start over with `htapkit detach {name}`"
+            )
+        return now
 
     def check(self) -> Sequence[Finding]:
         """The preflight. Changes nothing."""

@@ -28,6 +28,7 @@ from htapkit_postgres.connection import (
     translated,
 )
 from htapkit_postgres.head import behind
+from htapkit_postgres.line import Identity
 from htapkit_postgres.pgoutput import format_lsn, parse_lsn
 from htapkit_postgres.shelf import Publication, Relation
 from htapkit_postgres.types import SESSION_SETTINGS, quoted
@@ -64,12 +65,14 @@ class Server:
     database: str
     standby: bool
     end: int
+    timeline: int  # 0: a standby's is not its own
 
 
 def read_server(connection: Connection) -> Server:
     """Which server this is."""
     row = rows(connection, "server")[0]
-    return Server(row[0], row[1], row[2], parse_lsn(row[3]) if row[3] else 0)
+    end, timeline = parse_lsn(row[3]) if row[3] else 0, int(row[4], 16) if row[4] else 0
+    return Server(row[0], row[1], row[2], end, timeline)
 
 
 def read_slot(connection: Connection, name: str) -> Slot | None:
@@ -307,7 +310,7 @@ def _long_transactions(connection: Connection) -> str:
     return "running: process " + ", ".join(found[:5]) if found else "none is running any more"
 
 
-def start_replication(settings: Settings, start: int) -> Connection:
+def start_replication(settings: Settings, followed: Identity, start: int) -> Connection:
     """A connection that streams from `start` in COPY_BOTH mode. Raises SourceError."""
     memory = {**SESSION_SETTINGS, "logical_decoding_work_mem": settings.decoding_memory}
     del memory["client_encoding"]
@@ -316,6 +319,7 @@ def start_replication(settings: Settings, start: int) -> Connection:
         # Not by libpq's own blocking connect, which would stop all other threads meanwhile.
         connection: Connection = psycopg.connect(parameters, autocommit=True)
     try:
+        _check_system(connection.pgconn, settings, followed)
         _start(connection.pgconn, settings, start)
     except BaseException:
         connection.close()
@@ -331,6 +335,14 @@ def stream_error(settings: Settings, state: str, message: str) -> SourceError:
             "tables are copied again"
         )
     return source_error(settings, "stream changes", state, message)
+
+
+def _check_system(connection: PGconn, settings: Settings, followed: Identity) -> None:
+    """Another server may have taken over the address since it was asked who it is."""
+    result = connection.exec_(b"IDENTIFY_SYSTEM")
+    system, timeline = ((result.get_value(0, column) or b"").decode() for column in (0, 1))
+    if (system, timeline) != (followed.system, str(followed.timeline)):
+        raise SourceUnavailable(f"{settings.source}: the server changed while it was connected to")
 
 
 def _start(connection: PGconn, settings: Settings, start: int) -> None:

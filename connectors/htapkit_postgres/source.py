@@ -14,7 +14,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from htapkit.errors import SourceRefused
+from htapkit.errors import SourceRefused, SourceUnavailable
 from htapkit.model import (
     Broken,
     Finding,
@@ -37,8 +37,9 @@ from htapkit_postgres.connection import (
     translated,
 )
 from htapkit_postgres.head import PostgresHead
+from htapkit_postgres.line import Identity, Line, parse_identity, read_line
 from htapkit_postgres.origin import PostgresOrigin
-from htapkit_postgres.pgoutput import position_lsn
+from htapkit_postgres.pgoutput import format_lsn, position_lsn
 from htapkit_postgres.receiver import Receiver
 from htapkit_postgres.snapshot import PostgresSnapshot
 from htapkit_postgres.stream import PostgresStream
@@ -64,8 +65,9 @@ class PostgresSource:
         self._options = options
         self._settings = parse_settings(options)
         self._attached = threading.Event()
-        self._named = ""  # what `identity` said last
-        self._identity = ""  # of the server that is followed: all else is held to it
+        self._named: Identity | None = None  # what `identity` said last
+        self._followed: Identity | None = None  # all else is held to it
+        self._refused = ""  # why `identity` refused the server; nothing is asked of it then
         self.positions = LsnOrder()
         self.head = PostgresHead(self._settings, self._connect)
         self._asking = PostgresOrigin(
@@ -90,16 +92,25 @@ class PostgresSource:
         """What became of a table since it was copied as (`schema`, `fingerprint`)."""
         return fingerprints.compare(schema, fingerprint, now)
 
-    def identity(self) -> str:
-        """Which server and database this is: the same after a restart or a failover."""
-        with connect(self._settings) as connection:
-            self._named = self._identify(connection)
-        return self._named
+    def identity(self, known: str = "", position: Position | None = None, /) -> str:
+        """Which server and database this is, and the line of its history, as spi.Source."""
+        settings = self._settings
+        with connect(settings) as connection:
+            now = self._identify(connection)
+        if now.timeline:
+            now = replace(now, line=read_line(settings, now.timeline))
+        self._refused = _other(settings.source, known, now, position) if known else ""
+        if self._refused:
+            raise SourceRefused(self._refused)
+        self._named = now
+        return str(now) if now.line else known or str(now)
 
-    def _identify(self, connection: Connection) -> str:
+    def _identify(self, connection: Connection) -> Identity:
+        """Of the line only its end."""
         with translated(self._settings, "identify the server"):
             server = slot.read_server(connection)
-        return f"{server.system}/{server.database}"
+        line = Line(server.timeline) if server.timeline else None
+        return Identity(server.system, server.database, line)
 
     def _connect(self) -> Connection:
         """A connection to the server that is followed, whatever answers at its address now."""
@@ -112,18 +123,27 @@ class PostgresSource:
         return connection
 
     def _check_followed(self, connection: Connection) -> None:
-        name, now = self._settings.source, self._identify(connection)
-        if self._identity and now != self._identity:
-            raise SourceRefused(
-                f"{name}: another server or database answers at its address now "
-                f"({now}, not {self._identity}); mend sources.{name}.dsn"
+        if self._refused:
+            raise SourceRefused(self._refused)
+        name, now, followed = self._settings.source, self._identify(connection), self._followed
+        if followed is None:
+            return
+        if now.name != followed.name:
+            raise SourceRefused(_another(name, now.name, followed.name))
+        if now.timeline and now.timeline != followed.timeline:
+            raise SourceUnavailable(
+                f"{name}: the server began timeline {now.timeline}; nothing is asked of it before "
+                "the stream has begun again"
             )
 
     def follow(self, start: Position | None, tables: Sequence[TableSchema]) -> PostgresStream:
         """Attach and stream from `start`."""
         settings, options = self._settings, self._options
+        if self._named is None:
+            self.identity()
         # Whoever follows has agreed to the server that was named.
-        self._identity = self._named
+        self._followed = named = self._named
+        assert named is not None, "identity() names it"
         self.head.reached = position_lsn(start) if start is not None else 0
         with self._connect() as connection:
             if start is not None:
@@ -133,7 +153,7 @@ class PostgresSource:
         self._attached.set()
         limits = Limits(options.batch_rows_max, options.batch_bytes_max, options.queue_batches_max)
         receiver = Receiver(
-            slot.start_replication(settings, at),
+            slot.start_replication(settings, named, at),
             at,
             limits,
             partial(slot.stream_error, settings),
@@ -201,7 +221,7 @@ class PostgresSource:
     def detach(self) -> None:
         """Remove what attaching created. Safe to call when it is already gone."""
         self._attached.clear()
-        self._identity = ""
+        self._followed, self._refused = None, ""
         self.head.reached = 0
         self.head.close()
         with connect(self._settings) as connection:
@@ -227,6 +247,30 @@ class PostgresSource:
     def _look(self, tables: Sequence[TableId]) -> tuple[float, Mapping[TableId, Discovered]]:
         begun = time.monotonic()
         return begun, {d.schema.table: d for d in self._described(tables)}
+
+
+def _another(source: str, now: str, known: str) -> str:
+    return (
+        f"{source}: another server or database answers at its address ({now}, not {known}); mend "
+        f"sources.{source}.dsn, or start over with `htapkit detach {source}`"
+    )
+
+
+def _other(source: str, stored: str, now: Identity, position: Position | None) -> str:
+    """Why `now` is not what had all up to `position` when it was `stored`; "" = it is. Pure."""
+    known = parse_identity(stored)
+    if known is None or known.name != now.name:
+        return _another(source, now.name, known.name if known else stored)
+    if position is None or known.line is None or now.line is None:
+        return ""
+    at = position_lsn(position)
+    if known.line.goes_on_as(now.line, at):
+        return ""
+    return (
+        f"{source}: the copy is at {format_lsn(at)} of timeline {known.line}, and the server's "
+        f"history is another one before that (timeline {now.line}): it was restored from a backup, "
+        f"or a standby took over that had less; run `htapkit detach {source}` and start again"
+    )
 
 
 def _with_text(found: Discovered, names: frozenset[str]) -> Discovered:

@@ -80,6 +80,13 @@ class Progress:
             found = self._of(source)
             found.stored, found.stored_at = position, now
 
+    def fall_back(self, source: str) -> None:
+        """What the file does not say is not known any more: another server may not have it."""
+        with self._moved:
+            found = self._of(source)
+            if found.applied.position is not None:
+                found.applied = replace(found.applied, position=found.stored)
+
     def move(
         self,
         source: str,

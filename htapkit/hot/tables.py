@@ -54,11 +54,13 @@ class Tables:
 
     def remember_identity(self, source: str, identity: str) -> None:
         """Store which server the copy is made from."""
-        with self.core.operation(source) as transaction:
-            transaction.ensure_source(source)
-            transaction.cursor.execute(
-                "UPDATE htapkit.sources SET identity = $2 WHERE source = $1", [source, identity]
-            ).fetchall()
+        with self.core.writing():
+            with self.core.operation(source) as transaction:
+                transaction.ensure_source(source)
+                transaction.cursor.execute(
+                    "UPDATE htapkit.sources SET identity = $2 WHERE source = $1", [source, identity]
+                ).fetchall()
+            self.core.progress.fall_back(source)
 
     def add_table(self, schema: TableSchema, fingerprint: str, why: str = "") -> None:
         """Know a table (or know it anew): it waits for a copy, and its changes are kept aside."""

@@ -23,7 +23,6 @@ from htapkit.errors import (
     LimitReached,
     PositionLost,
     SourceError,
-    SourceRefused,
     SourceUnavailable,
     StoreFailed,
     UnfaithfulValue,
@@ -206,16 +205,18 @@ class Follower:
                 self.hold.apply(batch, lambda part: self._apply(stream, part))
 
     def _check_identity(self) -> None:
-        """Never mix the rows of two servers, whatever the address says."""
-        now, before = self._source.identity(), self._store.identity(self._name)
-        if before is None:
-            self._store.remember_identity(self._name, now)
-        elif before != now:
-            raise SourceRefused(
-                f"{self._name}: another server or database answers at its address "
-                f"({now}, not {before}); mend sources.{self._name}.dsn, or start over with "
-                f"`htapkit detach {self._name}`"
-            )
+        """Never mix the rows of two servers, or histories, whatever the address says."""
+        store, name = self._store, self._name
+        before = store.identity(name)
+        now = self._source.identity(before or "", store.stored_position(name))
+        if now == before:
+            return
+        if before is not None:
+            # A copy's own position may be one that only the former history has.
+            for table, status in list(store.catalog.tables.items()):
+                if table.source == name and status.copy_position is not None:
+                    store.copy_again(table, "the source's history is another one now")
+        store.remember_identity(name, now)  # the last: a crash before it does all of this again
 
     def _check_let_go(self) -> None:
         """Before anything else is asked of the source: its disk may be filling."""

@@ -19,7 +19,7 @@ from typing import Protocol
 import pyarrow as pa
 import pytest
 
-from htapkit.errors import PositionLost
+from htapkit.errors import PositionLost, SourceRefused
 from htapkit.model import (
     Position,
     Split,
@@ -126,10 +126,17 @@ class SourceContract:
 
     # -- the contract
 
-    def test_check_findscovers_nothing_wrong(self, harness: Harness) -> None:
+    def test_check_finds_nothing_wrong(self, harness: Harness) -> None:
         """The harness is a proper source: no error among the findings."""
         errors = [f for f in harness.source.check() if f.severity == "error"]
         assert not errors
+
+    def test_knows_itself_again_and_no_other(self, harness: Harness) -> None:
+        """What is stored of a source is known again, also after another one was refused."""
+        identity = harness.source.identity()
+        with pytest.raises(SourceRefused):
+            harness.source.identity(f"not {identity}")
+        assert harness.source.identity(identity) == identity
 
     def test_discovers_tables_with_keys_and_types(self, harness: Harness) -> None:
         """Both tables, their columns in order, their key."""

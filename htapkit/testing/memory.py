@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from htapkit.errors import PositionLost, SourceUnavailable
+from htapkit.errors import PositionLost, SourceRefused, SourceUnavailable
 from htapkit.model import (
     Broken,
     Change,
@@ -310,8 +310,10 @@ class MemorySource:
         self.lost_before = 0
         self._commits_max = commits_max
 
-    def identity(self) -> str:
-        """Its name."""
+    def identity(self, known: str = "", _: Position | None = None, /) -> str:
+        """Its name; it has one history only."""
+        if known not in ("", self.server.name):
+            raise SourceRefused(f"another server answers ({self.server.name}, not {known})")
         return self.server.name
 
     def check(self) -> Sequence[Finding]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from htapkit.testing.installation import installations
-from htapkit.testing.postgres import PostgresServer
+from htapkit.testing.postgres import Database, PostgresServer
+from htapkit.testing.stack import wait_until
 from tests.fix_mirror import Mirrored, fresh_database, mirrored
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]
@@ -51,6 +53,79 @@ def test_files_of_an_older_moment(version: int, running: bool, tmp_path: Path) -
             mirror.stack.start()
             mirror.run("insert into t values (0, 'after')")
             mirror.settles("t")
+
+
+@pytest.mark.parametrize("version", [16, 18])
+@pytest.mark.parametrize("running", [True, False])
+def test_a_server_that_has_written_past_our_position(
+    version: int, running: bool, tmp_path: Path
+) -> None:
+    """Recovered, it is on a timeline of its own: what was copied after the fork is not its."""
+    if version not in installations():
+        pytest.skip(f"PostgreSQL {version} is not installed")
+    with PostgresServer(version) as server, fresh_database(server) as database:
+        database.execute("create table t (id int primary key, v text)")
+        database.execute("insert into t select g, 'v' from generate_series(1, 100) g")
+        with mirrored(database, tmp_path / "ours") as mirror:
+            mirror.settles("t")
+            put_back(server, tmp_path / "older", before=lambda: lose(mirror, running))
+            insert = "insert into t select g, 'other' from generate_series(1001, 4000) g"
+            wait_until(lambda: written(database, insert), 60, server.log)
+            if not running:
+                mirror.stack.start()
+            why = mirror.source_becomes("refused", "history is another one")
+            assert "htapkit detach shop" in why
+            mirror.same_answer("select count(*) from t", "source")
+            another = pytest.raises(psycopg.Error, match="history is another one")
+            with mirror.port("hot", "strong") as port, another:
+                port.execute("select count(*) from t")
+            with mirror.stack.client() as client:
+                client.detach("shop")
+            mirror.stack.stop()
+            mirror.stack.start()
+            mirror.run("insert into t values (0, 'after')")
+            mirror.settles("t")
+            # A recovery that lost nothing of what is copied: it goes on, and copies nothing again.
+            copies = mirror.copies("t")
+            mirror.stack.stop()
+            put_back(server, tmp_path / "same", before=lambda: None)
+            wait_until(lambda: written(database, "insert into t values (-1, 'on')"), 60, server.log)
+            mirror.stack.start()
+            mirror.source_becomes("streaming")
+            mirror.settles("t")
+            assert mirror.copies("t") == copies
+
+
+def lose(mirror: Mirrored, running: bool) -> None:
+    """What the files of before do not have, and the copy has."""
+    mirror.run("insert into t select g, 'lost' from generate_series(101, 200) g")
+    mirror.settles("t")
+    if not running:
+        mirror.stack.stop()
+
+
+def put_back(server: PostgresServer, folder: Path, before: Callable[[], None]) -> None:
+    """The files as they were before `before`, recovered: a new timeline begins."""
+    server.stop()
+    copied(server.data, folder)
+    server.start()
+    before()
+    server.stop()
+    shutil.rmtree(server.data)
+    copied(folder, server.data)
+    (server.data / "recovery.signal").touch()
+    with (server.data / "postgresql.auto.conf").open("a") as settings:
+        settings.write("restore_command = 'false'\n")
+    server.start()
+
+
+def written(database: Database, statement: str) -> bool:
+    """Whether it could be: not while the server recovers."""
+    try:
+        database.execute(statement)
+    except psycopg.Error:
+        return False
+    return True
 
 
 def copied(data: Path, to: Path) -> None:

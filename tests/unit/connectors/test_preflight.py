@@ -39,7 +39,7 @@ FACTS = Facts(
     standby_slots=None,
     standby=False,
 )
-SERVER = Server("1", "shop", standby=False, end=5000)
+SERVER = Server("1", "shop", standby=False, end=5000, timeline=1)
 SLOT = Slot("shop", "pgoutput", None, 4000, 4500, "reserved", None, "")
 PUBLICATION = Publication(5, "htapkit_shop", True, True, True, "", False, "app", True, "7", {})
 TABLE = TableId("shop", "public", "orders")

@@ -318,6 +318,16 @@ def test_a_position_without_changes_moves_in_memory_at_once(store: HotStore) -> 
         assert read.positions == {"shop": position(2)}
 
 
+def test_on_another_server_only_what_is_stored_is_known(store: HotStore) -> None:
+    """It may have other commits at positions that held none."""
+    follow(store, T, [(1, 1, "a")])
+    store.apply(batch_of(1, Rows(T).insert(2, 2, "b").changes()), covers)
+    assert store.apply(batch_of(2), covers) is None
+    store.remember_identity("shop", "the standby")
+    assert store.identity("shop") == "the standby"
+    assert store.applied("shop").position == position(1)
+
+
 def test_a_second_owner_is_told_who_the_first_is(store: HotStore, path: Path) -> None:
     code = (
         "import sys, pathlib; from htapkit.hot import HotStore\n"

@@ -6,8 +6,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
+from htapkit import failpoints
 from htapkit.errors import SourceUnavailable
-from htapkit.hot import HotStore
+from htapkit.hot import HotStore, table_query
 from htapkit.ingest import Mirror, MirrorOptions
 from htapkit.metrics import Metrics
 from htapkit.model import (
@@ -101,3 +104,48 @@ def test_who_waits_for_the_follower_is_told_that_it_stopped(tmp_path: Path) -> N
         ask()
         asker.join(30)
     assert told == ["mem is no longer followed"] * 2
+
+
+class Restored(MemorySource):
+    """The same server with another history, which has all that was stored."""
+
+    def identity(self, *_: object) -> str:
+        """Another one."""
+        return "mem, restored"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_copy_in_progress_is_made_anew_on_another_history(tmp_path: Path) -> None:
+    """Its ranges were read at positions that the stream had not reached."""
+    server = Server("mem", {ITEMS: SCHEMA})
+    server.commit(*(RowEvent(ITEMS, Op.INSERT, (key, "a")) for key in range(8)))
+    died = threading.Event()
+
+    def die(place: str) -> None:
+        if place == "copy.range":
+            died.set()
+            raise SystemExit
+
+    options = MirrorOptions(watch_interval_seconds=0.02, snapshot_readers=1, range_rows=2)
+    with HotStore(tmp_path / "hot.duckdb") as store:
+        first = Mirror("mem", MemorySource(server), store, Metrics(), options)
+        failpoints.arm(die)
+        try:
+            first.start()
+            assert died.wait(60)
+        finally:
+            failpoints.arm(None)
+            first.stop()
+        assert store.catalog.tables[ITEMS].state is TableState.COPYING
+        with server.changed:
+            server.rows[ITEMS] = {key: (*key, "b") for key in server.rows[ITEMS]}
+        second = Mirror("mem", Restored(server), store, Metrics(), options)
+        second.start()
+        try:
+            follows = TableState.FOLLOWING
+            wait_until(lambda: store.catalog.tables[ITEMS].state is follows, 60, lambda: "")
+            with store.read(table_query(SCHEMA)) as read:
+                rows = [row for batch in read.batches() for row in batch.to_pylist()]
+        finally:
+            second.stop()
+    assert sorted(row["v"] for row in rows) == ["b"] * 8

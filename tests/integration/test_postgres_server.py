@@ -130,6 +130,8 @@ def test_installation_that_the_other_user_cannot_read(
     closed = tmp_path / package.name / original.name
     shutil.copytree(original, closed, symlinks=True)
     shutil.copytree(package.with_name(f"{package.name}.libs"), tmp_path / f"{package.name}.libs")
+    # An installation of its own, by its time: the copy of the one that all others use is not ours.
+    os.utime(closed / "bin" / "postgres", (1, 1))
     tmp_path.chmod(0o700)
     monkeypatch.setattr(postgres, "installations", lambda: {18: closed / "bin"})
     server = PostgresServer(18)

@@ -196,7 +196,6 @@ def test_a_position_whose_files_are_gone(keyspace: Keyspace) -> None:
         _until(tail, LogPosition(2, 0))
 
 
-@pytest.mark.long
 def test_a_marker_that_the_node_is_writing(keyspace: Keyspace, tmp_path: Path) -> None:
     """Behind what is synced the next section may be half there: all before it is good."""
     name = keyspace.name
@@ -223,6 +222,7 @@ def test_a_marker_that_the_node_is_writing(keyspace: Keyspace, tmp_path: Path) -
         tail.close()
 
 
+@pytest.mark.long
 def test_what_a_killed_node_still_has_is_in_its_log(keyspace: Keyspace) -> None:
     """What the node replays after kill -9 is given out; it may lose what it had not synced."""
     session, ks = keyspace.session, keyspace.name

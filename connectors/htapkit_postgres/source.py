@@ -37,7 +37,7 @@ from htapkit_postgres.connection import (
     translated,
 )
 from htapkit_postgres.head import PostgresHead
-from htapkit_postgres.line import Identity, Line, parse_identity, read_line
+from htapkit_postgres.line import Identity, parse_identity, read_line
 from htapkit_postgres.origin import PostgresOrigin
 from htapkit_postgres.pgoutput import format_lsn, position_lsn
 from htapkit_postgres.receiver import Receiver
@@ -96,21 +96,19 @@ class PostgresSource:
         """Which server and database this is, and the line of its history, as spi.Source."""
         settings = self._settings
         with connect(settings) as connection:
-            now = self._identify(connection)
-        if now.timeline:
-            now = replace(now, line=read_line(settings, now.timeline))
+            server = self._server(connection)
+        # A standby's history is its primary's: it is refused as a standby, when it is followed.
+        line = read_line(settings, server.timeline) if server.timeline else None
+        now = Identity(server.system, server.database, line)
         self._refused = _other(settings.source, known, now, position) if known else ""
         if self._refused:
             raise SourceRefused(self._refused)
         self._named = now
-        return str(now) if now.line else known or str(now)
+        return str(now) if line else known or str(now)
 
-    def _identify(self, connection: Connection) -> Identity:
-        """Of the line only its end."""
+    def _server(self, connection: Connection) -> slot.Server:
         with translated(self._settings, "identify the server"):
-            server = slot.read_server(connection)
-        line = Line(server.timeline) if server.timeline else None
-        return Identity(server.system, server.database, line)
+            return slot.read_server(connection)
 
     def _connect(self) -> Connection:
         """A connection to the server that is followed, whatever answers at its address now."""
@@ -125,15 +123,17 @@ class PostgresSource:
     def _check_followed(self, connection: Connection) -> None:
         if self._refused:
             raise SourceRefused(self._refused)
-        name, now, followed = self._settings.source, self._identify(connection), self._followed
+        followed = self._followed
         if followed is None:
             return
-        if now.name != followed.name:
-            raise SourceRefused(_another(name, now.name, followed.name))
-        if now.timeline and now.timeline != followed.timeline:
+        name, server = self._settings.source, self._server(connection)
+        now = Identity(server.system, server.database).name
+        if now != followed.name:
+            raise SourceRefused(_another(name, now, followed.name))
+        if server.timeline not in {0, followed.timeline}:
             raise SourceUnavailable(
-                f"{name}: the server began timeline {now.timeline}; nothing is asked of it before "
-                "the stream has begun again"
+                f"{name}: the server began timeline {server.timeline}; nothing is asked of it "
+                "before the stream has begun again"
             )
 
     def follow(self, start: Position | None, tables: Sequence[TableSchema]) -> PostgresStream:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -214,6 +213,10 @@ def test_changes_of_type_under_load_never_give_wrong_rows(
                 if "cached plan must not change result type" not in str(error):
                     wrong.append(error)
 
+    def answered(more: int) -> None:
+        enough = len(routes) + more
+        wait_until(lambda: len(routes) >= enough, 60, stack.log_end)
+
     threads = [threading.Thread(target=ask, args=(prepare,)) for prepare in (False, True)]
     for thread in threads:
         thread.start()
@@ -222,16 +225,9 @@ def test_changes_of_type_under_load_never_give_wrong_rows(
         for number in range(10):
             type_ = ("bigint", "int", "smallint")[number % 3]
             database.execute(f"alter table t alter v type {type_}")
-            answers = len(routes)
-            enough = partial(_answered, routes, answers + 100)
-            wait_until(enough, 60, stack.log_end)
+            answered(100)
     finally:
         ended.set()
         for thread in threads:
             thread.join()
     assert not wrong, wrong[:3]
-
-
-def _answered(routes: list[str], count: int) -> bool:
-    """Whether so many answers have come."""
-    return len(routes) >= count

@@ -159,8 +159,7 @@ def test_a_wait_for_the_head_is_short(database: Database, followed: list[Followe
             one.catch_up()
             waits.append(time.monotonic() - begun)
     one.check("a")
-    # A machine that others use makes some of them long; waiting for a timer, all.
-    assert sorted(waits)[10] < 0.1
+    assert sorted(waits)[20] < 0.1
 
 
 def test_schema_changes_come_in_their_place(database: Database, followed: list[Followed]) -> None:

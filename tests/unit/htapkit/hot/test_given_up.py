@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from htapkit.errors import CatalogChanged, TableSetAside
-from htapkit.hot import HotLimits, HotStore
+from htapkit.hot import HotStore
 from htapkit.hot.progress import Progress
 from htapkit.hot.transactions import Transaction
 from tests.unit.htapkit.hot.building import (
@@ -26,20 +25,18 @@ from tests.unit.htapkit.hot.building import (
 T = schema_of()
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[HotStore]:
-    limits = HotLimits(memory_bytes=2**29, disk_free_bytes=0)
-    with HotStore(tmp_path / "hot.duckdb", limits) as opened:
-        yield opened
+def begin_copy(store: HotStore) -> None:
+    """A table that is not followed yet gets an empty copy."""
+    store.apply(batch_of(0), covers)
+    store.add_table(T, "f")
+    store.start_copy(T, "f", position(0))
 
 
 def test_a_copy_is_given_up_before_everybody_knows(
     store: HotStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its relation is gone already, the state does not say so yet: the table is not to blame."""
-    store.apply(batch_of(0), covers)
-    store.add_table(T, "f")
-    store.start_copy(T, "f", position(0))
+    begin_copy(store)
     reading, gone, failed = threading.Event(), threading.Event(), threading.Event()
     raised: list[Exception] = []
 
@@ -75,9 +72,7 @@ def test_what_is_applied_while_a_copy_is_swapped_in_stays_stored(
     store: HotStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or the stream would begin again before what the source was told to forget."""
-    store.apply(batch_of(0), covers)
-    store.add_table(T, "f")
-    store.start_copy(T, "f", position(0))
+    begin_copy(store)
     store.load(T.table, [record_batch(T.arrow, [(1, 1, "a")])])
     applier = threading.Thread(
         target=lambda: store.apply(batch_of(5, Rows(T).insert(2, 2, "b").changes()), covers)

@@ -61,12 +61,14 @@ class Reader(threading.Thread):
             self.wrong.append(f"{row[0]} by {route}")
 
 
+STILL_MAX = 3  # starts in a row from the same position
+
+
 class Progress:
     """The stored position over many kills: it never goes back, and it goes on."""
 
-    def __init__(self, still_max: int) -> None:
-        """It may stand still over so many starts."""
-        self._still_max = still_max
+    def __init__(self) -> None:
+        """Nothing is stored yet."""
         self._still = 0
         self._stored = ""
         self.moved = 0
@@ -85,7 +87,7 @@ class Progress:
         moved = found > self._stored
         self.moved += moved
         self._still = 0 if moved else self._still + 1
-        assert self._still <= self._still_max, f"no progress over {self._still} kills at {found}"
+        assert self._still <= STILL_MAX, f"no progress over {self._still} kills at {found}"
         self._stored = found
 
 

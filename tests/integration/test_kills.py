@@ -67,7 +67,7 @@ def _kill(database: Database, stack: Stack, kills: int, chance: random.Random) -
     """Let it die at every named place in turn, and each sixth time at any moment."""
     died: Counter[str] = Counter()
     names = failpoints.MIRROR
-    progress = Progress(len(names))
+    progress = Progress()
     for number in range(kills):
         name = names[number % len(names)]
         # Some live long enough for a copy to be finished, and read.
@@ -85,7 +85,7 @@ def _kill(database: Database, stack: Stack, kills: int, chance: random.Random) -
             assert code == -signal.SIGKILL, f"{name}: ended with {code}: {stack.log_end()}"
             died[name] += 1
         progress.look(stack)
-    assert progress.moved > kills // 10, "the copy hardly got on"
+    assert progress.moved > kills // 3, "the copy hardly got on"
     return died
 
 

@@ -195,6 +195,7 @@ def _discovered(shelf: Shelf, settings: Settings, root: Relation) -> Discovered:
         filled=[row[2] for row in described if row[13]],
         generated={row[2]: row[15] for row in described if row[12]},
         labels=dict(shelf.labels) if own_types else {},
+        attributes=root.attributes,
     )
     return Discovered(
         schema,

@@ -39,6 +39,7 @@ class Fingerprint:
     filled: Sequence[int] = ()  # columns whose old rows got a default without being written
     generated: Mapping[int, str] | None = None  # the expression of each generated column, as a hash
     labels: Mapping[int, str] | None = None  # of enums and composites, where it has such types
+    attributes: int = 0  # columns that it ever had; 0: not known
 
     def text(self) -> str:
         """As it is kept."""
@@ -74,6 +75,7 @@ def compare(schema: TableSchema, fingerprint: str, now: Discovered) -> SchemaCha
         or _partitions(old, new)
         or _values(old, new)
         or _columns(schema, target, new)
+        or _passing(old, schema, target)
     )
     if why:
         return Broken(table, why)
@@ -165,6 +167,15 @@ def _columns(schema: TableSchema, target: TableSchema, new: Fingerprint) -> str:
                 return f"column {column.name} was added with values for the rows that were there"
         elif not _widened(old, column):
             return f"the type of column {column.name} changed"
+    return ""
+
+
+def _passing(old: Fingerprint, schema: TableSchema, target: TableSchema) -> str:
+    """A column that came and went unseen may have had the name of one that came after it."""
+    before = {column.ordinal for column in schema.columns}
+    came = {column.ordinal for column in target.columns} - before
+    if came and old.attributes and set(range(old.attributes + 1, max(came))) - came:
+        return "columns came and went before others came"
     return ""
 
 

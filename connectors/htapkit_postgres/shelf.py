@@ -21,6 +21,7 @@ class Relation:
     partition: bool
     file: int
     row_security: bool
+    attributes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ from htapkit_postgres.origin import PostgresOrigin
 from htapkit_postgres.pgoutput import format_lsn, position_lsn
 from htapkit_postgres.receiver import Receiver
 from htapkit_postgres.snapshot import PostgresSnapshot
-from htapkit_postgres.stream import PostgresStream
+from htapkit_postgres.stream import Look, PostgresStream
 
 
 class LsnOrder:
@@ -244,9 +244,10 @@ class PostgresSource:
                 slot.unpublish(connection, settings, harmed)
         return allowed
 
-    def _look(self, tables: Sequence[TableId]) -> tuple[float, Mapping[TableId, Discovered]]:
+    def _look(self, tables: Sequence[TableId]) -> Look:
         begun = time.monotonic()
-        return begun, {d.schema.table: d for d in self._described(tables)}
+        found = {d.schema.table: d for d in self._described(tables)}
+        return Look(begun, position_lsn(self.head.head()), found)
 
 
 def _another(source: str, now: str, known: str) -> str:

@@ -25,6 +25,7 @@ from htapkit.model import (
     TableSchema,
 )
 from htapkit.spi import Discovered
+from htapkit_postgres.alignment import Shown, reads_as
 from htapkit_postgres.chunk import Chunk
 from htapkit_postgres.decode import Decoder
 from htapkit_postgres.fingerprint import compare, parse, with_storage
@@ -32,8 +33,22 @@ from htapkit_postgres.head import PostgresHead
 from htapkit_postgres.pgoutput import Relation, from_microseconds, lsn_position, position_lsn
 from htapkit_postgres.receiver import Receiver
 
-Look = Callable[[Sequence[TableId]], tuple[float, Mapping[TableId, Discovered]]]
-"""When (monotonic, before it was read) and how these tables are in the catalog, if they are."""
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One reading of the catalog."""
+
+    seconds: float = 0.0  # monotonic, before it was read
+    end: int = 0  # of the server's log, after it was read
+    tables: Mapping[TableId, Discovered] = field(default_factory=dict)  # of those asked for
+
+    def shown(self, table: TableId, oid: int) -> Shown | None:
+        """What was there before every transaction that ends later."""
+        found = self.tables.get(table)
+        identity = parse(found.fingerprint) if found else None
+        if found is None or identity is None or identity.oid != oid:
+            return None
+        return Shown.of(found.schema, identity.attributes)
 
 
 @dataclass(slots=True)
@@ -43,14 +58,23 @@ class _Known:
     expected: dict[TableId, TableSchema] = field(default_factory=dict)
     fingerprints: dict[TableId, str] = field(default_factory=dict)
     names: dict[int, TableId] = field(default_factory=dict)  # of every relation seen
-    layouts: dict[TableId, TableSchema] = field(
-        default_factory=dict
-    )  # that the last relation fitted
+    # What its last relation message was read as; none where that has no rows for us.
+    layouts: dict[TableId, TableSchema] = field(default_factory=dict)
+    shown: dict[TableId, Shown] = field(default_factory=dict)
 
     def copy(self) -> _Known:
         return _Known(
-            dict(self.expected), dict(self.fingerprints), dict(self.names), dict(self.layouts)
+            dict(self.expected),
+            dict(self.fingerprints),
+            dict(self.names),
+            dict(self.layouts),
+            dict(self.shown),
         )
+
+    def forget(self, table: TableId) -> None:
+        """Nothing that the stream showed of a table holds for the next one of its name."""
+        self.layouts.pop(table, None)
+        self.shown.pop(table, None)
 
 
 class PostgresStream:
@@ -60,7 +84,7 @@ class PostgresStream:
         self,
         source: str,
         receiver: Receiver,
-        look: Look,
+        look: Callable[[Sequence[TableId]], Look],
         tables: Sequence[TableSchema],
         head: PostgresHead,
     ) -> None:
@@ -70,7 +94,7 @@ class PostgresStream:
         self._look = look
         self._head = head
         self._known = _Known()
-        self._seen: tuple[float, Mapping[TableId, Discovered]] = (0.0, {})
+        self._seen = self._before = Look()
         self._chunk: Chunk | None = None
         self._late: list[Change] = []
         self._revived = False
@@ -127,12 +151,16 @@ class PostgresStream:
 
     def expect(self, tables: Sequence[TableSchema]) -> None:
         """Decode rows of these tables in these schemas from now on; leave out all other tables."""
-        known = self._known
-        new = [schema.table for schema in tables if schema.table not in known.expected]
-        if new:
-            _, found = self._look(new)
-            known.fingerprints.update({table: found[table].fingerprint for table in found})
+        known, old = self._known, self._known.expected
         known.expected = {schema.table: schema for schema in tables}
+        if known.expected != old:
+            self._seen = self._look(list(known.expected))
+            for table, found in self._seen.tables.items():
+                if table not in old:
+                    known.fingerprints[table] = found.fingerprint
+        for table, schema in old.items():
+            if table not in self._before.tables:  # what is expected now may be ahead of the stream
+                known.shown.setdefault(table, Shown.of(schema))
         self._bind()
 
     def _bind(self) -> None:
@@ -168,18 +196,22 @@ class PostgresStream:
     ) -> TableSchema | Broken | SchemaChange:
         """The catalog says `target`, but may be ahead of the stream: the relation decides, too."""
         known, table = self._known, expected.table
-        names = [column.name for column in relation.columns]
         identity = parse(now.fingerprint)
         if identity is None or identity.oid != relation.oid:
             return self._broken(Broken(table, "it was dropped and made again"), now)
-        fits_target = names == [column.name for column in target.columns]
-        if not fits_target and names == [column.name for column in expected.columns]:
-            known.layouts[table] = expected
-            return expected
-        if not fits_target and not between(names, expected, target):
+        shown = known.shown.get(table) or self._before.shown(table, relation.oid)
+        shown = shown or Shown.of(expected)
+        catalog = Shown.of(target, identity.attributes)
+        names = [column.name for column in relation.columns]
+        is_old = names == [c.name for c in expected.columns] != [c.name for c in target.columns]
+        schema = expected if is_old else target
+        if not reads_as(relation.columns, shown, catalog, schema):
             return self._broken(Broken(table, "its columns changed several times in a row"), now)
+        known.layouts[table] = schema
+        known.shown[table] = shown.after(relation.columns, schema)
+        if is_old:
+            return expected
         known.fingerprints[table] = now.fingerprint
-        known.layouts[table] = target
         if target == expected:
             return expected
         known.expected[table] = target
@@ -192,6 +224,7 @@ class PostgresStream:
 
         The caller may have noticed before us, and have copied the table again: rows go on, then.
         """
+        known, table = self._known, expected.table
         identity = parse(now.fingerprint)
         names = [column.name for column in relation.columns]
         same = with_storage(expected, now.schema) == expected
@@ -199,13 +232,15 @@ class PostgresStream:
             return self._broken(verdict, now)
         if names != [column.name for column in expected.columns]:
             return self._broken(verdict, now)
-        self._known.fingerprints[expected.table] = now.fingerprint
-        self._known.layouts[expected.table] = expected
+        known.fingerprints[table] = now.fingerprint
+        known.layouts[table] = expected
+        known.shown[table] = Shown.of(expected)
         return SchemaChange(expected, faithful=False, why=verdict.why, fingerprint=now.fingerprint)
 
     def _broken(self, broken: Broken, now: Discovered | None = None) -> Broken:
         """The table breaks here. Its new copy needs the rows after this chunk: go on, if we can."""
         known, table = self._known, broken.table
+        known.forget(table)
         expected = known.expected.get(table)
         target = with_storage(expected, now.schema) if expected and now else None
         if broken.copy_again and now is not None and target == expected:
@@ -217,15 +252,19 @@ class PostgresStream:
 
     def _catalog(self) -> Mapping[TableId, Discovered]:
         """The catalog as it was after the chunk at hand was received."""
-        read_at, found = self._seen
         assert self._chunk is not None, "relations are resolved while a chunk is decoded"
-        if read_at <= self._chunk.received_seconds:
-            read_at, found = self._seen = self._look(list(self._known.expected))
-        return found
+        if self._chunk.frames.ends[0] > self._seen.end and self._before is not self._seen:
+            # All its transactions ended after this reading, which tells at least as much as what
+            # they had shown until then.
+            self._before = self._seen
+            self._known.shown.clear()
+        if self._seen.seconds <= self._chunk.received_seconds:
+            self._seen = self._look(list(self._known.expected))
+        return self._seen.tables
 
     def _check_parts(self, relation: Relation) -> None:
         """A relation that nobody expects may be a partition that is gone already, with its rows."""
-        _, catalog = self._seen
+        catalog = self._seen.tables
         parted = {}
         for table in self._known.expected:
             found = catalog.get(table)
@@ -235,7 +274,7 @@ class PostgresStream:
         if not parted or any(relation.oid in f.parts for f in parted.values()):
             return
         gone = TableId(self._source, relation.schema, relation.name)
-        for found in self._look([gone])[1].values():
+        for found in self._look([gone]).tables.values():
             fingerprint = parse(found.fingerprint)
             part = fingerprint.parts.get(relation.oid) if fingerprint else None
             if fingerprint and part and (part.edge or fingerprint.publication):
@@ -277,16 +316,3 @@ class PostgresStream:
 
 def _renamed(batch: pa.RecordBatch, names: Mapping[str, str]) -> pa.RecordBatch:
     return batch.rename_columns([names[name] for name in batch.schema.names])
-
-
-def between(names: Sequence[str], old: TableSchema, new: TableSchema) -> bool:
-    """Whether rows with these columns can be read as `new`: since `old`, columns came or went."""
-    had = {column.ordinal for column in old.columns}
-    has = {column.ordinal for column in new.columns}
-    given = set(names)
-    for column in new.columns:
-        if column.name not in given and column.ordinal in had:
-            return False  # renamed, now or again
-    dropped = {column.name for column in old.columns if column.ordinal not in has}
-    kept = {column.name for column in old.columns} - dropped
-    return not (given - {column.name for column in new.columns}) & kept

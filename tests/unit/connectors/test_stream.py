@@ -1,4 +1,4 @@
-"""The receiver on a scripted connection, and what the stream decides about relations."""
+"""The receiver on a scripted connection."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from htapkit.errors import SourceError, SourceUnavailable
-from htapkit.model import Column, SqlType, TableId, TableSchema
 from htapkit.testing.stack import wait_until
 from htapkit_postgres.chunk import Chunk, Limits
 from htapkit_postgres.connection import Connection
 from htapkit_postgres.pgoutput import xlog_data
 from htapkit_postgres.receiver import MARK_PREFIX, SHUTDOWN_REQUESTS, Receiver
-from htapkit_postgres.stream import between
 
 START = 1000
 
@@ -297,29 +295,3 @@ def test_stopping_is_safe_at_any_time(live: list[Receiver]) -> None:
     never = Receiver(cast("Connection", other := Script([])), START, Limits(1, 1, 1), explain)
     never.stop()
     assert other.closed
-
-
-# -- which rows can be read while the catalog is ahead --
-
-
-def schema(*columns: tuple[str, int]) -> TableSchema:
-    made: list[Any] = [Column(name, SqlType("int4", 23), number) for name, number in columns]
-    return TableSchema(TableId("s", "public", "t"), tuple(made), key=("id",))
-
-
-OLD = schema(("id", 1), ("a", 2), ("b", 3))
-
-
-@pytest.mark.parametrize(
-    ("names", "new", "expected"),
-    [
-        (["id", "a", "b", "c"], schema(("id", 1), ("a", 2), ("b", 3), ("c", 4), ("d", 5)), True),
-        (["id", "a"], schema(("id", 1), ("a", 2), ("c", 4)), True),
-        (["id", "b"], schema(("id", 1), ("b", 3), ("c", 4)), True),
-        (["id", "x", "b"], schema(("id", 1), ("y", 2), ("b", 3)), False),
-        (["id", "a", "b", "c"], schema(("id", 1), ("x", 2), ("b", 3), ("c", 4)), False),
-        (["id", "x", "b", "c"], schema(("id", 1), ("x", 2), ("b", 3)), True),
-    ],
-)
-def test_rows_between_two_schemas(names: list[str], new: TableSchema, expected: bool) -> None:
-    assert between(names, OLD, new) is expected

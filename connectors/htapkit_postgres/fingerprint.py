@@ -174,7 +174,7 @@ def _passing(old: Fingerprint, schema: TableSchema, target: TableSchema) -> str:
     """A column that came and went unseen may have had the name of one that came after it."""
     before = {column.ordinal for column in schema.columns}
     came = {column.ordinal for column in target.columns} - before
-    if came and old.attributes and set(range(old.attributes + 1, max(came))) - came:
+    if came and old.attributes and set(range(old.attributes + 1, max(came))) - before - came:
         return "columns came and went before others came"
     return ""
 

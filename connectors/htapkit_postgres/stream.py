@@ -180,6 +180,7 @@ class PostgresStream:
         expected = known.expected.get(table)
         catalog = self._catalog()
         if expected is None:
+            known.forget(table)
             self._check_parts(relation)
             return None
         now = catalog.get(table)

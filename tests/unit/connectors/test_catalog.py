@@ -230,6 +230,14 @@ def test_a_fingerprint_of_another_form_copies_again() -> None:
     assert verdict.copy_again
 
 
+@pytest.mark.parametrize(("made", "broken"), [(0, False), (3, True), (4, False)])
+def test_a_column_came_and_went_before_another_came(made: int, broken: bool) -> None:
+    """Number 4 did, unless it was counted before; 0: by a fingerprint that did not count."""
+    found = now(with_columns(ID, V, N, column("x", 5)))
+    verdict = compare(SCHEMA, replace(PRINT, attributes=made).text(), found)
+    assert isinstance(verdict, Broken) is broken
+
+
 def test_a_table_that_was_not_published_yet() -> None:
     assert compare(SCHEMA, replace(PRINT, publication="").text(), now()) is None
 

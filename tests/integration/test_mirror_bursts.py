@@ -81,7 +81,9 @@ class Burst:
             self.statements.append(f"alter table {self.name} drop column {name}")
 
 
-def bursts(mirror: Mirrored, prefix: str, tables: int, steps: int) -> None:
+def bursts(
+    mirror: Mirrored, prefix: str, tables: int, steps: int, *, is_away: bool = False
+) -> None:
     seed = secrets.randbits(32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -89,19 +91,27 @@ def bursts(mirror: Mirrored, prefix: str, tables: int, steps: int) -> None:
     names = [burst.name for burst in made]
     mirror.run(*(statement for burst in made for statement in burst.made))
     mirror.follows(*names)
+    if is_away:
+        mirror.stack.kill()
     for number, burst in enumerate(made):
         burst.draw(steps)
         with mirror.database.connect() as connection:
             connection.autocommit = number % 2 == 0
             for statement in burst.statements:
                 connection.execute(statement)
+    if is_away:
+        mirror.stack.start()
     mirror.settles(*names)
     mirror.run(*(f"update {name} set id = -id" for name in names))
     mirror.equal(*names)
 
 
 def test_any_columns_in_a_burst(mirror: Mirrored) -> None:
-    bursts(mirror, "any", tables=10, steps=16)
+    bursts(mirror, "any", tables=8, steps=16)
+
+
+def test_a_burst_while_nobody_followed(mirror: Mirrored) -> None:
+    bursts(mirror, "away", tables=8, steps=16, is_away=True)
 
 
 @pytest.mark.long

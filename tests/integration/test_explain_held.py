@@ -14,6 +14,7 @@ from tests.fix_mirror import Mirrored, fresh_database, last_route, mirrored
 pytestmark = pytest.mark.integration
 
 SQL = "SELECT sum(id) FROM t"
+UNREACHED = "00FFFFFF00000000"
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,45 @@ def test_a_forced_route_that_is_held(one: Mirrored) -> None:
         with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
             port.execute(SQL)
         assert caught.value.diag.message_primary in reasons
+
+
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("on_stale", ["source", "error"])
+def test_a_copy_that_is_not_fresh_enough(one: Mirrored, on_stale: str, *, extended: bool) -> None:
+    """What is asked for lies ahead of the source's whole log: it is told what its read gets."""
+    with one.stack.connect() as port:
+        port.execute("SET htapkit.wait_timeout = '0s'")
+        port.execute(f"SET htapkit.on_stale = '{on_stale}'")
+        port.execute(f"SET htapkit.position = '{UNREACHED}'")
+        chosen, reasons = told(port, extended=extended)
+        assert chosen == (["source"] if on_stale == "source" else [])
+        assert any("not fresh enough" in reason for reason in reasons), reasons
+        if on_stale == "source":
+            port.execute(SQL)
+            assert last_route(port) == "source", "what was told is what happens"
+        else:
+            with pytest.raises(psycopg.errors.QueryCanceled) as caught:
+                port.execute(SQL)
+            assert caught.value.diag.message_primary in reasons
+        port.execute("SET htapkit.freshness = 'any'")
+        assert told(port, extended=extended)[0] == ["hot"]
+
+
+def test_a_role_that_may_not_read(one: Mirrored) -> None:
+    """The source refuses it in its own words, so it is not the copy that is promised."""
+    with one.stack.connect() as port:
+        port.execute("CREATE ROLE reads_nothing")
+        try:
+            port.execute("SET ROLE reads_nothing")
+            wait_until(lambda: "may have changed" not in str(told(port, extended=False)[1]), 60)
+            chosen, reasons = told(port, extended=False)
+            assert chosen == ["source"]
+            assert any("permission denied" in reason for reason in reasons), reasons
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                port.execute(SQL)
+        finally:
+            port.execute("RESET ROLE")
+            port.execute("DROP ROLE reads_nothing")
 
 
 def test_the_route_that_is_not_built(one: Mirrored) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from htapkit.errors import CatalogChanged, HtapkitError, NotRoutable, Stale
+from htapkit.errors import CatalogChanged, HtapkitError, NotRoutable, SourceError, Stale
 from htapkit.plan.plan import ExplainRoute, LocalQuery, Plan
 from htapkit.serve.pgwire import finish, own
 from htapkit.serve.pgwire.bound_values import local_values
@@ -105,7 +105,7 @@ class Answers:
         redefined = state.redefined_at
         if reads and redefined is not None and redefined >= self._database.looked_at():
             self._database.look()
-            return "the session has changed tables, and the copy has not looked at them yet"
+            return "the session may have changed tables, and the copy has not looked at them yet"
         if state.unknown or state.doubtful:
             self._questions.refresh()
         assert state.settings is not None
@@ -116,11 +116,24 @@ class Answers:
         return ""
 
     def held(self, plan: own.Own, *, in_block: bool) -> own.Held | None:
-        """What keeps the statement of an EXPLAIN (ROUTE) from the copy now. Raises HiddenFailed."""
+        """What keeps the statement of an EXPLAIN (ROUTE) from the copy now.
+
+        It waits for a copy that is fresh enough as the statement would, and asks for the same
+        rights: what is told is what happens. Raises Cancelled, HiddenFailed.
+        """
         explained = plan.plan if isinstance(plan, ExplainRoute) else None
         if not isinstance(explained, LocalQuery):
             return None
-        reason = self.obstacle(explained, in_block=in_block)
+        try:
+            reason = self.obstacle(explained, in_block=in_block)
+            if not reason:
+                running = Running()
+                call = partial(self._admit, explained, running, self._state.wanted())
+                self._wait(running, self._worker.submit(call))
+        except (AtSource, SourceError) as why:
+            reason = str(why)
+        except Stale as stale:
+            return own.Held(str(stale), stale)
         return own.Held(reason, self.forced(reason, explained)) if reason else None
 
     # -- running -------------------------------------------------------------------------------
@@ -195,18 +208,7 @@ class Answers:
         """On the worker's thread: all that may take its time before the first row."""
         query, settings = wanted.query, self._state.settings
         assert settings is not None
-        reason = self._database.origin.denied(settings.role, query.access)
-        if reason:
-            raise AtSource(reason)
-        if query.as_of is None:
-            wait_fresh(
-                self._database.freshness,
-                self._name,
-                self._state.options,
-                want,
-                query.sources or (self._name,),
-                given_up=lambda: running.cancelled,
-            )
+        self._admit(query, running, want)
         read = self._database.reader(query, values, wanted.version, self._state.user)
         try:
             running.start(read)
@@ -221,6 +223,23 @@ class Answers:
         except BaseException:
             read.close()
             raise
+
+    def _admit(self, query: LocalQuery, running: Running, want: FreshnessWanted) -> None:
+        """Return once the role may read it and the copy is fresh enough. Raises AtSource, Stale."""
+        settings = self._state.settings
+        assert settings is not None
+        reason = self._database.origin.denied(settings.role, query.access)
+        if reason:
+            raise AtSource(reason)
+        if query.as_of is None:
+            wait_fresh(
+                self._database.freshness,
+                self._name,
+                self._state.options,
+                want,
+                query.sources or (self._name,),
+                given_up=lambda: running.cancelled,
+            )
 
     def _finish(self, wanted: Wanted, local: LocalRows) -> Answer:
         """Let the source compute what is left, on the small local result."""

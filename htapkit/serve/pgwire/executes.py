@@ -200,10 +200,12 @@ class Executes:
         if not self._settle() or not portal.usable:
             return PASS
         in_block = self._in_block()
-        held = self._answers.held(plan, in_block=in_block)
         try:
+            held = self._answers.held(plan, in_block=in_block)
             lag = self._database.lag_seconds
             portal.answer = own.run(plan, self._state, lag, in_block=in_block, held=held)
+        except HiddenFailed:
+            raise
         except HtapkitError as problem:
             self.fail(problem)
             return after

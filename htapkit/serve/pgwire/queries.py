@@ -83,10 +83,12 @@ class Queries:
 
     def _query_own(self, plan: own.Own) -> None:
         in_block = self._link.conversation.status == "T"
-        held = self._answers.held(plan, in_block=in_block)
         try:
+            held = self._answers.held(plan, in_block=in_block)
             lag = self._database.lag_seconds
             rows = own.run(plan, self._state, lag, in_block=in_block, held=held)
+        except HiddenFailed:
+            raise
         except HtapkitError as problem:
             self._end_query(problem)
             return

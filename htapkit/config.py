@@ -252,10 +252,12 @@ class Config(_Section):
 def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Config:
     """Read and check a configuration file. Raises ConfigError; nothing is started or created."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         hint = "make one with `htapkit init DSN`"
         raise ConfigError(f"cannot read {path}: {error.strerror}; {hint}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error.reason} at {error.start}") from error
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -319,6 +321,9 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{key} is missing"
     message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "model_type":
+        section = _section_at(error["loc"])
+        message = f"expected keys: {', '.join(sorted(section.model_fields)) if section else ''}"
     secret = key.endswith(("token", "dsn", "password"))
     simple = isinstance(error["input"], str | int | float | bool)
     found = f", found {error['input']!r}" if simple and not secret else ""

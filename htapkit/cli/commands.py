@@ -16,11 +16,12 @@ import click
 from rich.console import Console
 
 from htapkit.cli.backup_commands import backup, restore
+from htapkit.cli.findings import print_findings, unknown_tables
 from htapkit.cli.lake_commands import compact, erase, expire, retain, tier
 from htapkit.cli.logs import set_up_logging
 from htapkit.cli.movement_commands import backfill, export, import_
 from htapkit.cli.options import CONFIG, JSON, client_of, full_name
-from htapkit.cli.output import print_findings, print_status, print_verification
+from htapkit.cli.output import print_status, print_verification
 from htapkit.client import ServerRefused, ServerUnreachable
 from htapkit.config import load_config
 from htapkit.errors import ConfigError, HtapkitError, SourceUnavailable
@@ -83,7 +84,7 @@ def check(config_path: Path, as_json: bool) -> None:
     shown: dict[str, list[dict[str, str]]] = {}
     for name, source_config in config.sources.items():
         source = load_source(source_config.connector, config.source_options(name))
-        findings = source.check()
+        findings = [*source.check(), *unknown_tables(config, source, name)]
         if any(f.severity is Severity.ERROR for f in findings):
             worst = Severity.ERROR
         shown[name] = [

@@ -9,8 +9,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from htapkit.model import Finding, Severity
-
 _STATE_STYLE = {
     "following": "green",
     "copying": "yellow",
@@ -19,7 +17,6 @@ _STATE_STYLE = {
     "problem": "red",
     "streaming": "green",
 }
-_SEVERITY = {Severity.OK: "[green]ok[/]", Severity.WARNING: "[yellow]warning[/]"}
 
 
 def print_status(console: Console, status: Mapping[str, Any]) -> None:
@@ -34,7 +31,7 @@ def print_status(console: Console, status: Mapping[str, Any]) -> None:
         )
         for line in [source["why"], *source["warnings"]]:
             if line:
-                console.print(f"  [yellow]{line}[/]", highlight=False)
+                console.print(f"  [yellow]{escape(line)}[/]", highlight=False)
         console.print(_tables(source["tables"]))
     if status["imported"]:
         console.print(_imported(status["imported"]))
@@ -108,16 +105,6 @@ def _age(seconds: float) -> str:
         if count and not rest:
             return f"{count:.0f} {unit}{'s' if count > 1 else ''}"
     return f"{seconds:g} s"
-
-
-def print_findings(console: Console, findings: Sequence[Finding]) -> None:
-    """The preflight, worst last."""
-    order = [Severity.OK, Severity.WARNING, Severity.ERROR]
-    for finding in sorted(findings, key=lambda f: order.index(f.severity)):
-        label = _SEVERITY.get(finding.severity, "[red]error[/]")
-        console.print(f"{label}  [bold]{finding.subject}[/]: {finding.message}", highlight=False)
-        for line in finding.remedy.splitlines():
-            console.print(f"       {line}", style="cyan", highlight=False, markup=False)
 
 
 def print_verification(console: Console, result: Mapping[str, Any]) -> None:

@@ -206,6 +206,21 @@ def test_init_and_check(database: Database, tmp_path: Path) -> None:
     assert database.execute("SELECT 1 FROM pg_publication") == []
 
 
+def test_a_table_of_the_configuration_that_is_not_there(database: Database, tmp_path: Path) -> None:
+    """Mistyped, it is told; one that is there is not, whether it can be mirrored or not."""
+    dsn = f"postgresql://postgres@{database.server.host}:{database.server.port}/{database.name}"
+    database.execute("CREATE TABLE keyed (a int PRIMARY KEY, at date NOT NULL)")
+    database.execute("CREATE TABLE keyless (a int)")
+    configuration = {
+        "sources": {"shop": {"connector": "postgres", "dsn": dsn, "tables": ["public.k*"]}},
+        "tables": {f"shop.public.{name}": {} for name in ("keyed", "keyless", "keyd")},
+    }
+    (tmp_path / "htapkit.yaml").write_text(json.dumps(configuration))
+    found = json.loads(htapkit(tmp_path, "check", "--json").stdout)["shop"]
+    told = [f for f in found if f["subject"].startswith("tables.")]
+    assert [(f["severity"], f["subject"]) for f in told] == [("warning", "tables.shop.public.keyd")]
+
+
 def test_init_of_what_is_no_database(tmp_path: Path) -> None:
     """Nothing is written, so that a second try works."""
     for dsn, words in (("garbage", "expected postgresql://"), ("postgresql://a@b/My-Db", "My-Db")):
@@ -242,12 +257,14 @@ def test_a_port_that_is_taken(tmp_path: Path, server: str) -> None:
         ("sources: {shop: {connector: oracle, dsn: x}}", ["oracle", "postgres"]),
         (f"sources: {{shop: {{{SOURCE}, colour: red}}}}", ["colour"]),
         ("sources: [", ["YAML"]),
+        ("# \udcff", ["htapkit.yaml", "UTF-8"]),
+        (f"sources: {{shop: {{{SOURCE}}}}}\nlimits: 5", ["limits: expected keys", "memory"]),
         ("sources: {shop: {connector: postgres, dsn: '${NOT_SET}'}}", ["NOT_SET"]),
     ],
 )
 def test_wrong_configuration_is_one_clear_line(tmp_path: Path, text: str, words: list[str]) -> None:
     """Exit 2, the key named, no traceback, nothing started."""
-    (tmp_path / "htapkit.yaml").write_text(text)
+    (tmp_path / "htapkit.yaml").write_text(text, encoding="utf-8", errors="surrogateescape")
     answer = htapkit(tmp_path, "serve")
     assert answer.returncode == 2, answer.stderr
     assert "Traceback" not in answer.stderr

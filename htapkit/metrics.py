@@ -89,7 +89,7 @@ class Metrics:
         )
         self.store_bytes = Gauge(
             "htapkit_store_bytes",
-            "Hot store by part: file, wal, staged, memory",
+            "Hot store by part: file, wal, staged, memory, temp",
             ["part"],
             registry=r,
         )

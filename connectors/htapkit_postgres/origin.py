@@ -71,6 +71,9 @@ class PostgresOrigin:
                 credential = Password(self._server.password())
             passed = {"user": user, "database": self._server.database, **passed}
             return login(self._server, passed, credential, self._give_back)
+        except SourceUnavailable as error:
+            self._give_back()
+            raise SourceUnavailable(f"source {self._source} does not answer: {error}") from error
         except BaseException:
             self._give_back()
             raise

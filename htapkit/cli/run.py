@@ -150,8 +150,10 @@ class Server:
             self._metrics.errors.labels(type(error).__name__).inc()
 
     def _note_sizes(self) -> None:
-        for part, size in self._store.sizes().items():
-            self._metrics.store_bytes.labels(part).set(size)
+        for name, size in self._store.sizes().items():
+            part, is_bytes, _ = name.partition("_bytes")
+            if is_bytes:  # the others count
+                self._metrics.store_bytes.labels(part).set(size)
 
     def _keep_house(self) -> None:
         asked = [(m.look_at_retained, m.measure) for m in self._mirrors.values()]

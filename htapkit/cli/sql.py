@@ -58,4 +58,7 @@ def _print(connection: psycopg.Connection, statement: str, *, as_json: bool) -> 
         table.add_row(*["" if value is None else str(value) for value in row])
     console = Console()
     console.print(table)
-    console.print(f"{len(rows)} rows, route {route[0] if route else '?'}", highlight=False)
+    count = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
+    # EXPLAIN and SET run nowhere.
+    where = f", route {route[0]}" if route and route[0] else ""
+    console.print(f"{count}{where}", highlight=False)

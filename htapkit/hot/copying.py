@@ -207,7 +207,7 @@ class Copying:
         if record.copy is None and record.state is TableState.COPYING:
             raise _given_up(table)
         if record.copy is None and not (record.state is TableState.PAUSED and record.complete):
-            raise TableSetAside(table, f"it has no copy to go on with; it is {record.state.value}")
+            raise TableSetAside(table, "it has no copy to go on with; htapkit resync makes one")
         ranged = self.ranged(table)
         if ranged is None and place is not None:
             raise _given_up(table)

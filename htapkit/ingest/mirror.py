@@ -142,9 +142,11 @@ class Mirror:
     def resume(self, table: TableId) -> None:
         """Follow a paused table again: what was kept aside is applied first.
 
-        A table that was paused while it was copied is copied again.
+        A table that was paused while it was copied is copied again. One that follows goes on.
         """
         status = self._store.catalog.tables.get(table)
+        if status is not None and status.state is TableState.FOLLOWING:
+            return
         if (
             status is not None
             and status.copy_position is not None

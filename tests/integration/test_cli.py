@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -126,6 +127,8 @@ def test_pause_keeps_changes_and_resume_applies_them(stack: Stack, database: Dat
         port.execute("SET htapkit.freshness = 'strong'")
         assert port.execute(changed).fetchone() == (10,)
     assert _status(stack)["state"] == "following"
+    again = htapkit(stack.folder, "resume", "orders")
+    assert again.returncode == 0, again.stderr
 
 
 def test_resync_copies_again(stack: Stack) -> None:
@@ -182,6 +185,9 @@ def test_health_and_metrics(stack: Stack) -> None:
     assert 'htapkit_source_up{source="shop"} 1.0' in httpx.get(f"{base}/metrics").text
     following = 'htapkit_tables{source="shop",state="following"} 1.0'
     wait_until(lambda: following in httpx.get(f"{base}/metrics").text, 60)
+    part = re.compile(r'^htapkit_store_bytes\{part="(\w+)"\}', re.MULTILINE)
+    sizes = {"file", "wal", "staged", "memory", "temp"}  # and nothing that is no size
+    wait_until(lambda: set(part.findall(httpx.get(f"{base}/metrics").text)) == sizes, 60)
 
 
 def test_a_second_server_on_the_same_data_says_so(stack: Stack, tmp_path: Path) -> None:

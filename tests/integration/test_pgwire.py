@@ -365,7 +365,7 @@ def test_garbage_after_login(port: Port, sent: bytes) -> None:
 
 def test_unknown_database_and_limits(database: Database) -> None:
     with serving(database.dsn, connections_max=1, clients_max=3) as made:
-        with pytest.raises(psycopg.OperationalError, match='database "nope" does not exist'):
+        with pytest.raises(psycopg.OperationalError, match='"nope" does not exist; connect to'):
             psycopg.connect(f"host=127.0.0.1 port={made[0].port} user=postgres dbname=nope")
         with connect(made), pytest.raises(psycopg.OperationalError, match="source_connections"):
             connect(made)

@@ -193,7 +193,10 @@ class PgwireServer:
             raise NotHere("replication connections go to the source itself, not through htapkit")
         database = self._databases.get(started.database)
         if database is None:
-            raise NoSuchDatabase(f'database "{started.database}" does not exist')
+            raise NoSuchDatabase(
+                f'database "{started.database}" does not exist; connect to the name of a source '
+                "(htapkit status lists them)"
+            )
         options = Options()
         for name, value in startup_options(started.parameters).items():
             options = options.set(name, value)

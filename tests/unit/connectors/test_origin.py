@@ -61,7 +61,7 @@ def test_connections_are_counted() -> None:
         raise AssertionError
 
     origin = PostgresOrigin("shop", "host=127.0.0.1 port=1 user=me", 1, never)  # type: ignore[arg-type]
-    with pytest.raises(SourceUnavailable):
+    with pytest.raises(SourceUnavailable, match=r"source shop does not answer: 127\.0\.0\.1:1: "):
         origin.open("me", {}, OwnRole())
     assert origin.connections == 0
     none = PostgresOrigin("shop", "host=127.0.0.1 port=1 user=me", 0, never)  # type: ignore[arg-type]

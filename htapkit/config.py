@@ -147,6 +147,7 @@ class LimitsConfig(_Section):
     batch_bytes: Bytes = 32 * 2**20
     queue_batches: Annotated[int, Field(ge=1, le=64)] = 2
     snapshot_readers: Annotated[int, Field(ge=1, le=64)] = 2
+    snapshot_pace: Literal["careful", "full"] = "careful"
     snapshot_rows_per_second: Annotated[int, Field(ge=1000)] | None = None
     range_rows: Annotated[int, Field(ge=1000)] = 20_000_000
     tier_rows: Annotated[int, Field(ge=1000)] = 2_000_000
@@ -245,6 +246,7 @@ class Config(_Section):
             batch_bytes_max=limits.batch_bytes,
             queue_batches_max=limits.queue_batches,
             snapshot_rows_per_second_max=limits.snapshot_rows_per_second,
+            snapshot_careful=limits.snapshot_pace == "careful",
             folder=self.data_dir / "sources" / name,
         )
 

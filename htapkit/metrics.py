@@ -75,6 +75,9 @@ class Metrics:
         self.copied_rows = Counter(
             "htapkit_copied_rows", "Rows read by snapshots", ["source"], registry=r
         )
+        self.copy_pace = Gauge(
+            "htapkit_copy_pace", "Readers that copies may have now", ["source"], registry=r
+        )
         self.tiered_rows = Counter(
             "htapkit_tiered_rows",
             "Rows moved from the hot store to the lake",

@@ -45,6 +45,7 @@ class SourceOptions:
     batch_bytes_max: int
     queue_batches_max: int
     snapshot_rows_per_second_max: int | None  # None: not throttled
+    snapshot_careful: bool = True  # read slower while the source's answers slow down
     folder: Path | None = None  # for files of its own, of one server at a time; may not be there
 
 
@@ -163,10 +164,7 @@ class Snapshot(Protocol):
 
 @runtime_checkable
 class Source(Protocol):
-    """A database that is mirrored.
-
-    Nothing is changed there but what attaching needs (slot, publication).
-    """
+    """A database that is mirrored; only what attaching needs is made there: slot, publication."""
 
     @property
     def positions(self) -> PositionOrder:
@@ -204,9 +202,8 @@ class Source(Protocol):
     ) -> SchemaChange | Broken | None:
         """What became of a table since it was copied as (`schema`, `fingerprint`).
 
-        Pure; None = nothing.
-
-        A faithful SchemaChange may be applied at any moment, before or after the stream shows it.
+        Pure; None = nothing. A faithful SchemaChange may be applied at any moment, before or after
+        the stream shows it.
         """
         ...
 
@@ -279,16 +276,22 @@ class Retains(Protocol):
         ...
 
 
+@runtime_checkable
+class Paced(Protocol):
+    """What a Source may be, too: one whose copies read slower where the source suffers."""
+
+    def pace(self) -> tuple[float, str]:
+        """How many readers may read, and why so few; "" = not slowed. Thread-safe."""
+        ...
+
+
 class Credential(Protocol):
     """How a client proved who it is, in the form that lets us log in to the source as that user."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScramKeys(Credential):
-    """Keys learnt from a client's SCRAM proof.
-
-    As good as the password: memory only, never logged.
-    """
+    """Learnt from a client's SCRAM proof; as good as the password: memory only, never logged."""
 
     client_key: bytes
     server_key: bytes
@@ -353,10 +356,7 @@ class OriginSession:
 
 
 class Origin(Protocol):
-    """The source as a PostgreSQL server.
-
-    For relayed statements, names and types, users and rights.
-    """
+    """The source as a PostgreSQL server, for relayed statements, names, types, users, rights."""
 
     @property
     def connections(self) -> int:

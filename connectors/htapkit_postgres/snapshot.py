@@ -9,6 +9,7 @@ is refused, never copied half: its old rows would be invisible or in two parts.
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import threading
 import time
@@ -19,15 +20,18 @@ from typing import Any, Final, cast
 import psycopg
 import pyarrow as pa
 
-from htapkit.errors import CatalogChanged, SourceUnavailable, TableSetAside
+from htapkit.errors import CatalogChanged, SourceError, SourceUnavailable, TableSetAside
 from htapkit.model import Position, Split, TableId, TableSchema
 from htapkit.spi import Discovered
 from htapkit.sqlfiles import sql
 from htapkit_postgres import ranges
 from htapkit_postgres.bulk import BulkReader, select
-from htapkit_postgres.connection import Connection, Settings, conninfo, translated
+from htapkit_postgres.connection import Connection, Settings, connect, conninfo, translated
+from htapkit_postgres.pace import Listener, Pace, Rhythm, Room
 from htapkit_postgres.pgoutput import lsn_position, parse_lsn
 from htapkit_postgres.types import projection, quoted
+
+_log = logging.getLogger(__name__)
 
 Describe = Callable[[Connection, Sequence[TableId]], Mapping[TableId, Discovered]]
 """The tables as the connection's snapshot has them; those that are gone are left out."""
@@ -35,8 +39,9 @@ Describe = Callable[[Connection, Sequence[TableId]], Mapping[TableId, Discovered
 PAGES_PER_SPLIT: Final = 8192
 """64 MiB of table: half a second to a second of reading."""
 
-_BATCH_BYTES: Final = 16 << 20
+_BATCH_BYTES: Final = 4 << 20  # a turn of some tens of milliseconds
 _BATCH_BYTES_THROTTLED: Final = 1 << 20  # in small steps, so that the rate is even
+_LISTENER_STOP_SECONDS: Final = 1.0  # where the source hangs, its thread ends later
 _ROWS_PER_PAGE: Final = 60.0  # of a table that was never analysed
 
 _SESSION: Final = {
@@ -140,6 +145,8 @@ class PostgresSnapshot:
         describe: Describe,
         *,
         rows_per_second_max: int | None = None,
+        pace: Pace | None = None,
+        rhythm: Rhythm | None = None,
         pages_per_split: int = PAGES_PER_SPLIT,
     ) -> None:
         """Take the snapshot. Waits for the transactions that run at the source to end.
@@ -152,6 +159,9 @@ class PostgresSnapshot:
         self._throttle = Throttle(rows_per_second_max, wait=self._closed.wait)
         throttled = rows_per_second_max is not None
         self._batch_bytes = _BATCH_BYTES_THROTTLED if throttled else _BATCH_BYTES
+        self._room = Room(pace or Pace(), self._closed)
+        self._rhythm = rhythm or Rhythm()
+        self._listener: threading.Thread | None = None
         self._readers: set[BulkReader] = set()
         self._lock = threading.Lock()
         self._position, self._keeper, self._exported = _take(settings)
@@ -189,6 +199,11 @@ class PostgresSnapshot:
     def read(self, split: Split) -> Iterator[pa.RecordBatch]:
         """The rows of one part. Raises UnfaithfulValue, SourceUnavailable, CatalogChanged."""
         schema = self._tables[split.table].schema
+        with self._room.reader():
+            self._listen()
+            yield from self._read(split, schema)
+
+    def _read(self, split: Split, schema: TableSchema) -> Iterator[pa.RecordBatch]:
         reader = self._open_reader()
         try:
             condition = ranges.condition(schema, split.token)
@@ -211,10 +226,37 @@ class PostgresSnapshot:
         self, reader: BulkReader, schema: TableSchema, relation: str, condition: str
     ) -> Iterator[pa.RecordBatch]:
         projections = [projection(column) for column in schema.columns]
-        for batch in reader.read(select(schema, projections, relation, condition), schema):
+        batches = reader.read(select(schema, projections, relation, condition), schema)
+        while True:
+            begun = time.monotonic()
+            batch = next(batches, None)
+            if batch is None:
+                return
+            took = time.monotonic() - begun
             yield batch
             self._throttle.spend(batch.num_rows)
+            self._room.breathe(took)
             self._check_open()
+
+    def _listen(self) -> None:
+        """Hear whether the source suffers, from the first read to the end of the snapshot."""
+        with self._lock:
+            if self._listener is not None or not self._room.pace.careful or self._closed.is_set():
+                return
+            name = f"pace-{self._settings.source}"
+            self._listener = threading.Thread(target=self._hear, name=name, daemon=True)
+            self._listener.start()
+
+    def _hear(self) -> None:
+        listener = Listener(self._room, self._closed, self._rhythm)
+        if not listener.wait():
+            return
+        try:
+            with connect(self._settings) as connection:
+                listener.run(lambda: connection.execute("SELECT 1").fetchone())
+        except (SourceError, psycopg.Error) as error:
+            # Readers meet with the same, or go on at the pace that they have.
+            _log.debug("the source is not listened to: %s", type(error).__name__)
 
     def close(self) -> None:
         """End the snapshot at the source. Safe to call twice."""
@@ -223,6 +265,8 @@ class PostgresSnapshot:
             readers = list(self._readers)
         for reader in readers:
             reader.cancel()
+        if self._listener is not None:
+            self._listener.join(_LISTENER_STOP_SECONDS)
         self._keeper.close()
 
     def _check_open(self) -> None:

@@ -39,6 +39,7 @@ from htapkit_postgres.connection import (
 from htapkit_postgres.head import PostgresHead
 from htapkit_postgres.line import Identity, parse_identity, read_line
 from htapkit_postgres.origin import PostgresOrigin
+from htapkit_postgres.pace import Pace
 from htapkit_postgres.pgoutput import format_lsn, position_lsn
 from htapkit_postgres.receiver import Receiver
 from htapkit_postgres.snapshot import PostgresSnapshot
@@ -64,6 +65,7 @@ class PostgresSource:
         """Check the settings; nothing is connected yet. Raises ConfigError."""
         self._options = options
         self._settings = parse_settings(options)
+        self._pace = Pace(careful=options.snapshot_careful)
         self._attached = threading.Event()
         self._named: Identity | None = None  # what `identity` said last
         self._followed: Identity | None = None  # all else is held to it
@@ -190,7 +192,12 @@ class PostgresSource:
             tables,
             described,
             rows_per_second_max=self._options.snapshot_rows_per_second_max,
+            pace=self._pace,
         )
+
+    def pace(self) -> tuple[float, str]:
+        """How fast copies may read, as spi.Paced."""
+        return self._pace.share, self._pace.why()
 
     def ranges(self, tables: Sequence[TableId], rows: int) -> Mapping[TableId, Sequence[Split]]:
         """Cut very large tables by their keys, as spi.Ranged."""

@@ -27,7 +27,7 @@ from htapkit.ingest.status import SourceReport, TableReport
 from htapkit.ingest.watcher import Watcher
 from htapkit.metrics import Metrics
 from htapkit.model import Position, TableId, TableState
-from htapkit.spi import Retains, Source
+from htapkit.spi import Paced, Retains, Source
 
 _log = structlog.get_logger("htapkit.ingest")
 _POLL_SECONDS = 0.5
@@ -178,6 +178,8 @@ class Mirror:
         warnings = self._watcher.warnings()
         if kept > self._options.slot_lag_bytes_max:
             warnings = (*warnings, _far_behind(kept, self._options.slot_lag_bytes_max))
+        if isinstance(self.source, Paced) and (slowed := self.source.pace()[1]):
+            warnings = (*warnings, slowed)
         return SourceReport(
             name=self.name,
             state=follower.state.value,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -25,6 +25,7 @@ from htapkit.testing.stack import wait_until
 from htapkit_postgres import catalog
 from htapkit_postgres.connection import Connection, Settings
 from htapkit_postgres.decode import Decoder
+from htapkit_postgres.pace import FLOOR, Listener, Pace, Rhythm
 from htapkit_postgres.pgoutput import position_lsn
 from htapkit_postgres.snapshot import PostgresSnapshot
 from tests.captured import framed, settings, slot
@@ -43,6 +44,8 @@ def _open(
     pages: int = 2,
     text: Sequence[str] = (),
     rate: int | None = None,
+    pace: Pace | None = None,
+    rhythm: Rhythm | None = None,
 ) -> PostgresSnapshot:
     options = settings(database)
     options = Settings("s", database.dsn_as(user), options.tables, "unused", "published")
@@ -56,7 +59,13 @@ def _open(
         return {discovered.schema.table: discovered for discovered in found}
 
     return PostgresSnapshot(
-        options, tables or (T,), described, pages_per_split=pages, rows_per_second_max=rate
+        options,
+        tables or (T,),
+        described,
+        pages_per_split=pages,
+        rows_per_second_max=rate,
+        pace=pace,
+        rhythm=rhythm,
     )
 
 
@@ -358,3 +367,26 @@ def test_odd_names(database: Database) -> None:
     columns = ", ".join(oracle(f'"{n}"', batch[n].type) for n in ("select",)) + ', "%"::text'
     stored = database.execute(f"""select {columns} from "Odd ""schema\"""."ta'ble %s\" """)
     assert [(told(batch["select"])[0], batch["%"][0].as_py())] == stored
+
+
+def test_a_source_that_suffers_is_read_at_the_floor_and_wholly(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers late whenever it is read: readers pause, and still every row comes."""
+    database.execute("create table t as select i as id from generate_series(1, 20000) i")
+    pace = Pace()
+
+    def suffers(_: Listener, ask: Callable[[], object], gap_seconds: float) -> float:
+        ask()
+        return 1.0 if gap_seconds == rhythm.resting_gap_seconds else 100.0
+
+    monkeypatch.setattr(Listener, "_listen", suffers)
+    rhythm = Rhythm(begin_seconds=0.0, drain_seconds=0.0)
+    snapshot = _open(database, pages=30, pace=pace, rhythm=rhythm)
+    splits = snapshot.splits(T)
+    first = _rows(snapshot, splits[:1])
+    wait_until(lambda: pace.share == FLOOR, 30)
+    rest = _rows(snapshot, splits[1:])
+    snapshot.close()
+    assert sorted(pa.concat_tables([first, rest])["id"].to_pylist()) == list(range(1, 20001))
+    assert _backends(database) == 0

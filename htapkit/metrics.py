@@ -5,7 +5,14 @@ Counts and measures; never decides.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -16,6 +23,7 @@ class Metrics:
     def __init__(self) -> None:
         """Make all metrics, at zero."""
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._make_following(self.registry)
         self._make_stored(self.registry)
         self._make_serving(self.registry)

@@ -183,6 +183,7 @@ def test_health_and_metrics(stack: Stack) -> None:
     assert httpx.get(f"{base}/livez").status_code == 200
     assert httpx.get(f"{base}/readyz").status_code == 200
     assert 'htapkit_source_up{source="shop"} 1.0' in httpx.get(f"{base}/metrics").text
+    assert "\nprocess_resident_memory_bytes " in httpx.get(f"{base}/metrics").text
     following = 'htapkit_tables{source="shop",state="following"} 1.0'
     wait_until(lambda: following in httpx.get(f"{base}/metrics").text, 60)
     part = re.compile(r'^htapkit_store_bytes\{part="(\w+)"\}', re.MULTILINE)

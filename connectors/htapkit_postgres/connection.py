@@ -139,7 +139,9 @@ class _Keys:
 
     def dsn(self) -> str:
         value = self._found.get("dsn")
-        wrong = self._wrong("dsn", "postgresql://user@host:5432/database")
+        wrong = self._wrong(
+            "dsn", "postgresql://user@host:5432/database, or host=… port=5432 dbname=…"
+        )
         if not isinstance(value, str) or not value:
             raise wrong
         try:

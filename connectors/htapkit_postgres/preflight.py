@@ -86,11 +86,11 @@ def _findings(
             for pid, seconds, gid in rows(connection, "transactions")
         ]
     yield from server_findings(facts)
-    yield from role_findings(facts, server.database)
+    yield from role_findings(facts)
     yield from capacity_findings(facts, has_slot=slot is not None)
     yield from slot_findings(settings, server, slot, options.slot_lag_bytes_max)
     yield from transaction_findings(waiting)
-    yield from publication_findings(settings, facts, publications)
+    yield from publication_findings(settings, facts, server.database, publications)
     yield from table_findings(settings, facts.user, tables, rights, publications)
 
 
@@ -172,7 +172,7 @@ def server_findings(facts: Facts) -> Iterator[Finding]:
         yield _ok("max_slot_wal_keep_size", facts.keep_size)
 
 
-def role_findings(facts: Facts, database: str) -> Iterator[Finding]:
+def role_findings(facts: Facts) -> Iterator[Finding]:
     """What the role needs beside its rights on tables."""
     role = quoted(facts.user)
     if not (facts.superuser or facts.replication or facts.rds_replication):
@@ -183,12 +183,6 @@ def role_findings(facts: Facts, database: str) -> Iterator[Finding]:
         )
     else:
         yield _ok("role", f"{facts.user} may replicate")
-    if not (facts.create or facts.superuser):
-        yield _warning(
-            "role",
-            f"{facts.user} may not create a publication in {database}",
-            f"GRANT CREATE ON DATABASE {quoted(database)} TO {role}",
-        )
 
 
 def capacity_findings(facts: Facts, *, has_slot: bool) -> Iterator[Finding]:
@@ -262,22 +256,14 @@ def transaction_findings(
 
 
 def publication_findings(
-    settings: Settings, facts: Facts, publications: Mapping[str, Publication]
+    settings: Settings, facts: Facts, database: str, publications: Mapping[str, Publication]
 ) -> Iterator[Finding]:
-    """Our publications, where they exist."""
-    main, _ = settings.publications
-    if main not in publications:
-        subject = f"publication {main}"
-        if settings.create_publication:
-            yield _ok(subject, "will be created")
-        else:
-            generated = ", publish_generated_columns = stored" if facts.version >= 180000 else ""
-            yield _error(
-                subject,
-                "it does not exist, and create_publication is false",
-                f"CREATE PUBLICATION {quoted(main)} FOR TABLE … "
-                f"WITH (publish_via_partition_root = true{generated})",
-            )
+    """Our publications, where they exist, and whether they can be made where they do not."""
+    main, appending = settings.publications
+    both = settings.create_publication or settings.append_only  # an empty one would do, too
+    for name in (main, appending) if both else (main,):
+        if name not in publications:
+            yield _missing_publication(settings, facts, database, name)
     for name, publication in publications.items():
         subject = f"publication {name}"
         if not fits(publication, facts.version // 10000, updates=name == main):
@@ -297,6 +283,26 @@ def publication_findings(
             )
         else:
             yield _ok(subject, f"{len(publication.members)} tables")
+
+
+def _missing_publication(settings: Settings, facts: Facts, database: str, name: str) -> Finding:
+    subject = f"publication {name}"
+    if not settings.create_publication:
+        updates = "" if name == settings.publications[0] else "publish = 'insert, truncate', "
+        generated = ", publish_generated_columns = stored" if facts.version >= 180000 else ""
+        return _error(
+            subject,
+            "it does not exist, and create_publication is false",
+            f"CREATE PUBLICATION {quoted(name)} FOR TABLE … "
+            f"WITH ({updates}publish_via_partition_root = true{generated})",
+        )
+    if not (facts.create or facts.superuser):
+        return _error(
+            subject,
+            f"it does not exist, and {facts.user} may not create it",
+            f"GRANT CREATE ON DATABASE {quoted(database)} TO {quoted(facts.user)}",
+        )
+    return _ok(subject, "will be created")
 
 
 def table_findings(

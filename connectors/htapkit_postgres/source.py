@@ -86,7 +86,8 @@ class PostgresSource:
 
     def discover(self) -> Sequence[Discovered]:
         """The tables that the configuration's patterns match now."""
-        return self._described(None)
+        with self._connect() as connection:
+            return self._described(connection, None)
 
     def compare(
         self, schema: TableSchema, fingerprint: str, now: Discovered
@@ -239,22 +240,24 @@ class PostgresSource:
         self.head.close()
         self._asking.close()
 
-    def _described(self, tables: Sequence[TableId] | None) -> list[Discovered]:
+    def _described(
+        self, connection: Connection, tables: Sequence[TableId] | None
+    ) -> list[Discovered]:
         settings = self._settings
-        with self._connect() as connection:
-            with translated(settings, "read the catalog"):
-                found = describe(connection, settings, tables)
-                allowed = without_rights(connection, settings, found)
-            harmed = [d.schema.table for d in found if d.problem and _published(d)]
-            if harmed and self._attached.is_set():
-                # A table that lost its key could not be updated at the source while we publish it.
-                slot.unpublish(connection, settings, harmed)
+        with translated(settings, "read the catalog"):
+            found = describe(connection, settings, tables)
+            allowed = without_rights(connection, settings, found)
+        harmed = [d.schema.table for d in found if d.problem and _published(d)]
+        if harmed and self._attached.is_set():
+            # A table that lost its key could not be updated at the source while we publish it.
+            slot.unpublish(connection, settings, harmed)
         return allowed
 
     def _look(self, tables: Sequence[TableId]) -> Look:
         begun = time.monotonic()
-        found = {d.schema.table: d for d in self._described(tables)}
-        return Look(begun, position_lsn(self.head.head()), found)
+        with self._connect() as connection:
+            found = {d.schema.table: d for d in self._described(connection, tables)}
+            return Look(begun, self._server(connection).end, found)
 
 
 def _another(source: str, now: str, known: str) -> str:

@@ -187,7 +187,7 @@ class Follower:
         self._metrics.stream_restarts.labels(self._name).inc()
         self.state, self.why = SourceState.STREAMING, self._limited
         self._metrics.source_up.labels(self._name).set(1)
-        _log.info("streaming", source=self._name, position=start)
+        _log.info("streaming", source=self._name, position=start or "its end")
         if start is not None:
             stream.confirm(start)
         stream.nudge()

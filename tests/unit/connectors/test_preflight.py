@@ -42,6 +42,7 @@ FACTS = Facts(
 SERVER = Server("1", "shop", standby=False, end=5000, timeline=1)
 SLOT = Slot("shop", "pgoutput", None, 4000, 4500, "reserved", None, "")
 PUBLICATION = Publication(5, "htapkit_shop", True, True, True, "", False, "app", True, "7", {})
+BOTH = ("htapkit_shop", "htapkit_shop_append")
 TABLE = TableId("shop", "public", "orders")
 RIGHTS = Rights(True, True, True, False, "app")
 
@@ -78,11 +79,10 @@ def test_the_server(change: dict[str, Any], expected: list[tuple[str, str]]) -> 
         ({"replication": False}, ["error"]),
         ({"replication": False, "rds_replication": True}, []),
         ({"replication": False, "superuser": True}, []),
-        ({"create": False}, ["warning"]),
     ],
 )
 def test_the_role(change: dict[str, Any], expected: list[str]) -> None:
-    found = preflight.role_findings(replace(FACTS, **change), "shop")
+    found = preflight.role_findings(replace(FACTS, **change))
     assert [severity for severity, _ in worst(found)] == expected
 
 
@@ -145,17 +145,37 @@ def test_transactions() -> None:
 def test_the_publication(change: dict[str, Any], version: int, expected: list[str]) -> None:
     publication = replace(PUBLICATION, **change)
     facts = replace(FACTS, version=version)
-    found = preflight.publication_findings(SETTINGS, facts, {"htapkit_shop": publication})
+    found = preflight.publication_findings(SETTINGS, facts, "shop", {"htapkit_shop": publication})
     assert [severity for severity, _ in worst(found)] == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [({}, []), ({"create": False}, ["error"]), ({"create": False, "superuser": True}, [])],
+)
+def test_a_publication_that_is_not_there_yet(change: dict[str, Any], expected: list[str]) -> None:
+    found = list(preflight.publication_findings(SETTINGS, replace(FACTS, **change), "shop", {}))
+    assert [finding.subject for finding in found] == [f"publication {p}" for p in BOTH]
+    assert [severity for severity, _ in worst(found)] == expected * 2
+    assert {finding.remedy for finding in found} == {
+        'GRANT CREATE ON DATABASE "shop" TO "app"' if expected else ""
+    }
+
+
+@pytest.mark.parametrize(("append_only", "missing"), [((), 1), (("public.log",), 2)])
+def test_a_publication_that_others_are_to_make(append_only: tuple[str, ...], missing: int) -> None:
+    settings = replace(SETTINGS, create_publication=False, append_only=append_only)
+    found = worst(preflight.publication_findings(settings, FACTS, "shop", {}))
+    assert found == [("error", f"publication {name}") for name in BOTH[:missing]]
 
 
 def test_the_publication_of_append_only_tables_sends_no_updates() -> None:
     appending = replace(PUBLICATION, name="htapkit_shop_append", updates=False)
     both = {"htapkit_shop": PUBLICATION, "htapkit_shop_append": appending}
-    assert worst(preflight.publication_findings(SETTINGS, FACTS, both)) == []
+    assert worst(preflight.publication_findings(SETTINGS, FACTS, "shop", both)) == []
     for updates in (True, None):
         both["htapkit_shop_append"] = replace(appending, updates=updates)
-        assert worst(preflight.publication_findings(SETTINGS, FACTS, both)) == [
+        assert worst(preflight.publication_findings(SETTINGS, FACTS, "shop", both)) == [
             ("error", "publication htapkit_shop_append")
         ]
 

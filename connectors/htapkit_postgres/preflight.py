@@ -18,7 +18,7 @@ from htapkit_postgres.connection import Connection, Settings, connect, literal, 
 from htapkit_postgres.fingerprint import parse
 from htapkit_postgres.pgoutput import format_lsn
 from htapkit_postgres.shelf import Publication
-from htapkit_postgres.slot import Server, Slot, fits, read_server, read_slot
+from htapkit_postgres.slot import Server, Slot, fits, publication_options, read_server, read_slot
 from htapkit_postgres.types import quoted, quoted_table
 
 VERSIONS = range(15, 19)
@@ -267,13 +267,10 @@ def publication_findings(
     for name, publication in publications.items():
         subject = f"publication {name}"
         if not fits(publication, facts.version // 10000, updates=name == main):
-            updates = "insert, truncate" if name != main else "insert, update, delete, truncate"
-            generated = ", publish_generated_columns = stored" if facts.version >= 180000 else ""
             yield _error(
                 subject,
                 "its options are not those that an exact copy needs",
-                f"ALTER PUBLICATION {quoted(name)} SET (publish = '{updates}', "
-                f"publish_via_partition_root = true{generated})",
+                f"ALTER PUBLICATION {quoted(name)} SET ({_options(settings, facts, name)})",
             )
         elif settings.create_publication and not (publication.owned or facts.superuser):
             yield _error(
@@ -288,13 +285,11 @@ def publication_findings(
 def _missing_publication(settings: Settings, facts: Facts, database: str, name: str) -> Finding:
     subject = f"publication {name}"
     if not settings.create_publication:
-        updates = "" if name == settings.publications[0] else "publish = 'insert, truncate', "
-        generated = ", publish_generated_columns = stored" if facts.version >= 180000 else ""
         return _error(
             subject,
             "it does not exist, and create_publication is false",
             f"CREATE PUBLICATION {quoted(name)} FOR TABLE … "
-            f"WITH ({updates}publish_via_partition_root = true{generated})",
+            f"WITH ({_options(settings, facts, name)})",
         )
     if not (facts.create or facts.superuser):
         return _error(
@@ -303,6 +298,11 @@ def _missing_publication(settings: Settings, facts: Facts, database: str, name: 
             f"GRANT CREATE ON DATABASE {quoted(database)} TO {quoted(facts.user)}",
         )
     return _ok(subject, "will be created")
+
+
+def _options(settings: Settings, facts: Facts, name: str) -> str:
+    updates = name == settings.publications[0]
+    return publication_options(facts.version // 10000, updates=updates).as_string(None)
 
 
 def table_findings(

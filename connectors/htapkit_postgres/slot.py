@@ -133,10 +133,7 @@ def publish(
     updates: bool,
 ) -> list[Composed]:
     """The statements after which `name` publishes (at least) these tables as we need it. Pure."""
-    operations = "insert, update, delete, truncate" if updates else "insert, truncate"
-    options = SQL("publish = {}, publish_via_partition_root = true").format(Literal(operations))
-    if version >= 18:
-        options += SQL(", publish_generated_columns = stored")
+    options = publication_options(version, updates=updates)
     statements: list[Composed] = []
     if publication is None:
         wanted = SQL(" FOR TABLE {}").format(_names(tables)) if tables else SQL("")
@@ -149,6 +146,13 @@ def publish(
         add = SQL("ALTER PUBLICATION {} ADD TABLE {}")
         statements.append(add.format(Identifier(name), _names(missing)))
     return statements
+
+
+def publication_options(version: int, *, updates: bool) -> Composed:
+    """What stands in a publication's WITH or SET, so that it fits."""
+    operations = "insert, update, delete, truncate" if updates else "insert, truncate"
+    options = SQL("publish = {}, publish_via_partition_root = true").format(Literal(operations))
+    return options + SQL(", publish_generated_columns = stored") if version >= 18 else options
 
 
 def fits(publication: Publication, version: int, *, updates: bool) -> bool:

@@ -23,7 +23,7 @@ from htapkit.hot import HotStore
 from htapkit.ingest.ranges import BetweenBatches, CopyLimits, RangeCopier, agrees, found_in
 from htapkit.metrics import Metrics
 from htapkit.model import Position, Split, TableId, TableState
-from htapkit.spi import Discovered, Paced, Snapshot, Source
+from htapkit.spi import Discovered, Snapshot, Source
 
 _log = structlog.get_logger("htapkit.ingest")
 _FREE_TRIES = 8
@@ -223,8 +223,6 @@ class Copier:
                 raise _Cancelled(f"copying {split.table} was given up")
             progress[0] += batch.num_rows
             self._metrics.copied_rows.labels(self._name).inc(batch.num_rows)
-            if isinstance(self._source, Paced):
-                self._metrics.copy_pace.labels(self._name).set(self._source.pace()[0])
             yield batch
 
     def _still_wanted(self, table: TableId) -> bool:

@@ -231,6 +231,8 @@ class Mirror:
         metrics.lag_bytes.labels(name).set(report.lag_bytes)
         if report.lag_ms is not None:
             metrics.lag_ms.labels(name).set(report.lag_ms)
+        if isinstance(self.source, Paced):
+            metrics.copy_pace.labels(name).set(self.source.pace()[0])
         for state in [*TableState, "problem"]:
             count = sum(t.state == state for t in report.tables)
             metrics.tables.labels(name, str(state)).set(count)

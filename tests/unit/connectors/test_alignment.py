@@ -89,9 +89,9 @@ def test_what_is_certain(given: list[str], now: list[str], certain: bool) -> Non
 
 
 def test_types_tell_columns_apart() -> None:
-    listed: Listed = (*OLD[:2], ("c", 4, "text"))
-    now = schema(listed)
-    assert reads_as(message(listed), Shown.of(schema(OLD)), Shown.of(now), now)
+    more: Listed = (*OLD[:2], ("c", 4, "text"))
+    now = schema(more)
+    assert reads_as(message(more), Shown.of(schema(OLD)), Shown.of(now), now)
 
 
 def test_the_old_names_of_what_will_be_renamed() -> None:

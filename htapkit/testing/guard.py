@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 # Reads one line; the end of the input without one means that the owner died. A process is known by
-# its working directory, so that a recycled process id is never taken for ours.
+# its working directory, so that a recycled process id is never taken for ours. Whoever dies slowly
+# may write while we remove, so that is tried again.
 _SCRIPT = """
 read -r word && exit 0
 end() {
@@ -24,8 +25,12 @@ end() {
 }
 cd /
 end -QUIT "$1" && sleep 1
-end -KILL "$1"
-rm -rf -- "$1"
+for turn in 1 2 3 4 5 6 7 8 9 10; do
+  end -KILL "$1"
+  rm -rf -- "$1" 2>/dev/null
+  [ -e "$1" ] || exit 0
+  sleep 1
+done
 """
 
 

@@ -335,7 +335,15 @@ class Database:
         with self.server.connect() as connection:
             self._drop_slots(connection)
             statement = sql.SQL("drop database if exists {} with (force)")
-            connection.execute(statement.format(sql.Identifier(self.name)))
+            end = time.monotonic() + START_SECONDS_MAX
+            while True:
+                try:
+                    connection.execute(statement.format(sql.Identifier(self.name)))
+                except psycopg.errors.ObjectInUse:  # the server waits 5 s for those it has ended
+                    if time.monotonic() > end:
+                        raise
+                else:
+                    return
 
     def _drop_slots(self, connection: Connection) -> None:
         end = time.monotonic() + START_SECONDS_MAX

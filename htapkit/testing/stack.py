@@ -22,7 +22,7 @@ from htapkit.testing.guard import child_environment
 from htapkit.testing.preloaded import PreloadedServer
 
 _START_SECONDS = 120.0
-_STOP_SECONDS = 30.0
+_STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 
 

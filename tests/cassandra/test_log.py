@@ -99,8 +99,13 @@ def _differential(keyspace: Keyspace, *, statements: int, kills: int, seed: int)
                 killed.append(tail.pid)
                 os.kill(tail.pid, signal.SIGKILL)
 
+        def died() -> bool | None:
+            tail.next(0.1)
+            return tail.restarts >= kills or None
+
         mutations = _until(tail, end, kill)
         assert not at
+        wait_for(died)  # one may have printed all before it was killed: that is heard last
         assert tail.restarts == kills
     ours = _of(table, mutations)
     positions = [m.position for m in ours]
@@ -203,10 +208,12 @@ def test_a_marker_that_the_node_is_writing(keyspace: Keyspace, tmp_path: Path) -
     for number in range(5):
         keyspace.session.execute(f"INSERT INTO {name}.t (id) VALUES ({number})")
     end = keyspace.log_end()
-    for path in keyspace.node.cdc_raw.glob(f"*-{end.segment}*"):
-        shutil.copy(path, tmp_path)
-    (index,) = tmp_path.glob("*_cdc.idx")
-    synced = int(index.read_text().split()[0])
+    # First what says how far the log is synced: the node goes on meanwhile.
+    (said,) = keyspace.node.cdc_raw.glob(f"*-{end.segment}_cdc.idx")
+    text = wait_for(lambda: said.read_text() or None)  # it is empty while it is written
+    (tmp_path / said.name).write_text(text)
+    shutil.copy(said.with_name(said.name.replace("_cdc.idx", ".log")), tmp_path)
+    synced = int(text.split()[0])
     # The marker is where the section ends, 0 as yet, and a checksum of segment and place.
     place = struct.pack(">III", end.segment & 0xFFFFFFFF, end.segment >> 32, synced)
     (log,) = tmp_path.glob("*.log")

@@ -53,7 +53,9 @@ class Place:
         self, headers: Mapping[str, str] | None = None, address: str = "", **options: str
     ) -> adbc.Connection:
         """An ADBC connection; `headers` go with each call."""
-        more = {HEADER + name: value for name, value in (headers or {}).items()}
+        # What waits for the copy waits as long as a slow machine needs.
+        asked = {"htapkit-wait-timeout": "60s", **(headers or {})}
+        more = {HEADER + name: value for name, value in asked.items()}
         return adbc.connect(address or self.address, db_kwargs={**more, **options}, autocommit=True)
 
     def rows(self, sql: str, headers: Mapping[str, str] | None = None) -> pa.Table:
@@ -92,7 +94,7 @@ def running(
         whole.start()
         port.start()
         with Client(f"http://127.0.0.1:{whole.http_port}") as client:
-            wait_until(client.ready, 60, lambda: str(client.status()))
+            wait_until(client.ready, 180, lambda: str(client.status()))
         yield Place(whole, port, list(databases.values()))
     finally:
         port.stop()

@@ -127,7 +127,7 @@ def test_every_call_matches_the_document(shop: Mirrored, tmp_path: Path) -> None
             client.backfill(ORDERS, begin="2026-01-01"),
             client.backup(str(tmp_path / "backup")),
         ):
-            client.wait(job["id"], timeout_seconds=60)
+            client.wait(job["id"], timeout_seconds=180)
         assert len(client.jobs()) >= 7
         client.verify([ORDERS])
         assert client.reload() == {"tables": [], "restart_for": []}

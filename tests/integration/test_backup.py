@@ -71,7 +71,7 @@ class Shop:
         older_than = f"{age.total_seconds() - hours * 3600:.0f} s"
         with stack.client() as client:
             job = client.tier([f"shop.public.{table}" for table in TABLES], older_than)
-            client.wait(job["id"], timeout_seconds=60)
+            client.wait(job["id"], timeout_seconds=180)
 
     def transactions(self, more: int) -> None:
         """Wait until the load has made some more."""
@@ -140,13 +140,13 @@ def shop(database: Database, tmp_path: Path) -> Iterator[Shop]:
 
 def htapkit(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "htapkit", *arguments, "--config", str(stack.config_path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 def back_up(stack: Stack, folder: Path) -> str:
     """Through the API, as the command does; the position of the backup."""
     with stack.client() as client:
-        result = client.wait(client.backup(str(folder))["id"], timeout_seconds=60)
+        result = client.wait(client.backup(str(folder))["id"], timeout_seconds=180)
     return str(result["positions"]["shop"])
 
 
@@ -233,7 +233,7 @@ def test_kills_in_the_middle(shop: Shop) -> None:
         [*command, "--config", str(restored.config_path)],
         env={**child_environment(), "HTAPKIT_FAILPOINT": "restore.lake:2"},
         capture_output=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert died.returncode == -signal.SIGKILL, died.stderr

@@ -234,7 +234,7 @@ def test_a_table_with_a_part_in_the_lake(
         )
         with mirror.stack.client() as client:
             job = client.tier(["shop.public.events"], None)
-            moved = client.wait(job["id"], timeout_seconds=60)
+            moved = client.wait(job["id"], timeout_seconds=180)
         assert sum(row["rows"] for row in moved["tables"]) > 700
         with mirror.port("auto") as port:
             for zone in ZONES:

@@ -53,13 +53,13 @@ def _make(mirror: Mirrored, table: str) -> None:
 
 def _job(mirror: Mirrored, verb: str, table: str) -> None:
     with mirror.stack.client() as client:
-        client.wait(getattr(client, verb)([f"shop.public.{table}"])["id"], timeout_seconds=60)
+        client.wait(getattr(client, verb)([f"shop.public.{table}"])["id"], timeout_seconds=180)
 
 
 def _erase(mirror: Mirrored, table: str, where: str) -> dict[str, Any]:
     with mirror.stack.client() as client:
         job = client.erase(f"shop.public.{table}", where)
-        return dict(client.wait(job["id"], timeout_seconds=60))
+        return dict(client.wait(job["id"], timeout_seconds=180))
 
 
 def _holding(mirror: Mirrored, table: str, user: int) -> list[Path]:

@@ -81,7 +81,7 @@ def export(shop: Mirrored, path: str, **arguments: Any) -> Mapping[str, Any]:
     """Through the API, to its end."""
     with shop.stack.client() as client:
         job = client.export(path, **arguments)
-        return client.wait(job["id"], timeout_seconds=60)
+        return client.wait(job["id"], timeout_seconds=180)
 
 
 def test_csv_comes_back_into_postgresql_as_it_was(shop: Mirrored) -> None:
@@ -142,7 +142,7 @@ def test_rows_of_hot_and_lake(shop: Mirrored) -> None:
     """One export reads both sides at one boundary."""
     with shop.stack.client() as client:
         job = client.tier(["shop.public.moved"], "10 days")
-        client.wait(job["id"], timeout_seconds=60)
+        client.wait(job["id"], timeout_seconds=180)
     shop.run("UPDATE moved SET total = -1 WHERE id % 100 = 7")
     shop.follows("moved")
     done = export(shop, "moved.parquet", sql="SELECT id, total FROM moved")
@@ -225,7 +225,7 @@ def test_the_command(shop: Mirrored) -> None:
     def htapkit(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "htapkit", "export", *arguments]
         return subprocess.run(
-            command, cwd=shop.stack.folder, capture_output=True, text=True, timeout=60, check=False
+            command, cwd=shop.stack.folder, capture_output=True, text=True, timeout=240, check=False
         )
 
     shown = htapkit("SELECT id FROM kinds", "typed.csv")

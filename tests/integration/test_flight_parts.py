@@ -49,7 +49,8 @@ class Place:
         self.url = f"grpc+tcp://127.0.0.1:{port}"
 
     def connect(self, **headers: str) -> adbc.Connection:
-        asked = {HEADER + f"htapkit-{name}": value for name, value in headers.items()}
+        waits = {HEADER + "htapkit-wait-timeout": "60s"}  # for the copy, on a slow machine, too
+        asked = waits | {HEADER + f"htapkit-{name}": value for name, value in headers.items()}
         wanted = {DatabaseOptions.WITH_MAX_MSG_SIZE.value: str(2**30)}
         return adbc.connect(self.url, db_kwargs={**wanted, **asked}, autocommit=True)
 

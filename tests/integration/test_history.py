@@ -115,7 +115,7 @@ def bring(
     with shop.mirror.stack.client() as client:
         below = f"{shop.table}/{path}"
         job = client.backfill(f"shop.public.{shop.table}", begin=begin, end=end, parquet=below)
-        return client.wait(job["id"], timeout_seconds=60)
+        return client.wait(job["id"], timeout_seconds=180)
 
 
 def told(done: Mapping[str, Any]) -> tuple[int, ...]:
@@ -328,7 +328,7 @@ def test_below_a_horizon_the_source_is_asked(mirror: Mirrored) -> None:
     )
     mirror.follows(shop.table)
     with mirror.stack.client() as client:
-        client.wait(client.retain(["shop.public.kept"])["id"], timeout_seconds=60)
+        client.wait(client.retain(["shop.public.kept"])["id"], timeout_seconds=180)
     with shop.mirror.port("hot") as port:
         assert port.execute("SELECT id FROM kept").fetchall() == [(2,)]
     rows = [{"id": n, "at": row(n)["at"]} for n in (1, 2, 3)]

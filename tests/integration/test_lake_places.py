@@ -49,7 +49,7 @@ def work(mirror: Mirrored, *verbs: str) -> None:
             "expire": lambda: client.expire([TABLE]),
         }
         for verb in verbs:
-            client.wait(queues[verb]()["id"], timeout_seconds=60)
+            client.wait(queues[verb]()["id"], timeout_seconds=180)
 
 
 def same(mirror: Mirrored) -> None:
@@ -117,7 +117,7 @@ def test_files_on_s3(pg: PostgresServer, s3: S3Server, tmp_path: Path) -> None:
             same(mirror)
             with mirror.stack.client() as client:
                 made = client.backup(str(tmp_path / "backup"))
-                client.wait(made["id"], timeout_seconds=60)
+                client.wait(made["id"], timeout_seconds=180)
         restored(mirror, s3, tmp_path)
 
 
@@ -129,7 +129,7 @@ def restored(mirror: Mirrored, s3: S3Server, folder: Path) -> None:
     stack = Stack(folder / "two", document["sources"], configuration=document)
     command = [sys.executable, "-m", "htapkit", "restore", str(folder / "backup")]
     config = ["--config", str(stack.config_path)]
-    subprocess.run([*command, *config], check=True, capture_output=True, timeout=60)
+    subprocess.run([*command, *config], check=True, capture_output=True, timeout=240)
     with stack:
         stack.wait_ready()
         again = Mirrored(mirror.database, stack)

@@ -266,7 +266,8 @@ def test_many_changes_while_others_read(mirror: Mirrored) -> None:
         )
     mirror.settles("restless")
     stopped.set()
-    reader.join(10)
+    reader.join(60)
+    assert not reader.is_alive()
     assert not wrong, wrong[:3]
 
 

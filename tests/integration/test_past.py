@@ -40,7 +40,7 @@ def lake(pg: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def _tier(mirror: Mirrored) -> None:
     with mirror.stack.client() as client:
-        client.wait(client.tier(["shop.public.events"], None)["id"], timeout_seconds=60)
+        client.wait(client.tier(["shop.public.events"], None)["id"], timeout_seconds=180)
 
 
 def _row(mirror: Mirrored, sql: str) -> tuple[Any, ...]:

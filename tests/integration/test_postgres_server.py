@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psycopg
@@ -86,6 +87,19 @@ def test_drop_ends_a_followed_slot(pg: PostgresServer, tmp_path: Path) -> None:
             ).fetchall()
             == []
         )
+
+
+def test_drop_outwaits_a_session_that_is_slow_to_end(pg18: PostgresServer) -> None:
+    """The server itself gives up after 5 s."""
+    database = Database(pg18, "slow_to_end")
+    with database.connect() as session:
+        pid = session.info.backend_pid
+        os.kill(pid, signal.SIGSTOP)
+        threading.Timer(6.0, os.kill, (pid, signal.SIGCONT)).start()
+        database.drop()
+    with pg18.connect() as connection:
+        there = "select 1 from pg_database where datname = 'slow_to_end'"
+        assert connection.execute(there).fetchall() == []
 
 
 def test_unknown_version_is_refused() -> None:

@@ -143,7 +143,7 @@ def test_progress_and_changes_of_columns(database: Database, tmp_path: Path) -> 
     """The status counts on over all ranges; a column added between two costs no new copy."""
     for text in (*CREATE, FILL.format(rows=40_000), "ANALYZE big"):
         database.execute(text)
-    limits = {"range_rows": RANGE_ROWS, "snapshot_rows_per_second": 10_000, "snapshot_readers": 1}
+    limits = {"range_rows": RANGE_ROWS, "snapshot_rows_per_second": 5_000, "snapshot_readers": 1}
     with mirrored(database, tmp_path, configuration={"limits": limits}) as mirror:
         reports: list[Mapping[str, Any]] = []
 

@@ -71,7 +71,7 @@ def _job(mirror: Mirrored, verb: str, table: str) -> dict[str, Any]:
     """Do it now; what it says of the table."""
     with mirror.stack.client() as client:
         job = getattr(client, verb)([f"shop.public.{table}"])
-        (found,) = client.wait(job["id"], timeout_seconds=60)["tables"]
+        (found,) = client.wait(job["id"], timeout_seconds=180)["tables"]
     return dict(found)
 
 
@@ -131,7 +131,7 @@ def test_no_later_change_brings_an_old_row_back(lake: Mirrored, events: str) -> 
     _job(lake, "tier", events)
     _kept(lake, events)
     with lake.stack.client() as client:
-        again = client.wait(client.backfill(f"shop.public.{events}")["id"], timeout_seconds=60)
+        again = client.wait(client.backfill(f"shop.public.{events}")["id"], timeout_seconds=180)
     assert (again["missing"], again["surplus"]) == (0, 0), "it corrects nothing that is not kept"
     _kept(lake, events)
     assert lake.copies(events) == 1

@@ -50,7 +50,7 @@ def _tier(mirror: Mirrored, *tables: str, older_than: str | None = None) -> int:
     with mirror.stack.client() as client:
         names = [f"shop.public.{table}" for table in tables]
         job = client.tier(names, older_than)
-        result = client.wait(job["id"], timeout_seconds=60)
+        result = client.wait(job["id"], timeout_seconds=180)
     return sum(row["rows"] for row in result["tables"])
 
 
@@ -285,9 +285,9 @@ def test_upkeep_changes_no_row(lake: Mirrored) -> None:
         _tier(lake, events)
     with lake.stack.client() as client:
         table = [f"shop.public.{events}"]
-        client.wait(client.compact(table)["id"], timeout_seconds=60)
+        client.wait(client.compact(table)["id"], timeout_seconds=180)
         _everything(lake, events)
-        client.wait(client.expire(table)["id"], timeout_seconds=60)
+        client.wait(client.expire(table)["id"], timeout_seconds=180)
     lake.run(f"update {events} set kind = 'after' where id = 900")
     _everything(lake, events)
     _tier(lake, events)
@@ -321,7 +321,7 @@ def test_the_commands(lake: Mirrored, tmp_path: Path) -> None:
             [sys.executable, "-m", "htapkit", *arguments, "--config", str(config)],
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=240,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

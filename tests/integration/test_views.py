@@ -124,7 +124,7 @@ def test_psql(stack: Stack) -> None:
     where = f"host=127.0.0.1 port={stack.port} dbname=shop user=postgres"
     sql = "SELECT table_name, state, rows, lake_rows FROM htapkit.tables WHERE rows > 0"
     made = subprocess.run(
-        [psql, "-X", where, "-c", sql], capture_output=True, text=True, check=True, timeout=60
+        [psql, "-X", where, "-c", sql], capture_output=True, text=True, check=True, timeout=240
     )
     assert made.stdout.splitlines() == [
         " table_name |   state   | rows | lake_rows ",

@@ -26,7 +26,7 @@ def _counts() -> Iterator[None]:
 @DYING
 def test_random_histories_with_crashes() -> None:
     """A quick walk; the long one is below."""
-    for _ in range(8):  # which rules a history has is left to chance
+    for _ in range(40):  # which rules a history has is left to chance
         run_machine(MirrorMachine, examples=12, steps=12, seed=random.randrange(2**32))
         if sum(reached.values()) >= 3:
             break
@@ -39,7 +39,7 @@ def test_random_histories_with_crashes() -> None:
 def test_long_random_histories_with_crashes() -> None:
     """Every failpoint at least ten times."""
     total: Counter[str] = Counter()
-    for _ in range(20):
+    for _ in range(100):
         run_machine(MirrorMachine, examples=15, steps=20, seed=random.randrange(2**32))
         total += reached
         if all(total[name] >= 10 for name in CRASHES):

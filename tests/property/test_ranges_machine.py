@@ -80,7 +80,7 @@ class RangesMachine(MirrorMachine):
 @DYING
 def test_random_histories_of_ranges() -> None:
     """A quick walk; the long one is below."""
-    for _ in range(8):  # which rules a history has is left to chance
+    for _ in range(40):  # which rules a history has is left to chance
         run_machine(RangesMachine, examples=10, steps=14, seed=random.randrange(2**32))
         if reached["copy.range"]:
             break
@@ -92,7 +92,7 @@ def test_random_histories_of_ranges() -> None:
 @DYING
 def test_long_random_histories_of_ranges() -> None:
     """Many crashes after a finished range."""
-    for _ in range(20):
+    for _ in range(100):
         run_machine(RangesMachine, examples=15, steps=20, seed=random.randrange(2**32))
         if reached["copy.range"] >= 50:
             break

@@ -334,7 +334,7 @@ def _counts() -> Iterator[None]:
 @pytest.mark.timeout(600)
 def test_random_histories_over_hot_and_lake() -> None:
     """A quick walk; the long one is below."""
-    for _ in range(8):  # which rules a history has is left to chance
+    for _ in range(40):  # which rules a history has is left to chance
         run_machine(TierMachine, examples=10, steps=15, seed=random.randrange(2**32))
         runs = ran["tier"] + ran["die_while_tiering"]
         if min(runs, ran["retain"]) >= 5:
@@ -352,8 +352,10 @@ def test_long_random_histories_over_hot_and_lake() -> None:
     """
     total: Counter[str] = Counter()
     rules: Counter[str] = Counter()
-    while sum(rules[name] for name in RULES) < STEPS_MIN or any(
-        total[name] < EACH_MIN for name in PLACES
+    while (
+        sum(rules[name] for name in RULES) < STEPS_MIN
+        or any(rules[name] < EACH_MIN for name in RULES)
+        or any(total[name] < EACH_MIN for name in PLACES)
     ):
         run_machine(TierMachine, examples=20, steps=50, seed=random.randrange(2**32))
         total += reached
@@ -361,7 +363,6 @@ def test_long_random_histories_over_hot_and_lake() -> None:
         reached.clear()
         ran.clear()
     print(f"in all: {dict(rules)}; deaths: {dict(total)}")
-    assert min(rules[name] for name in RULES) >= EACH_MIN, rules
 
 
 STEPS_MIN = int(os.environ.get("TIER_STEPS", "2000"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from collections.abc import Iterator
@@ -298,6 +299,7 @@ def test_memory_is_bounded_and_order_kept(tmp_path: Path) -> None:
     chance = random.Random(seed)
     rows = [(n, chance.randrange(6) * DAY, "y" * chance.randrange(9)) for n in range(3000)]
     batches = [batch(ORDERS, rows[n : n + 100]) for n in range(0, len(rows), 100)]
+    gc.collect()  # what earlier tests left is not freed on the way
     held: list[int] = []
 
     def coming() -> Iterator[pa.RecordBatch]:

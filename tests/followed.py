@@ -7,6 +7,7 @@ from typing import Any
 
 from htapkit.spi import SourceOptions
 from htapkit.testing.postgres import Database
+from htapkit.testing.stack import wait_until
 from htapkit_postgres import PostgresSource
 from htapkit_postgres.stream import PostgresStream
 from tests.replica import Replica
@@ -63,6 +64,13 @@ class Followed:
         self.catch_up()
         for name in names:
             assert self.replica.table(name) == self.table(name), name
+
+    def release(self) -> None:
+        """Close the stream, and wait until the server has noticed: the slot is free."""
+        self.stream.close()
+        used = "select 1 from pg_replication_slots where slot_name = %s and active"
+        name = f"slot_{self.database.name}"
+        wait_until(lambda: not self.database.execute(used, [name]), 60)
 
     def close(self) -> None:
         self.stream.close()

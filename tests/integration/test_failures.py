@@ -153,7 +153,7 @@ def test_a_killed_sender(database: Database, followed: list[Followed]) -> None:
 def test_a_dropped_slot(database: Database, followed: list[Followed]) -> None:
     one = open_stream(followed, database, TABLE)
     one.catch_up()
-    one.stream.close()
+    one.release()
     drop_slot(database)
     with pytest.raises(PositionLost, match="is gone"):
         one.source.follow(one.replica.position, one.schemas)
@@ -176,7 +176,7 @@ def drop_slot(database: Database) -> None:
 def test_a_lost_slot(database: Database, followed: list[Followed]) -> None:
     one = open_stream(followed, database, TABLE)
     one.catch_up()
-    one.stream.close()
+    one.release()
     database.server.reload(max_slot_wal_keep_size="'1MB'")
     try:
         lost = "select wal_status = 'lost' from pg_replication_slots where slot_name = %s"
@@ -200,7 +200,7 @@ def test_a_slot_that_somebody_else_read(database: Database, followed: list[Follo
     one = open_stream(followed, database, TABLE)
     one.catch_up()
     position = one.replica.position
-    one.stream.close()
+    one.release()
     database.execute("insert into a values (1, 'stolen')")
     advance = "select pg_replication_slot_advance(%s, pg_current_wal_lsn())"
     database.execute(advance, [f"slot_{database.name}"])
@@ -210,7 +210,7 @@ def test_a_slot_that_somebody_else_read(database: Database, followed: list[Follo
 
 def test_another_server_behind_the_address(database: Database, followed: list[Followed]) -> None:
     one = open_stream(followed, database, TABLE)
-    one.stream.close()
+    one.release()
     beyond = lsn_position(int(one.source.head.head(), 16) + (1 << 30))
     with pytest.raises(SourceRefused, match="another server"):
         one.source.follow(beyond, one.schemas)
@@ -247,7 +247,7 @@ def test_all_is_held_to_the_server_that_is_followed(database: Database) -> None:
 
 def test_another_database_with_our_slot(database: Database, followed: list[Followed]) -> None:
     one = open_stream(followed, database, TABLE)
-    one.stream.close()
+    one.release()
     settings = {"dsn": database.server.dsn("postgres"), "tables": ["public.a"]}
     other = PostgresSource(options(database, **settings))
     with pytest.raises(SourceRefused, match="belongs to database"):
@@ -264,7 +264,7 @@ def test_a_dropped_publication(database: Database, followed: list[Followed]) -> 
     assert copied_again(one.source.compare(before.schema, before.fingerprint, gone))
     with suppress(SourceError):
         drain(one, 1.0)  # 16 refuses to go on, 18 leaves the row out
-    one.stream.close()
+    one.release()
     with pytest.raises(PositionLost, match="was dropped"):
         one.source.follow(one.replica.position, one.schemas)
     one.stream = one.source.follow(None, one.schemas)
@@ -336,7 +336,7 @@ def test_a_table_that_goes_away(
 def test_detaching_leaves_nothing(database: Database, followed: list[Followed]) -> None:
     one = open_stream(followed, database, TABLE, "create table log (v text)", append_only=["*.log"])
     one.catch_up()
-    one.stream.close()
+    one.release()
     one.source.detach()
     one.source.detach()
     left = "select count(*) from pg_replication_slots where slot_name = %s"

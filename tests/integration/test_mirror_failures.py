@@ -221,8 +221,11 @@ def test_a_dropped_publication(proxied: Proxied, copies: int) -> None:
 def test_a_slot_that_somebody_else_read(proxied: Proxied, copies: int) -> None:
     proxied.stack.stop()
     proxied.write()
+    name = slot_name(proxied.database)
+    used = "select 1 from pg_replication_slots where slot_name = %s and active"
+    wait_until(lambda: not proxied.database.execute(used, [name]), 60, proxied.stack.log_end)
     advance = "select pg_replication_slot_advance(%s, pg_current_wal_lsn())"
-    proxied.database.execute(advance, [slot_name(proxied.database)])
+    proxied.database.execute(advance, [name])
     proxied.stack.start()
     proxied.is_copied("t", copies + 1)
     assert "somebody else took changes" in proxied.stack.log_path.read_text()

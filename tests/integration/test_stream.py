@@ -96,7 +96,7 @@ def test_resuming_loses_and_repeats_nothing(database: Database, followed: list[F
                 one.replica.take(one.stream.next(0.05))
             assert one.replica.position is not None
             one.stream.confirm(one.replica.position)
-            one.stream.close()
+            one.release()
             one.stream = one.source.follow(one.replica.position, one.schemas)
     finally:
         stop.set()

@@ -195,7 +195,7 @@ class Stack:
     def dsn(self, source: str = "shop", user: str = "postgres") -> str:
         """To connect to the port; what waits for the copy waits as long as a slow machine needs."""
         where = f"host=127.0.0.1 port={self.port} dbname={source} user={user}"
-        return f"{where} options='-c htapkit.wait_timeout=60s'"
+        return f"{where} options='-c htapkit.wait_timeout=120s'"
 
     def connect(self, source: str = "shop") -> psycopg.Connection:
         """A connection to the port, autocommit."""

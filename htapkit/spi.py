@@ -64,7 +64,6 @@ class PositionOrder(Protocol):
 
     def covers(self, have: Position, want: Position) -> bool:
         """Whether `have` has all commits up to `want`. ValueError: one is no position."""
-        ...
 
 
 class Head(Protocol):
@@ -76,14 +75,12 @@ class Head(Protocol):
         The stream may stop short of it while nothing commits (see `mark`). Raises
         SourceUnavailable.
         """
-        ...
 
     def mark(self, token: str) -> None:
         """Write `token` into the stream behind every commit acknowledged before this call.
 
         It comes back in ChangeBatch.marks. Costs the source a few bytes of log.
         """
-        ...
 
 
 class ChangeStream(Protocol):
@@ -103,33 +100,27 @@ class ChangeStream(Protocol):
         A batch without changes only moves the position. Raises SourceUnavailable (open a new
         stream), PositionLost, SourceRefused, UnfaithfulValue (keep that column as text).
         """
-        ...
 
     def confirm(self, position: Position) -> None:
         """Tell the source that it may forget all up to `position`, which is durable here."""
-        ...
 
     def nudge(self) -> None:
         """Ask the source for its newest position at once; it arrives as a batch.
 
         Where a stream begins is news, too: a quiet source answers all the same.
         """
-        ...
 
     def expect(self, tables: Sequence[TableSchema]) -> None:
         """Decode rows of these tables in these schemas from now on; leave out all other tables.
 
         Called by the thread that calls `next`, between two batches.
         """
-        ...
 
     def lag_bytes(self) -> int:
         """Bytes of log between what was received and the source's newest known position."""
-        ...
 
     def close(self) -> None:
         """Let go of the connection. Safe to call twice and from any thread."""
-        ...
 
 
 class Snapshot(Protocol):
@@ -138,16 +129,13 @@ class Snapshot(Protocol):
     @property
     def position(self) -> Position:
         """Covers the rows, and no later commit is in them; asked anew, those read till then."""
-        ...
 
     @property
     def tables(self) -> Mapping[TableId, Discovered]:
         """The tables as they are inside the snapshot: the schemas that `read` gives."""
-        ...
 
     def splits(self, table: TableId) -> Sequence[Split]:
         """The parts of a table. Together they are each row once."""
-        ...
 
     def read(self, split: Split) -> Iterator[pa.RecordBatch]:
         """The rows of one part, in the table's Arrow schema. Several threads may read at once.
@@ -155,11 +143,9 @@ class Snapshot(Protocol):
         Of a reconciled table: `cells_arrow` and DELETIONS. Raises UnfaithfulValue, CatalogChanged
         (the table changed under the snapshot: take another), SourceUnavailable, TableSetAside.
         """
-        ...
 
     def close(self) -> None:
         """End the snapshot at the source. Safe to call twice."""
-        ...
 
 
 @runtime_checkable
@@ -169,17 +155,14 @@ class Source(Protocol):
     @property
     def positions(self) -> PositionOrder:
         """Compares this source's positions."""
-        ...
 
     @property
     def head(self) -> Head:
         """Where its stream ends now."""
-        ...
 
     @property
     def origin(self) -> Origin | None:
         """The source as a PostgreSQL server; None: there is none to relay to."""
-        ...
 
     def identity(self, known: str = "", position: Position | None = None, /) -> str:
         """Which server, database and history this is: what is stored beside the position.
@@ -187,15 +170,12 @@ class Source(Protocol):
         `known`: what it was when all up to `position` was copied. Raises SourceRefused where this
         is another server, or its history is another one before `position`; SourceUnavailable.
         """
-        ...
 
     def check(self) -> Sequence[Finding]:
         """The preflight: everything that is missing, and how to mend it. Changes nothing."""
-        ...
 
     def discover(self) -> Sequence[Discovered]:
         """The tables that the configuration's patterns match now."""
-        ...
 
     def compare(
         self, schema: TableSchema, fingerprint: str, now: Discovered
@@ -205,7 +185,6 @@ class Source(Protocol):
         Pure; None = nothing. A faithful SchemaChange may be applied at any moment, before or after
         the stream shows it.
         """
-        ...
 
     def follow(self, start: Position | None, tables: Sequence[TableSchema]) -> ChangeStream:
         """Attach (create what is missing: slot, publication, added tables) and stream from `start`.
@@ -213,7 +192,6 @@ class Source(Protocol):
         `start` None: from now on. Raises PositionLost, SourceRefused (another server behind the
         address, or something that `check` names), SourceUnavailable.
         """
-        ...
 
     def snapshot(
         self, tables: Sequence[TableId], as_text: Mapping[TableId, frozenset[str]]
@@ -222,15 +200,12 @@ class Source(Protocol):
 
         `as_text`: columns that are kept as text (Storage.TEXT in the schemas that come out).
         """
-        ...
 
     def detach(self) -> None:
         """Remove what attaching created. Safe to call when it is already gone."""
-        ...
 
     def close(self) -> None:
         """Let go of every connection that is kept between calls. Safe to call twice."""
-        ...
 
 
 @runtime_checkable
@@ -248,7 +223,6 @@ class Ranged(Protocol):
         for `read` of any later snapshot of the table, also after a restart. What is smaller or
         cannot be cut is left out. Raises SourceError.
         """
-        ...
 
     def place(self, ranges: Sequence[Split], keys: pa.RecordBatch) -> pa.Array:
         """The index in `ranges` (all of a table's, in order) of the range that each key is in.
@@ -256,7 +230,6 @@ class Ranged(Protocol):
         `keys` has the columns of the table's key, in the key's order. Pure. A row's range changes
         only with its key.
         """
-        ...
 
 
 @runtime_checkable
@@ -265,15 +238,12 @@ class Retains(Protocol):
 
     def retained_bytes(self) -> int:
         """The log that it keeps because we have not confirmed it."""
-        ...
 
     def spilled_bytes(self) -> int:
         """What it wrote to files for transactions that did not fit its memory."""
-        ...
 
     def let_go(self) -> None:
         """Forget that log, while nothing streams; safe to repeat. `follow` is then PositionLost."""
-        ...
 
 
 @runtime_checkable
@@ -282,7 +252,17 @@ class Paced(Protocol):
 
     def pace(self) -> tuple[float, str]:
         """How many readers may read, and why so few; "" = not slowed. Thread-safe."""
-        ...
+
+
+@runtime_checkable
+class Gathers(Protocol):
+    """What a ChangeStream may be, too: one that makes fewer, larger batches where that is asked."""
+
+    def gather(self, seconds: float) -> None:
+        """Give no batch sooner than so long after the one before; 0: as soon as there is one.
+
+        Not where the batch is full, has a mark, or the stream lies behind already. Thread-safe.
+        """
 
 
 class Credential(Protocol):
@@ -322,28 +302,22 @@ class Wire(Protocol):
 
     def fileno(self) -> int:
         """For poll."""
-        ...
 
     def recv(self, size: int) -> bytes:
         """Up to `size` bytes; b"" at the end."""
-        ...
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything."""
-        ...
 
     def pending(self) -> int:
         """Decrypted bytes that poll cannot see (0 without TLS)."""
-        ...
 
     @property
     def encrypted(self) -> bool:
         """Whether there is TLS: then `recv` may block although poll sees something."""
-        ...
 
     def close(self) -> None:
         """Close the connection."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +335,6 @@ class Origin(Protocol):
     @property
     def connections(self) -> int:
         """How many are open for clients."""
-        ...
 
     def open(
         self, user: str, parameters: Mapping[str, str], credential: Credential
@@ -371,21 +344,18 @@ class Origin(Protocol):
         Raises SourceRefused with `.diagnostic` (the server's own ErrorResponse), SourceUnavailable,
         LimitReached (`limits.source_connections`).
         """
-        ...
 
     def verifier(self, user: str) -> str | None:
         """The role's SCRAM-SHA-256 verifier; None: none (unknown role, md5, not readable).
 
         Raises SourceRefused when we may not read verifiers at all (managed databases).
         """
-        ...
 
     def denied(self, role: str, access: Sequence[Access]) -> str:
         """Why `role` may not get these columns from a copy: a privilege, row-level security.
 
         "" = it may. The statement then goes to the source, whose word counts. Cached for seconds.
         """
-        ...
 
 
 def load_source(connector: str, options: SourceOptions) -> Source:

@@ -47,6 +47,7 @@ HAND_OVER_SECONDS_MIN = 0.004
 HAND_OVER_SECONDS_BEHIND = 0.05  # catching up: larger batches cost less a row
 BEHIND_US = 300_000
 NAP_MS = 1
+GATHER_NAP_MS = 50  # while changes are gathered, the server's lie in the socket's buffers
 SHUTDOWN_REQUESTS = 10
 _HEADER = 25  # XLOG_DATA_HEADER_BYTES, in the hot loop
 _END = slice(_HEADER + COMMIT_END_LSN.start, _HEADER + COMMIT_END_LSN.stop)
@@ -58,7 +59,7 @@ Explain = Callable[[str, str], SourceError]
 
 
 class Receiver:
-    """See the module. `get` is for one thread; `confirm`, `nudge` and `stop` for any."""
+    """See the module. `get` is for one thread; what else is for the taker, for any."""
 
     def __init__(
         self,
@@ -86,7 +87,8 @@ class Receiver:
         self._waiting = self._resting = self._stopping = self._ending = False
         self._nudged = self._asked = False
         self._nudged_at = self._handed_at = self._feedback_at = 0.0
-        self._gap_seconds = HAND_OVER_SECONDS_MIN
+        self._behind = False
+        self._gather_seconds = 0.0
         self._requests: deque[float] = deque(maxlen=SHUTDOWN_REQUESTS)
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wake_lock = threading.Lock()
@@ -121,6 +123,13 @@ class Receiver:
         """Ask the server for its newest position; it comes as a chunk."""
         self._nudged = True
         self._wake()
+
+    def gather(self, seconds: float) -> None:
+        """Hand over no sooner than so long after the last time; what is full or marked is."""
+        sooner = seconds < self._gather_seconds
+        self._gather_seconds = seconds
+        if sooner:
+            self._wake()
 
     def lag_bytes(self, head: int) -> int:
         """From what was received to the newest known end of the server's log."""
@@ -227,9 +236,7 @@ class Receiver:
         self._final = 0
         pending.committed_us = int.from_bytes(data[_TIME], signed=True)
         behind_us = int.from_bytes(data[_SENT], signed=True) - pending.committed_us
-        self._gap_seconds = (
-            HAND_OVER_SECONDS_BEHIND if behind_us > BEHIND_US else HAND_OVER_SECONDS_MIN
-        )
+        self._behind = behind_us > BEHIND_US
         if pending.starts[-1] == len(pending.lengths) and not self._parted:
             del pending.starts[-1], pending.ends[-1]
         else:
@@ -238,7 +245,7 @@ class Receiver:
         if (
             full
             or self._parted
-            or (self._waiting and self._clock() - self._handed_at >= self._gap_seconds)
+            or (self._waiting and self._clock() - self._handed_at >= self._gap_seconds())
         ):
             self._hand_over()
 
@@ -329,18 +336,24 @@ class Receiver:
         if due and not self._parted:
             self._resting = True  # before looking: whoever starts to wait now wakes us
             if self._waiting:
-                left = self._gap_seconds - (now - self._handed_at)
-                urgent = self._asked or bool(self._pending.marks)
+                left = self._gap_seconds() - (now - self._handed_at)
+                urgent = (self._asked and not self._gather_seconds) or bool(self._pending.marks)
                 if left <= 0 or urgent or not self._complete():
                     self._resting = False
                     self._hand_over()
                     return
-                only_wake, timeout_ms = True, max(1, int(left * 1000))
+                only_wake, timeout_ms = True, max(1, min(GATHER_NAP_MS, int(left * 1000)))
             elif self._complete():
                 only_wake, timeout_ms = True, NAP_MS
         elif self._nudged:
             timeout_ms = max(1, int(NUDGE_SECONDS_MIN * 1000))
         self._sleep(timeout_ms, only_wake=only_wake)
+
+    def _gap_seconds(self) -> float:
+        """From one chunk to the next. What is late is not kept for longer."""
+        if self._behind:
+            return HAND_OVER_SECONDS_BEHIND
+        return max(HAND_OVER_SECONDS_MIN, self._gather_seconds)
 
     def _sleep(self, timeout_ms: int, *, only_wake: bool) -> None:
         self._resting = True

@@ -78,7 +78,7 @@ class _Known:
 
 
 class PostgresStream:
-    """An spi.ChangeStream."""
+    """An spi.ChangeStream, and spi.Gathers."""
 
     def __init__(
         self,
@@ -140,6 +140,10 @@ class PostgresStream:
     def nudge(self) -> None:
         """Ask the source for its newest position at once."""
         self._receiver.nudge()
+
+    def gather(self, seconds: float) -> None:
+        """Give batches no sooner than so long after one another. See spi.Gathers."""
+        self._receiver.gather(seconds)
 
     def lag_bytes(self) -> int:
         """Bytes of log between what was received and the source's newest known position."""

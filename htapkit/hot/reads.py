@@ -269,6 +269,7 @@ class Reads:
         self._closed = False
         self._watchdog: threading.Thread | None = None
         self._stop = threading.Event()
+        self.begun_at = float("-inf")  # the last one, by the monotonic clock
 
     @property
     def active(self) -> int:
@@ -292,6 +293,7 @@ class Reads:
 
     def begin(self, sources: Sequence[str], catalog_version: int | None) -> Read:
         """A transaction, and no statement yet. Raises LimitReached, CatalogChanged, StoreFailed."""
+        self.begun_at = time.monotonic()
         read = self._new()
         with self._closing_if_failed(read):
             read.start(self._progress, catalog_version, sources)

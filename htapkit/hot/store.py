@@ -129,6 +129,11 @@ class HotStore:
         """
         return self._reads.open(Asked(sql, parameters, lake, given), sources, catalog_version)
 
+    @property
+    def read_at(self) -> float:
+        """When (monotonic clock) somebody last began to read."""
+        return self._reads.begun_at
+
     def lease(self, statement: Parted, parts_max: int) -> Lease | None:
         """Begin reads of parts of one table, all of one moment; each is run when it is wanted.
 

@@ -28,6 +28,7 @@ from htapkit.errors import (
     UnfaithfulValue,
 )
 from htapkit.hot import HotStore
+from htapkit.ingest.calm import Calm
 from htapkit.ingest.hold import Hold
 from htapkit.ingest.status import SourceState
 from htapkit.metrics import Metrics
@@ -40,7 +41,7 @@ from htapkit.model import (
     TableSchema,
     TableState,
 )
-from htapkit.spi import ChangeStream, Retains, Source
+from htapkit.spi import ChangeStream, Gathers, Retains, Source
 
 _log = structlog.get_logger("htapkit.ingest")
 _POLL_SECONDS = 0.5
@@ -86,6 +87,7 @@ class Follower:
         self._letting_go = ""  # why the source is to forget what we have not confirmed
         self._alone_until = 0.0  # the source is left alone till then (monotonic)
         self.hold = Hold(source.positions)
+        self._calm = Calm(lambda: store.read_at, time.monotonic)
         self.streaming = threading.Event()
         self.state = SourceState.STARTING
         self.why = ""
@@ -97,11 +99,19 @@ class Follower:
         self._stopping.set()
         self.nudge()
 
-    def nudge(self) -> None:
+    def ask(self) -> None:
         """Ask the source for its newest position; nothing while there is no stream."""
         stream = self._stream
         if stream is not None:
             stream.nudge()
+
+    def nudge(self) -> None:
+        """As `ask`, for somebody who waits: what is gathered comes at once, too."""
+        self._calm.waited()
+        stream = self._stream
+        if isinstance(stream, Gathers):
+            stream.gather(0.0)
+        self.ask()
 
     def reopen(self) -> None:
         """Open a new stream (a table was added to what the source sends)."""
@@ -200,6 +210,8 @@ class Follower:
             self.hold.pause_point()
             self._run_between()
             self._refresh_expected(stream)
+            if isinstance(stream, Gathers):
+                stream.gather(self._calm.gather_seconds())
             batch = stream.next(_POLL_SECONDS)
             if batch is not None:
                 self.hold.apply(batch, lambda part: self._apply(stream, part))

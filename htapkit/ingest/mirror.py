@@ -225,7 +225,7 @@ class Mirror:
         self._rates = [*self._rates[1 - _RATE_SAMPLES :], (now, self._follower.rows_applied)]
         if self._follower.streaming.is_set():
             self.freshness.sample()
-            self._follower.nudge()
+            self._follower.ask()  # nobody waits: the lag has what is gathered
         report = self.report()
         metrics, name = self._metrics, self.name
         metrics.lag_bytes.labels(name).set(report.lag_bytes)

@@ -287,6 +287,78 @@ def test_a_nudge_asks_for_a_reply(live: list[Receiver]) -> None:
     receiver.nudge()  # after the end it does nothing
 
 
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def now(self) -> float:
+        return self.seconds
+
+
+def open_gathering(live: list[Receiver], rows: int = 100) -> tuple[Receiver, Script, Clock]:
+    """Its first chunk was taken, and a commit came since, for which somebody waited in vain."""
+    script, clock = Script([begin(1100), row(), commit(1100)]), Clock()
+    limits = Limits(rows, 10_000, 2)
+    receiver = Receiver(cast("Connection", script), START, limits, explain, clock.now)
+    live.append(receiver)
+    receiver.gather(60.0)
+    receiver.start()
+    assert list(wait_for(receiver).frames.ends) == [1100]
+    clock.seconds += 59.9
+    script.messages += [begin(1200), row(), commit(1200)]
+    assert receiver.get(0.2) is None
+    wait_until(lambda: not script.messages, 60)
+    return receiver, script, clock
+
+
+def test_what_is_gathered_comes_together_when_it_is_time(live: list[Receiver]) -> None:
+    receiver, script, clock = open_gathering(live)
+    script.messages += [begin(1300), row(), commit(1300)]
+    wait_until(lambda: not script.messages, 60)
+    assert receiver.get(0.1) is None
+    clock.seconds += 0.2
+    assert list(wait_for(receiver).frames.ends) == [1200, 1300]
+
+
+def test_a_nudge_alone_does_not_end_the_gathering(live: list[Receiver]) -> None:
+    """The lag is measured with it, and it is to have what is gathered."""
+    receiver, script, clock = open_gathering(live)
+    receiver.nudge()
+    wait_until(lambda: any(message[-1] == 1 for message in script.sent), 60)
+    assert receiver.get(0.2) is None
+    clock.seconds += 0.2
+    assert list(wait_for(receiver).frames.ends) == [1200]
+
+
+def test_who_waits_gets_what_is_gathered_at_once(live: list[Receiver]) -> None:
+    receiver, _, _ = open_gathering(live)
+    receiver.gather(0.0)
+    assert list(wait_for(receiver).frames.ends) == [1200]
+
+
+def test_a_mark_ends_the_gathering(live: list[Receiver]) -> None:
+    receiver, script, _ = open_gathering(live)
+    script.messages += [mark("one")]
+    assert wait_for(receiver).marks == ("one",)
+
+
+def test_what_is_full_is_not_gathered_for_longer(live: list[Receiver]) -> None:
+    receiver, script, _ = open_gathering(live, rows=3)
+    script.messages += [begin(1300), row(), row(), commit(1300)]
+    assert wait_for(receiver).frames.ends[0] == 1200
+
+
+def test_what_is_late_is_not_gathered_for_longer(live: list[Receiver]) -> None:
+    """A backlog is not brought in any slower, whoever reads or does not."""
+    receiver, script, clock = open_gathering(live)
+    late = xlog_data(commit(1300)[25:], clock_us=1300 + 400_000)
+    clock.seconds -= 59.0  # 0.9 s after the first one
+    script.messages += [begin(1300), row(), late]
+    assert list(wait_for(receiver).frames.ends) == [1200, 1300]
+
+
 def test_stopping_is_safe_at_any_time(live: list[Receiver]) -> None:
     receiver, script = open_live(live, [])
     receiver.stop()

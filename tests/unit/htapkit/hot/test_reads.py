@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,14 @@ def store(tmp_path: Path) -> Iterator[HotStore]:
     limits = HotLimits(memory_bytes=2**29, reads=3, disk_free_bytes=0)
     with HotStore(tmp_path / "hot.duckdb", limits) as opened:
         yield opened
+
+
+def test_the_store_knows_when_it_was_last_read(store: HotStore) -> None:
+    follow(store, T, [(1, 0, "")])
+    assert store.read_at == float("-inf")
+    before = time.monotonic()
+    store.read('SELECT a FROM "shop.public".t').close()
+    assert before <= store.read_at <= time.monotonic()
 
 
 def test_positions_are_those_of_the_rows_while_batches_are_applied(store: HotStore) -> None:

@@ -5,10 +5,12 @@ Composes store, mirrors, planner and ports into one process, and takes it down a
 
 from __future__ import annotations
 
+import queue
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -34,6 +36,7 @@ from htapkit.spi import load_source
 
 _log = structlog.get_logger("htapkit.run")
 _SWITCH_SECONDS = 0.0005
+_LOOK_UP_SECONDS = 1.0
 
 
 class Server:
@@ -192,15 +195,27 @@ def _reload(reload: Reload) -> None:
         _log.error("the configuration stays as it was", why=str(error))
 
 
+def _wait(ended: queue.SimpleQueue[None]) -> None:
+    """Until something is there.
+
+    Looks up now and then: a signal that came while the process stood still (paused, Ctrl-Z) is
+    taken by any thread, which does not wake this one, and only this one runs handlers.
+    """
+    while True:
+        with suppress(queue.Empty):
+            return ended.get(timeout=_LOOK_UP_SECONDS)
+
+
 def run_until_signal(config: Config, read: Callable[[], Config]) -> None:
     """Serve until SIGINT or SIGTERM; then stop cleanly. SIGHUP has the configuration read again."""
     # The applier must get the interpreter back soon after a query thread has it.
     sys.setswitchinterval(_SWITCH_SECONDS)
     server = Server(config, read)
-    ended = threading.Event()
+    # Not an Event: a handler that interrupts the one who waits for it may not take its lock.
+    ended: queue.SimpleQueue[None] = queue.SimpleQueue()
     signal.signal(signal.SIGHUP, lambda *_: _reload(server.reload))
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda *_: ended.put(None))
     failpoints.arm_from_environment()
     try:
         server.start()
@@ -209,6 +224,6 @@ def run_until_signal(config: Config, read: Callable[[], Config]) -> None:
         )
         for name in config.sources:
             print(f"htapkit: psql {pgwire}/{name}", flush=True)  # noqa: T201 - the one line to copy
-        ended.wait()
+        _wait(ended)
     finally:
         server.stop()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import duckdb
 import httpx
+import psutil
 import psycopg
 import pytest
 
@@ -189,6 +190,18 @@ def test_health_and_metrics(stack: Stack) -> None:
     part = re.compile(r'^htapkit_store_bytes\{part="(\w+)"\}', re.MULTILINE)
     sizes = {"file", "wal", "staged", "memory", "temp"}  # and nothing that is no size
     wait_until(lambda: set(part.findall(httpx.get(f"{base}/metrics").text)) == sizes, 60)
+
+
+def test_a_signal_that_comes_while_it_is_paused_ends_it(stack: Stack) -> None:
+    """Any thread may take it then; which one is chance, so it is tried twice."""
+    for _ in range(2):
+        if not stack.running:
+            stack.start()
+        os.kill(stack.pid, signal.SIGSTOP)
+        wait_until(lambda: psutil.Process(stack.pid).status() == psutil.STATUS_STOPPED, 60)
+        os.kill(stack.pid, signal.SIGTERM)
+        os.kill(stack.pid, signal.SIGCONT)
+        assert stack.wait_ended(60) == 0
 
 
 def test_a_second_server_on_the_same_data_says_so(stack: Stack, tmp_path: Path) -> None:

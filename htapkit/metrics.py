@@ -44,6 +44,9 @@ class Metrics:
         self.lag_bytes = Gauge(
             "htapkit_lag_bytes", "Source log not yet received", ["source"], registry=r
         )
+        self.queue_bytes = Gauge(
+            "htapkit_queue_bytes", "Received, and not yet being applied", ["source"], registry=r
+        )
         self.lag_ms = Gauge(
             "htapkit_lag_ms",
             "From the head of the source to here, as last seen",

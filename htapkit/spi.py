@@ -265,6 +265,14 @@ class Gathers(Protocol):
         """
 
 
+@runtime_checkable
+class Queues(Protocol):
+    """What a ChangeStream may be, too: one that says how much it has read ahead."""
+
+    def queued_bytes(self) -> int:
+        """Bytes of changes that were received and are in no batch yet. Thread-safe."""
+
+
 class Credential(Protocol):
     """How a client proved who it is, in the form that lets us log in to the source as that user."""
 

@@ -36,7 +36,7 @@ class Following:
 
 
 class LogStream:
-    """The spi.ChangeStream over one node's log."""
+    """The spi.ChangeStream over one node's log; also spi.Queues."""
 
     def __init__(
         self,
@@ -103,6 +103,10 @@ class LogStream:
     def lag_bytes(self) -> int:
         """What the node has synced and we have not read."""
         return behind(self._following.cdc_raw, self._reached.nodes.get(self._following.node))
+
+    def queued_bytes(self) -> int:
+        """What the log's reader has read and no batch has."""
+        return self._tail.queued_bytes
 
     def close(self) -> None:
         """End the log's reader. Safe to call twice."""

@@ -160,6 +160,12 @@ class LogTail:
         """The reader's process id while it runs."""
         return self._run.process.pid if self._run else None
 
+    @property
+    def queued_bytes(self) -> int:
+        """How many bytes were read and not given out."""
+        run = self._run
+        return run.events.bytes if run else 0
+
     def next(self, timeout_seconds: float) -> LogEvent | None:
         """The next event, or None when none came in time.
 

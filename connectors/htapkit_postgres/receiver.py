@@ -131,6 +131,11 @@ class Receiver:
         if sooner:
             self._wake()
 
+    def queued_bytes(self) -> int:
+        """Bytes of messages that nobody has taken."""
+        with self._ready:
+            return len(self._pending.data) + sum(len(c.frames.data) for c in self._chunks)
+
     def lag_bytes(self, head: int) -> int:
         """From what was received to the newest known end of the server's log."""
         return max(0, max(head, self._server_end) - self._position)

@@ -78,7 +78,7 @@ class _Known:
 
 
 class PostgresStream:
-    """An spi.ChangeStream, and spi.Gathers."""
+    """An spi.ChangeStream; also spi.Gathers and spi.Queues."""
 
     def __init__(
         self,
@@ -144,6 +144,10 @@ class PostgresStream:
     def gather(self, seconds: float) -> None:
         """Give batches no sooner than so long after one another. See spi.Gathers."""
         self._receiver.gather(seconds)
+
+    def queued_bytes(self) -> int:
+        """Bytes of messages that were received and not decoded yet."""
+        return self._receiver.queued_bytes()
 
     def lag_bytes(self) -> int:
         """Bytes of log between what was received and the source's newest known position."""

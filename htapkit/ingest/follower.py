@@ -41,7 +41,7 @@ from htapkit.model import (
     TableSchema,
     TableState,
 )
-from htapkit.spi import ChangeStream, Gathers, Retains, Source
+from htapkit.spi import ChangeStream, Gathers, Queues, Retains, Source
 
 _log = structlog.get_logger("htapkit.ingest")
 _POLL_SECONDS = 0.5
@@ -130,6 +130,11 @@ class Follower:
         """Of the stream; 0 while there is none."""
         stream = self._stream
         return stream.lag_bytes() if stream is not None else 0
+
+    def queued_bytes(self) -> int:
+        """Received by the stream and in no batch yet; 0 where it cannot say."""
+        stream = self._stream
+        return stream.queued_bytes() if isinstance(stream, Queues) else 0
 
     def between_batches(self, work: Callable[[], object], timeout_seconds: float = 60.0) -> object:
         """Run `work` on the follower's thread between two batches, and give what it gives.

@@ -229,6 +229,7 @@ class Mirror:
         report = self.report()
         metrics, name = self._metrics, self.name
         metrics.lag_bytes.labels(name).set(report.lag_bytes)
+        metrics.queue_bytes.labels(name).set(self._follower.queued_bytes())
         if report.lag_ms is not None:
             metrics.lag_ms.labels(name).set(report.lag_ms)
         if isinstance(self.source, Paced):

@@ -338,6 +338,19 @@ def test_who_waits_gets_what_is_gathered_at_once(live: list[Receiver]) -> None:
     assert list(wait_for(receiver).frames.ends) == [1200]
 
 
+def test_what_nobody_has_taken_is_counted(live: list[Receiver]) -> None:
+    """What waits in a chunk, and what is in none yet; without the headers."""
+    receiver, script, clock = open_gathering(live)
+    size = len(row()) - len(xlog_data(b""))
+    assert receiver.queued_bytes() == size
+    clock.seconds += 0.2
+    script.messages += [begin(1300), row(), row(), commit(1300)]
+    receiver.gather(0.0)
+    wait_until(lambda: receiver.queued_bytes() == 3 * size, 60)
+    while receiver.queued_bytes():
+        wait_for(receiver)
+
+
 def test_a_mark_ends_the_gathering(live: list[Receiver]) -> None:
     receiver, script, _ = open_gathering(live)
     script.messages += [mark("one")]

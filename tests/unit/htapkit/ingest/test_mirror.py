@@ -83,6 +83,29 @@ def test_nothing_is_copied_before_a_position_is_stored(tmp_path: Path) -> None:
     assert None not in source.stored
 
 
+class QueuingSource(MemorySource):
+    """Its streams say that they have read ahead."""
+
+    def follow(self, start: Position | None, tables: Sequence[TableSchema]) -> MemoryStream:
+        """With such a stream."""
+        stream = super().follow(start, tables)
+        stream.queued_bytes = lambda: 12345  # type: ignore[attr-defined]
+        return stream
+
+
+def test_what_a_stream_has_read_ahead_is_measured(tmp_path: Path) -> None:
+    source, metrics = QueuingSource(Server("mem", {ITEMS: SCHEMA})), Metrics()
+    with HotStore(tmp_path / "hot.duckdb") as store:
+        mirror = Mirror("mem", source, store, metrics, MirrorOptions(watch_interval_seconds=0.02))
+        mirror.start()
+        try:
+            wait_until(lambda: mirror.report().state == "streaming", 60, lambda: "not streaming")
+            mirror.measure()
+        finally:
+            mirror.stop()
+    assert b'htapkit_queue_bytes{source="mem"} 12345.0' in metrics.text()
+
+
 def test_who_waits_for_the_follower_is_told_that_it_stopped(tmp_path: Path) -> None:
     """Else whoever stops the mirror would wait for them, too: a minute, or for ever."""
     server = Server("mem", {ITEMS: SCHEMA})

@@ -91,7 +91,7 @@ class _Leaf:
     persistence: str
     filenode: int  # in the snapshot
     filenode_now: int
-    pages: int
+    pages: int  # 0: not asked for
     rows: float
     pages_counted: int  # when `rows` was
     readable: bool
@@ -187,7 +187,7 @@ class PostgresSnapshot:
 
         Raises TableSetAside, CatalogChanged, SourceError.
         """
-        leaves = self._leaves(table)
+        leaves = self._leaves(table, sizes=True)
         root = _root(table, leaves)
         found = [leaf for leaf in leaves if leaf.kind != "p"]
         if root.kind == "p" and not all(leaf.readable for leaf in found):
@@ -285,9 +285,10 @@ class PostgresSnapshot:
             self._readers.add(reader)
         return reader
 
-    def _leaves(self, table: TableId) -> list[_Leaf]:
+    def _leaves(self, table: TableId, *, sizes: bool = False) -> list[_Leaf]:
+        """With `sizes` only while nobody reads the table: it may wait for who waits for them."""
         self._check_open()
-        names = {"schema": table.schema, "name": table.name}
+        names = {"schema": table.schema, "name": table.name, "sizes": sizes}
         with translated(self._settings, f"look at {table}"):
             rows = self._keeper.execute(sql("source/leaves"), names).fetchall()
         leaves = [_Leaf(*cast("tuple[Any, ...]", row)) for row in rows]

@@ -136,6 +136,9 @@ PREPARED = [
 ]
 """For sessions of mostly short reads that are relayed."""
 
+COPY = b"copy fz from stdin"
+ROWS = message(b"d", b"7\tx\n") + message(b"c")
+
 
 @dataclass
 class Batches:
@@ -152,14 +155,20 @@ class Batches:
     lookups: float = 0.1
     aborted: bool = False
     parameters: dict[bytes, int] = field(default_factory=dict)
+    copies: bool = False  # some statement of the session is a COPY FROM STDIN
+
+    def new_session(self) -> None:
+        """What was prepared is gone."""
+        self.parameters.clear()
+        self.copies = False
 
     def next(self) -> tuple[bytes, int, list[object]]:
         """(bytes, how many ReadyForQuery come, a description)."""
         if self.rng.random() < 0.35:
             text = self.rng.choice(self.queries)
             sent = message(b"Q", text + b"\0")
-            if text == b"copy fz from stdin":
-                sent += message(b"d", b"7\tx\n") + message(b"c")
+            if text == COPY:
+                sent += ROWS
             return sent, 1, [text]
         sent = b""
         said: list[object] = []
@@ -180,6 +189,11 @@ class Batches:
         sent += message(b"D", b"P\0") if self.rng.random() < 0.7 else b""
         return sent + message(b"E", b"\0" + INT.pack(0)) + message(b"S")
 
+    def _execute(self, portal: bytes, limit: int) -> bytes:
+        """With rows for a COPY, which would wait for them; they are ignored where there is none."""
+        sent = message(b"E", portal + b"\0" + INT.pack(limit))
+        return sent + ROWS if self.copies else sent
+
     def _piece(self, said: list[object]) -> bytes:
         rng = self.rng
         name, portal = rng.choice([b"", b"", b"s1", b"s2"]), rng.choice([b"", b"", b"p1"])
@@ -196,7 +210,7 @@ class Batches:
         if dice < 0.82 and not self.aborted:
             limit = rng.choice([0, 2])
             said.append((b"E", portal, limit))
-            return message(b"E", portal + b"\0" + INT.pack(limit))
+            return self._execute(portal, limit)
         if dice < 0.92:
             said.append(b"H")
             return message(b"H")
@@ -212,6 +226,7 @@ class Batches:
             sent += message(b"P", name + b"\0" + text + b"\0" + declared)
             said.append((b"P", name, text))
             self.parameters[name] = 1 if b"$1" in text else 0
+            self.copies |= text == COPY
         count = self.parameters.get(name, 0)
         value = rng.choice([b"0", b"5", b"zz"]) if rng.random() < 0.3 else b"5"
         binary = rng.choice([b"\0\0", b"\0\0", b"\0\1\0\1"])
@@ -224,7 +239,7 @@ class Batches:
             said.append((b"DP", portal))
         limit = rng.choice([0, 0, 2])
         for each in [limit, 0] if limit and rng.random() < 0.7 else [limit]:
-            sent += message(b"E", portal + b"\0" + INT.pack(each))
+            sent += self._execute(portal, each)
             said.append((b"E", portal, each))
         if rng.random() < 0.2:
             sent += message(b"C", b"P" + portal + b"\0")
@@ -284,7 +299,7 @@ def compare(
         if number % session_batches == 0 or not clients:
             for client in clients:
                 client.close()
-            made.parameters.clear()
+            made.new_session()
             reset()
             clients = [RawClient(*direct), RawClient(*ours)]
         sent, ready, said = made.next()

@@ -71,7 +71,7 @@ def _kill(database: Database, stack: Stack, kills: int, chance: random.Random) -
     for number in range(kills):
         name = names[number % len(names)]
         # Some live long enough for a copy to be finished, and read.
-        count = chance.randint(2, 30) if name.startswith("apply.") else 1
+        count = chance.randint(2, 12) if name.startswith("apply.") else 1
         stack.start({"HTAPKIT_FAILPOINT": f"{name}:{count}"})
         if name.startswith("copy."):
             _ask_for_copy(stack, chance.choice(TABLES))

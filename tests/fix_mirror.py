@@ -25,6 +25,7 @@ from htapkit.testing.stack import Stack, wait_until
 
 WATCH = "200 ms"
 SETTLE_SECONDS = 90.0
+JOB_SECONDS = 180.0  # more than a job takes on a slow machine
 _numbers = itertools.count(1)
 
 Printed = list[tuple[bytes | None, ...]]

@@ -33,6 +33,7 @@ from tests.e2e.twins import (
     compose_file,
     twins,
 )
+from tests.fix_mirror import JOB_SECONDS
 from tests.spark.jars import SERVER_JARS
 
 SECRETS = {name: f"a-secret-{name.lower()}" for name in NAMES}
@@ -175,7 +176,7 @@ def test_services_work_together(compose: Mapping[str, Any], running: Twins) -> N
         wait_until(lambda: port.execute(old).fetchone() == (1,), 60, stack.log_end)
         with stack.client(SECRETS["HTAPKIT_TOKEN"]) as client:
             job = client.tier(["shop.public.ledger"], "1 hour")
-            client.wait(job["id"], timeout_seconds=180)
+            client.wait(job["id"], timeout_seconds=JOB_SECONDS)
         assert port.execute(old).fetchone() == (1,)
         assert port.execute("SHOW htapkit.last_route").fetchone() == ("union",)
         assert list(running.lake.bucket("lake").rglob("*.parquet"))

@@ -21,7 +21,7 @@ from htapkit.serve.openapi import document as made
 from htapkit.serve.operations import OPERATIONS
 from htapkit.testing.postgres import PostgresServer
 from htapkit.testing.stack import wait_until
-from tests.fix_mirror import Mirrored, fresh_database, mirrored
+from tests.fix_mirror import JOB_SECONDS, Mirrored, fresh_database, mirrored
 from tests.integration.test_import import written
 
 pytestmark = pytest.mark.integration
@@ -127,7 +127,7 @@ def test_every_call_matches_the_document(shop: Mirrored, tmp_path: Path) -> None
             client.backfill(ORDERS, begin="2026-01-01"),
             client.backup(str(tmp_path / "backup")),
         ):
-            client.wait(job["id"], timeout_seconds=180)
+            client.wait(job["id"], timeout_seconds=JOB_SECONDS)
         assert len(client.jobs()) >= 7
         client.verify([ORDERS])
         assert client.reload() == {"tables": [], "restart_for": []}

@@ -18,7 +18,7 @@ from htapkit import failpoints
 from htapkit.client import ServerRefused, ServerUnreachable
 from htapkit.testing.postgres import PostgresServer
 from htapkit.testing.stack import wait_until
-from tests.fix_mirror import Mirrored, fresh_database, mirrored
+from tests.fix_mirror import JOB_SECONDS, Mirrored, fresh_database, mirrored
 
 pytestmark = pytest.mark.integration
 
@@ -70,7 +70,7 @@ def backfill(shop: Mirrored, begin: str | None = None, end: str | None = None) -
     """Through the API, to its end."""
     with shop.stack.client() as client:
         job = client.backfill(TABLE, begin=begin, end=end)
-        return client.wait(job["id"], timeout_seconds=180)
+        return client.wait(job["id"], timeout_seconds=JOB_SECONDS)
 
 
 def wrong(shop: Mirrored) -> bool:
@@ -103,7 +103,7 @@ def test_a_damaged_range_is_mended_and_nothing_else(shop: Mirrored) -> None:
 def test_rows_of_the_lake_are_mended_too(shop: Mirrored) -> None:
     """By patches: the lake's own row is buried, the right one is hot, and a fold works it in."""
     with shop.stack.client() as client:
-        moved = client.wait(client.tier([TABLE], "1 day")["id"], timeout_seconds=180)
+        moved = client.wait(client.tier([TABLE], "1 day")["id"], timeout_seconds=JOB_SECONDS)
     assert moved["tables"][0]["rows"] == 1000
     gone = '"shop.public"."events$gone' + "0" * 64 + '"'
     damage(
@@ -115,7 +115,7 @@ def test_rows_of_the_lake_are_mended_too(shop: Mirrored) -> None:
     assert counted(backfill(shop, "2026-02-07", "2026-02-08")) == (1, 0, 1)
     assert not wrong(shop)
     with shop.stack.client() as client:
-        client.wait(client.tier([TABLE], "1 day")["id"], timeout_seconds=180)
+        client.wait(client.tier([TABLE], "1 day")["id"], timeout_seconds=JOB_SECONDS)
     assert not wrong(shop)
     shop.same_answer("SELECT count(*), sum(amount) FROM events", "union")
 
@@ -185,5 +185,5 @@ def test_what_is_refused(shop: Mirrored) -> None:
         client.table_action("pause", TABLE)
         job = client.backfill(TABLE)
         with pytest.raises(ServerRefused, match="is not followed now"):
-            client.wait(job["id"], timeout_seconds=180)
+            client.wait(job["id"], timeout_seconds=JOB_SECONDS)
     assert shop.state("events") == "paused"  # as its user left it

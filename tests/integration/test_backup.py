@@ -26,7 +26,7 @@ from htapkit.testing.guard import child_environment
 from htapkit.testing.postgres import Database
 from htapkit.testing.stack import Stack, wait_until
 from tests.fix_kills import Reader, position
-from tests.fix_mirror import last_route, printed
+from tests.fix_mirror import JOB_SECONDS, last_route, printed
 
 pytestmark = pytest.mark.integration
 
@@ -71,7 +71,7 @@ class Shop:
         older_than = f"{age.total_seconds() - hours * 3600:.0f} s"
         with stack.client() as client:
             job = client.tier([f"shop.public.{table}" for table in TABLES], older_than)
-            client.wait(job["id"], timeout_seconds=180)
+            client.wait(job["id"], timeout_seconds=JOB_SECONDS)
 
     def transactions(self, more: int) -> None:
         """Wait until the load has made some more."""
@@ -146,7 +146,7 @@ def htapkit(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
 def back_up(stack: Stack, folder: Path) -> str:
     """Through the API, as the command does; the position of the backup."""
     with stack.client() as client:
-        result = client.wait(client.backup(str(folder))["id"], timeout_seconds=180)
+        result = client.wait(client.backup(str(folder))["id"], timeout_seconds=JOB_SECONDS)
     return str(result["positions"]["shop"])
 
 

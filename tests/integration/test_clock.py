@@ -16,7 +16,7 @@ from psycopg import pq
 
 from htapkit.testing.postgres import Connection, Database, PostgresServer
 from htapkit.testing.stack import Stack
-from tests.fix_mirror import fresh_database, last_route, mirrored
+from tests.fix_mirror import JOB_SECONDS, fresh_database, last_route, mirrored
 
 pytestmark = pytest.mark.integration
 
@@ -234,7 +234,7 @@ def test_a_table_with_a_part_in_the_lake(
         )
         with mirror.stack.client() as client:
             job = client.tier(["shop.public.events"], None)
-            moved = client.wait(job["id"], timeout_seconds=180)
+            moved = client.wait(job["id"], timeout_seconds=JOB_SECONDS)
         assert sum(row["rows"] for row in moved["tables"]) > 700
         with mirror.port("auto") as port:
             for zone in ZONES:

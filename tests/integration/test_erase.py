@@ -17,7 +17,7 @@ from htapkit import failpoints
 from htapkit.client import ServerRefused, ServerUnreachable
 from htapkit.testing.postgres import PostgresServer
 from htapkit.testing.stack import wait_until
-from tests.fix_mirror import Mirrored, fresh_database, mirrored
+from tests.fix_mirror import JOB_SECONDS, Mirrored, fresh_database, mirrored
 
 pytestmark = pytest.mark.integration
 
@@ -53,13 +53,15 @@ def _make(mirror: Mirrored, table: str) -> None:
 
 def _job(mirror: Mirrored, verb: str, table: str) -> None:
     with mirror.stack.client() as client:
-        client.wait(getattr(client, verb)([f"shop.public.{table}"])["id"], timeout_seconds=180)
+        client.wait(
+            getattr(client, verb)([f"shop.public.{table}"])["id"], timeout_seconds=JOB_SECONDS
+        )
 
 
 def _erase(mirror: Mirrored, table: str, where: str) -> dict[str, Any]:
     with mirror.stack.client() as client:
         job = client.erase(f"shop.public.{table}", where)
-        return dict(client.wait(job["id"], timeout_seconds=180))
+        return dict(client.wait(job["id"], timeout_seconds=JOB_SECONDS))
 
 
 def _holding(mirror: Mirrored, table: str, user: int) -> list[Path]:

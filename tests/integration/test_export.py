@@ -26,7 +26,7 @@ from htapkit.config import load_config
 from htapkit.errors import ConfigError
 from htapkit.testing.postgres import PostgresServer, free_port
 from htapkit.testing.stack import wait_until
-from tests.fix_mirror import Mirrored, fresh_database, mirrored
+from tests.fix_mirror import JOB_SECONDS, Mirrored, fresh_database, mirrored
 
 pytestmark = pytest.mark.integration
 
@@ -81,7 +81,7 @@ def export(shop: Mirrored, path: str, **arguments: Any) -> Mapping[str, Any]:
     """Through the API, to its end."""
     with shop.stack.client() as client:
         job = client.export(path, **arguments)
-        return client.wait(job["id"], timeout_seconds=180)
+        return client.wait(job["id"], timeout_seconds=JOB_SECONDS)
 
 
 def test_csv_comes_back_into_postgresql_as_it_was(shop: Mirrored) -> None:
@@ -142,7 +142,7 @@ def test_rows_of_hot_and_lake(shop: Mirrored) -> None:
     """One export reads both sides at one boundary."""
     with shop.stack.client() as client:
         job = client.tier(["shop.public.moved"], "10 days")
-        client.wait(job["id"], timeout_seconds=180)
+        client.wait(job["id"], timeout_seconds=JOB_SECONDS)
     shop.run("UPDATE moved SET total = -1 WHERE id % 100 = 7")
     shop.follows("moved")
     done = export(shop, "moved.parquet", sql="SELECT id, total FROM moved")

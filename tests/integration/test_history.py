@@ -27,7 +27,7 @@ from htapkit.lake import Lake, LakeSettings
 from htapkit.model import TableId, history_of
 from htapkit.testing.postgres import PostgresServer
 from htapkit.testing.stack import wait_until
-from tests.fix_mirror import Mirrored, fresh_database, mirrored
+from tests.fix_mirror import JOB_SECONDS, Mirrored, fresh_database, mirrored
 
 pytestmark = pytest.mark.integration
 
@@ -115,7 +115,7 @@ def bring(
     with shop.mirror.stack.client() as client:
         below = f"{shop.table}/{path}"
         job = client.backfill(f"shop.public.{shop.table}", begin=begin, end=end, parquet=below)
-        return client.wait(job["id"], timeout_seconds=180)
+        return client.wait(job["id"], timeout_seconds=JOB_SECONDS)
 
 
 def told(done: Mapping[str, Any]) -> tuple[int, ...]:
@@ -328,7 +328,7 @@ def test_below_a_horizon_the_source_is_asked(mirror: Mirrored) -> None:
     )
     mirror.follows(shop.table)
     with mirror.stack.client() as client:
-        client.wait(client.retain(["shop.public.kept"])["id"], timeout_seconds=180)
+        client.wait(client.retain(["shop.public.kept"])["id"], timeout_seconds=JOB_SECONDS)
     with shop.mirror.port("hot") as port:
         assert port.execute("SELECT id FROM kept").fetchall() == [(2,)]
     rows = [{"id": n, "at": row(n)["at"]} for n in (1, 2, 3)]

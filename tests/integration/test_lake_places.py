@@ -15,7 +15,7 @@ from htapkit.client import ServerRefused
 from htapkit.testing.postgres import PostgresServer
 from htapkit.testing.s3 import S3Server
 from htapkit.testing.stack import Stack, wait_until
-from tests.fix_mirror import Mirrored, fresh_database, last_route, mirrored, printed
+from tests.fix_mirror import JOB_SECONDS, Mirrored, fresh_database, last_route, mirrored, printed
 
 pytestmark = [pytest.mark.integration, pytest.mark.parametrize("pg", [18], indirect=True)]
 
@@ -49,7 +49,7 @@ def work(mirror: Mirrored, *verbs: str) -> None:
             "expire": lambda: client.expire([TABLE]),
         }
         for verb in verbs:
-            client.wait(queues[verb]()["id"], timeout_seconds=180)
+            client.wait(queues[verb]()["id"], timeout_seconds=JOB_SECONDS)
 
 
 def same(mirror: Mirrored) -> None:
@@ -117,7 +117,7 @@ def test_files_on_s3(pg: PostgresServer, s3: S3Server, tmp_path: Path) -> None:
             same(mirror)
             with mirror.stack.client() as client:
                 made = client.backup(str(tmp_path / "backup"))
-                client.wait(made["id"], timeout_seconds=180)
+                client.wait(made["id"], timeout_seconds=JOB_SECONDS)
         restored(mirror, s3, tmp_path)
 
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from htapkit.testing.postgres import PostgresServer
-from tests.fix_mirror import Mirrored, fresh_database, last_route, mirrored
+from tests.fix_mirror import JOB_SECONDS, Mirrored, fresh_database, last_route, mirrored
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +40,7 @@ def lake(pg: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def _tier(mirror: Mirrored) -> None:
     with mirror.stack.client() as client:
-        client.wait(client.tier(["shop.public.events"], None)["id"], timeout_seconds=180)
+        client.wait(client.tier(["shop.public.events"], None)["id"], timeout_seconds=JOB_SECONDS)
 
 
 def _row(mirror: Mirrored, sql: str) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ from htapkit import failpoints
 from htapkit.client import ServerRefused, ServerUnreachable
 from htapkit.testing.postgres import PostgresServer
 from htapkit.testing.stack import wait_until
-from tests.fix_mirror import Mirrored, fresh_database, last_route, mirrored, printed
+from tests.fix_mirror import JOB_SECONDS, Mirrored, fresh_database, last_route, mirrored, printed
 
 pytestmark = pytest.mark.integration
 
@@ -71,7 +71,7 @@ def _job(mirror: Mirrored, verb: str, table: str) -> dict[str, Any]:
     """Do it now; what it says of the table."""
     with mirror.stack.client() as client:
         job = getattr(client, verb)([f"shop.public.{table}"])
-        (found,) = client.wait(job["id"], timeout_seconds=180)["tables"]
+        (found,) = client.wait(job["id"], timeout_seconds=JOB_SECONDS)["tables"]
     return dict(found)
 
 
@@ -131,7 +131,9 @@ def test_no_later_change_brings_an_old_row_back(lake: Mirrored, events: str) -> 
     _job(lake, "tier", events)
     _kept(lake, events)
     with lake.stack.client() as client:
-        again = client.wait(client.backfill(f"shop.public.{events}")["id"], timeout_seconds=180)
+        again = client.wait(
+            client.backfill(f"shop.public.{events}")["id"], timeout_seconds=JOB_SECONDS
+        )
     assert (again["missing"], again["surplus"]) == (0, 0), "it corrects nothing that is not kept"
     _kept(lake, events)
     assert lake.copies(events) == 1

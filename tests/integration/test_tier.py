@@ -20,7 +20,15 @@ import yaml
 from htapkit.client import ServerRefused
 from htapkit.testing.postgres import PostgresServer
 from htapkit.testing.stack import wait_until
-from tests.fix_mirror import Mirrored, difference, fresh_database, last_route, mirrored, printed
+from tests.fix_mirror import (
+    JOB_SECONDS,
+    Mirrored,
+    difference,
+    fresh_database,
+    last_route,
+    mirrored,
+    printed,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -50,7 +58,7 @@ def _tier(mirror: Mirrored, *tables: str, older_than: str | None = None) -> int:
     with mirror.stack.client() as client:
         names = [f"shop.public.{table}" for table in tables]
         job = client.tier(names, older_than)
-        result = client.wait(job["id"], timeout_seconds=180)
+        result = client.wait(job["id"], timeout_seconds=JOB_SECONDS)
     return sum(row["rows"] for row in result["tables"])
 
 
@@ -285,9 +293,9 @@ def test_upkeep_changes_no_row(lake: Mirrored) -> None:
         _tier(lake, events)
     with lake.stack.client() as client:
         table = [f"shop.public.{events}"]
-        client.wait(client.compact(table)["id"], timeout_seconds=180)
+        client.wait(client.compact(table)["id"], timeout_seconds=JOB_SECONDS)
         _everything(lake, events)
-        client.wait(client.expire(table)["id"], timeout_seconds=180)
+        client.wait(client.expire(table)["id"], timeout_seconds=JOB_SECONDS)
     lake.run(f"update {events} set kind = 'after' where id = 900")
     _everything(lake, events)
     _tier(lake, events)

@@ -10,10 +10,13 @@ TEST_ARGS ?=
 # make test LONG=1 runs everything in one go; WORKERS=0: in one process, for a debugger
 LONG ?=
 WORKERS ?= 2
+# BUT_ENGINES=1: without those that `make test-engines` runs
+BUT_ENGINES ?=
+ENGINES := tests/airflow tests/spark tests/e2e/test_engines.py
 SELECT := $(if $(LONG),,-m "not long")
-PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal $(if $(BUT_ENGINES),$(ENGINES:%=--ignore=%))
 
-.PHONY: help setup setup-engines stack fmt lint test test-long test-engines check demo bench docs integration e2e constraints clean
+.PHONY: help setup setup-engines stack fmt lint test test-long test-engines test-ring test-cassandra-kills check demo bench docs integration e2e constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -47,7 +50,13 @@ test-long: $(STAMP) ## only the long tests: crashes by the hundred, big data, re
 	$(PYTEST) -m long $(TEST_ARGS)
 
 test-engines: $(ALL_STAMP) ## the tests with a real Airflow and a real Spark (installs both)
-	$(BIN)/pytest tests/airflow tests/spark tests/e2e/test_engines.py $(TEST_ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ENGINES) $(TEST_ARGS)
+
+test-ring: $(STAMP) ## the tests with a ring of three Cassandra nodes (needs Java, Maven and 4 GB)
+	HTAPKIT_RING=1 $(BIN)/pytest tests/cassandra/test_ring.py $(TEST_ARGS)
+
+test-cassandra-kills: $(STAMP) ## htapkit, its log reader and a Cassandra node killed 100 times (half an hour of a machine of its own)
+	HTAPKIT_CASSANDRA_KILLS=100 $(BIN)/pytest tests/cassandra/test_kills.py -s $(TEST_ARGS)
 
 integration: $(STAMP) ## only the tests that start a real PostgreSQL
 	$(PYTEST) -m "integration and not long" $(TEST_ARGS)

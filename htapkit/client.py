@@ -67,8 +67,11 @@ class Client:
         return self._call("POST", f"/api/v1/tables/{table}/{verb}")
 
     def detach(self, source: str) -> Mapping[str, Any]:
-        """Remove what attaching created at the source, and forget the copy."""
-        return self._call("POST", f"/api/v1/sources/{source}/detach")
+        """Remove what attaching created at the source, and forget the copy.
+
+        Takes as long as a sink's brokers do: who does not wait would take the server for gone.
+        """
+        return self._call("POST", f"/api/v1/sources/{source}/detach", timeout_seconds=None)
 
     def reload(self) -> Mapping[str, Any]:
         """Have the server read its configuration again; what changed, what waits for a restart."""

@@ -18,7 +18,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from htapkit.errors import ConfigError
-from htapkit.model import IMPORTED, OWN, TableId
+from htapkit.model import ARCHIVE, IMPORTED, OWN, TableId
+from htapkit.sinks import SinkOptions
 from htapkit.spi import SourceOptions
 
 _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -56,6 +57,13 @@ def _parse_listen(value: object) -> str:
     return str(value)
 
 
+def _parse_place(value: object) -> str:
+    scheme, url, rest = str(value).partition("://")
+    if url and (scheme != "s3" or not rest.partition("/")[0]):
+        raise ValueError("expected a folder, or s3://bucket/prefix")
+    return str(value)
+
+
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 Listen = Annotated[str, BeforeValidator(_parse_listen)]
@@ -76,6 +84,16 @@ class SourceConfig(BaseModel):
     def settings(self) -> Mapping[str, object]:
         """The connector's own keys."""
         return dict(self.model_extra or {})
+
+
+class SinkConfig(BaseModel):
+    """Where changes of one source are sent on to. Keys beyond these belong to the sink."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    connector: str
+    source: str
+    tables: Annotated[tuple[str, ...], Field(min_length=1)] = ("*.*",)
+    on_gap: Literal["stop", "copy"] = "stop"
 
 
 class _SqlPort(_Section):
@@ -138,6 +156,7 @@ class LimitsConfig(_Section):
     source_connections: Annotated[int, Field(ge=4)] = 20
     client_connections: Annotated[int, Field(ge=1)] = 200
     reads: Annotated[int, Field(ge=1)] = 16
+    scan: Bytes | None = None
     statement_time: Seconds = 3600.0
     lease_time: Seconds = 60.0
     slot_lag: Bytes = 4 * 10**9
@@ -163,6 +182,7 @@ class TableConfig(_Section):
     hot: Annotated[Seconds, Field(gt=0)] | None = None
     retention: Annotated[Seconds, Field(gt=0)] | None = None
     partition: Literal["hour", "day", "month"] = "day"
+    on_delete: Literal["delete", "keep"] = "delete"
 
     @model_validator(mode="after")
     def _ages(self) -> Self:
@@ -181,9 +201,14 @@ class LakeConfig(_Section):
 
 
 class ExportsConfig(_Section):
-    """Where exports are written, and whose rights they have."""
+    """Where exports are written, and whose rights they have.
 
-    folder: Path
+    `storage` has properties of an object store; without any, `lake.catalog` is looked into.
+    """
+
+    # An absolute path once it is loaded, or s3://bucket/prefix.
+    folder: Annotated[str, BeforeValidator(_parse_place)]
+    storage: dict[str, str] = {}
     user: str = ""  # "": the role of the source's DSN
     password: str = ""
 
@@ -209,6 +234,7 @@ class Config(_Section):
 
     data_dir: Path = Path("htapkit-data")
     sources: Annotated[dict[str, SourceConfig], Field(min_length=1)]
+    sinks: dict[str, SinkConfig] = {}
     servers: ServersConfig = ServersConfig()
     tables: dict[str, TableConfig] = {}
     lake: LakeConfig = LakeConfig()
@@ -223,8 +249,14 @@ class Config(_Section):
         for name in self.sources:
             if not _SOURCE_NAME.fullmatch(name):
                 raise ValueError(f"source name '{name}' is not a plain lower-case identifier")
-            if name == OWN or name in IMPORTED:
+            if name in {OWN, ARCHIVE} or name in IMPORTED:
                 raise ValueError(f"source name '{name}' is htapkit's own; choose another")
+        for name, sink in self.sinks.items():
+            if not _SOURCE_NAME.fullmatch(name) or name in self.sources:
+                raise ValueError(f"sinks.{name}: a plain lower-case identifier, and no source's")
+            if sink.source not in self.sources:
+                known = ", ".join(self.sources)
+                raise ValueError(f"sinks.{name}.source: '{sink.source}' is not one of: {known}")
         for name in self.tables:
             if name.count(".") != 2 or name.split(".", maxsplit=1)[0] not in self.sources:
                 raise ValueError(f"tables.{name}: expected source.schema.table of a known source")
@@ -248,7 +280,18 @@ class Config(_Section):
             snapshot_rows_per_second_max=limits.snapshot_rows_per_second,
             snapshot_careful=limits.snapshot_pace == "careful",
             folder=self.data_dir / "sources" / name,
+            readers=tuple(each for each, sink in self.sinks.items() if sink.source == name),
         )
+
+    def sink_options(self, name: str) -> SinkOptions:
+        """What one sink is given."""
+        sink = self.sinks[name]
+        return SinkOptions(name, sink.source, dict(sink.model_extra or {}))
+
+
+def archived(tables: Mapping[str, TableConfig]) -> frozenset[TableId]:
+    """The tables of which what the source deletes is kept."""
+    return frozenset(TableId(*n.split(".")) for n, t in tables.items() if t.on_delete == "keep")
 
 
 def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Config:
@@ -273,10 +316,10 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Con
         raise ConfigError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from error
     base = path.resolve().parent
     found: dict[str, object] = {"data_dir": base / config.data_dir}
-    if config.exports is not None:
+    if config.exports is not None and "://" not in config.exports.folder:
         folder = base / config.exports.folder
         _check_apart(folder, base / config.data_dir)
-        found["exports"] = config.exports.model_copy(update={"folder": folder})
+        found["exports"] = config.exports.model_copy(update={"folder": str(folder)})
     if config.imports.folder is not None:
         folder = base / config.imports.folder
         found["imports"] = config.imports.model_copy(update={"folder": folder})

@@ -13,7 +13,11 @@ HtapkitError
 │   └── StoreFailed        DuckDB gave up on the file (disk full); it is reopened
 ├── LakeFailed             the lake's catalog or storage did not do it now (retried)
 │   └── LakeRefused        the lake cannot do this as it is; somebody has to change something
+├── SinkFailed             a sink does not answer, or did not do it now (retried)
+│   └── SinkRefused        it said no; somebody has to change something
 ├── LimitReached           one of the configured limits, named
+│   └── ScanTooLarge       a statement reads more of the lake than one may here
+├── EngineFailed           another engine (Spark) is not there, or did not do it
 ├── NotRoutable            a forced route cannot run this statement
 ├── Stale                  the answer cannot be as fresh as was asked in the time allowed
 ├── QueryFailed            a statement failed in the hot store
@@ -146,6 +150,20 @@ class LakeMissing(LakeRefused):
     """The catalog has no such table, or nothing was ever written to it."""
 
 
+class SinkFailed(HtapkitError):
+    """A sink does not answer now, or did not take what was sent: nothing of it is visible there."""
+
+    sqlstate = "58030"
+    retry = True
+
+
+class SinkRefused(SinkFailed):
+    """A sink cannot take this as it is; the message says what to change."""
+
+    sqlstate = "0A000"
+    retry = False
+
+
 class StillThere(HtapkitError):
     """Rows that are to be erased here are still at the source, and would come back."""
 
@@ -159,10 +177,34 @@ class LimitReached(HtapkitError):
     retry = True
 
 
+class ScanTooLarge(LimitReached):
+    """A statement reads more of the lake than limits.scan, and no Spark can run it instead."""
+
+    retry = False
+
+
+class EngineFailed(HtapkitError):
+    """Another engine does not answer, or a statement failed there; the message has its words."""
+
+    sqlstate = "58000"
+    retry = True
+
+
 class NotRoutable(HtapkitError):
     """A forced route cannot run this statement; the message names the construct and why."""
 
     sqlstate = "0A000"
+
+
+class LookupRefused(NotRoutable):
+    """A source cannot answer a statement itself; the message names the key that is missing."""
+
+
+class LookupFailed(HtapkitError):
+    """A source that was asked to answer a statement itself does not answer now."""
+
+    sqlstate = "08006"
+    retry = True
 
 
 class Stale(HtapkitError):

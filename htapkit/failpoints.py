@@ -65,11 +65,22 @@ RETENTION = (
 )
 
 ERASURE = (
+    "erase.archived",  # the archive has none of the rows, committed; nothing else is done
     "erase.folded",  # the version that is read has none of the rows, older ones still do
     "erase.forgotten",  # nobody can ask for the older ones, committed; their files are there
 )
 
-NAMES = MIRROR + RANGES + TIER + REPAIR + BACKUP + RESTORE + RETENTION + ERASURE + HISTORY
+SINK = (
+    "sink.opened",  # the feed is ours, what was stored is read, no stream yet
+    "sink.written",  # changes are sent, not committed
+    "sink.part",  # a part of a large transaction is sent
+    "sink.committed",  # committed in the sink, not confirmed to the source
+    "sink.confirmed",  # confirmed
+    "sink.copying",  # some of the rows of a copy are committed, not all
+    "sink.copied",  # all of them are, and the table follows
+)
+
+NAMES = SINK + MIRROR + RANGES + TIER + REPAIR + BACKUP + RESTORE + RETENTION + ERASURE + HISTORY
 
 Callback = Callable[[str], None]
 _callback: Callback | None = None

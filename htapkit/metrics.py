@@ -5,6 +5,8 @@ Counts and measures; never decides.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -22,11 +24,14 @@ class Metrics:
 
     def __init__(self) -> None:
         """Make all metrics, at zero."""
+        self.before_text: list[Callable[[], None]] = []
+        """What brings counts that are kept elsewhere."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._make_following(self.registry)
         self._make_stored(self.registry)
         self._make_serving(self.registry)
+        self._make_sinks(self.registry)
 
     def _make_following(self, r: CollectorRegistry) -> None:
         self.rows_applied = Counter(
@@ -51,6 +56,12 @@ class Metrics:
             "htapkit_lag_ms",
             "From the head of the source to here, as last seen",
             ["source"],
+            registry=r,
+        )
+        self.log_lag_ms = Gauge(
+            "htapkit_log_lag_ms",
+            "The same through each log of a source that has several",
+            ["source", "log"],
             registry=r,
         )
         self.slot_lag_headroom_bytes = Gauge(
@@ -86,6 +97,9 @@ class Metrics:
         self.copied_rows = Counter(
             "htapkit_copied_rows", "Rows read by snapshots", ["source"], registry=r
         )
+        self.copies = Counter(
+            "htapkit_copies", "Copies of tables that were finished", ["source", "of"], registry=r
+        )
         self.copy_pace = Gauge(
             "htapkit_copy_pace", "Readers that copies may have now", ["source"], registry=r
         )
@@ -115,12 +129,71 @@ class Metrics:
         self.statement_seconds = Histogram(
             "htapkit_statement_seconds", "Local statements", ["route"], buckets=_SECONDS, registry=r
         )
-        self.clients = Gauge("htapkit_clients", "Connected clients", registry=r)
+        self.clients = Gauge("htapkit_clients", "Connected clients", ["port"], registry=r)
         self.freshness_waits = Counter(
             "htapkit_freshness_waits", "Waits for a position", ["source", "how"], registry=r
         )
         self.errors = Counter("htapkit_errors", "Errors by class", ["error"], registry=r)
 
+    def _make_sinks(self, r: CollectorRegistry) -> None:
+        self.sink_rows = Counter(
+            "htapkit_sink_rows", "Row changes and copied rows sent to a sink", ["sink"], registry=r
+        )
+        self.sink_commits = Counter(
+            "htapkit_sink_commits", "Transactions committed in a sink", ["sink"], registry=r
+        )
+        self.sink_lag_bytes = Gauge(
+            "htapkit_sink_lag_bytes", "Source log not yet received for a sink", ["sink"], registry=r
+        )
+        self.sink_lag_headroom_bytes = Gauge(
+            "htapkit_sink_lag_headroom_bytes",
+            "limits.slot_lag less the log that the source keeps for a sink",
+            ["sink"],
+            registry=r,
+        )
+        self.sink_up = Gauge(
+            "htapkit_sink_up", "1 while changes are sent to a sink", ["sink"], registry=r
+        )
+        self.sinks_detached = Counter(
+            "htapkit_sinks_detached",
+            "Times a sink was detached for the sake of the source's disk",
+            ["sink"],
+            registry=r,
+        )
+
+    def begin_sink(self, sink: str) -> None:
+        """As `begin`, of a sink."""
+        for counter in (self.sink_rows, self.sink_commits, self.sinks_detached):
+            counter.labels(sink)
+        self.sink_up.labels(sink).set(0)
+
+    def begin(self, source: str) -> None:
+        """Have what is counted of a source there at zero: `rate` misses a series' first step."""
+        for counter in (
+            self.rows_applied,
+            self.commits_applied,
+            self.batches_applied,
+            self.slots_let_go,
+            self.stream_restarts,
+            self.catalog_looks,
+            self.copied_rows,
+            self.tiered_rows,
+            self.dropped_rows,
+        ):
+            counter.labels(source)
+        self.apply_seconds.labels(source)
+        self.slot_spilled_bytes.labels(source)
+        for of in ("tables", "partitions"):
+            self.copies.labels(source, of)
+        for how in ("at once", "marked", "nudged"):
+            self.freshness_waits.labels(source, how)
+
+    def fail(self, error: str) -> None:
+        """An error of this class."""
+        self.errors.labels(error).inc()
+
     def text(self) -> bytes:
         """Prometheus' text format."""
+        for bring in self.before_text:
+            bring()
         return generate_latest(self.registry)

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from htapkit.errors import ConfigError
 from htapkit.model import (
     Access,
     Broken,
@@ -28,6 +26,7 @@ from htapkit.model import (
     TableId,
     TableSchema,
 )
+from htapkit.plugins import factory
 
 SOURCES = "htapkit.sources"
 COMMANDS = "htapkit.commands"
@@ -47,6 +46,7 @@ class SourceOptions:
     snapshot_rows_per_second_max: int | None  # None: not throttled
     snapshot_careful: bool = True  # read slower while the source's answers slow down
     folder: Path | None = None  # for files of its own, of one server at a time; may not be there
+    readers: tuple[str, ...] = ()  # the names of its other readers, see sinks.SeveralReaders
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +273,32 @@ class Queues(Protocol):
         """Bytes of changes that were received and are in no batch yet. Thread-safe."""
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """What a ChangeStream may be, too: one that looked at a table when rows of it came."""
+
+    def fingerprint(self, table: TableId) -> str:
+        """What it saw then; "" = nothing. Called between two batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLag:
+    """How far one of a source's logs was read."""
+
+    log: str  # which, for people: a node's address
+    behind_bytes: int
+    behind_seconds: float  # how long its newest mark took, or the one takes that has not come
+    why: str  # why nothing comes from it now, "" = it is being read
+
+
+@runtime_checkable
+class SeveralLogs(Protocol):
+    """What a ChangeStream may be, too: one that merges logs, as fresh as the last."""
+
+    def logs(self) -> Sequence[LogLag]:
+        """How far each was read. Thread-safe."""
+
+
 class Credential(Protocol):
     """How a client proved who it is, in the form that lets us log in to the source as that user."""
 
@@ -368,11 +394,6 @@ class Origin(Protocol):
 
 def load_source(connector: str, options: SourceOptions) -> Source:
     """The source made by the connector of that name; ConfigError lists those that are installed."""
-    found = {entry.name: entry for entry in entry_points(group=SOURCES)}
-    if connector not in found:
-        known = ", ".join(sorted(found)) or "none"
-        raise ConfigError(
-            f"sources.{options.name}.connector: '{connector}' is not installed; installed: {known}"
-        )
-    factory: Callable[[SourceOptions], Source] = found[connector].load()
-    return factory(options)
+    wanted = f"sources.{options.name}.connector: '{connector}'"
+    made: Source = factory(SOURCES, connector, wanted)(options)
+    return made

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -16,17 +19,38 @@ pytest_plugins = [
     "tests.fix_stack",
     "tests.fix_mirror",
     "tests.fix_cassandra",
+    "tests.fix_kafka",
+    "tests.fix_sink",
+    "tests.fix_ring",
     "tests.fix_s3",
 ]
 
 LONG_SECONDS_MAX = 2400
+LONG_UNTIL = "HTAPKIT_LONG_UNTIL"
+"""A variable, in seconds since 1970: after it no long test is begun, those left are skipped."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first: a run that is cut short has then seen the most."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is not None)
+    """What matters most first: a run that is cut short has then seen the most."""
+    items.sort(key=_turn)
     for item in items:
         # Whichever is the first with a Cassandra starts it, and has its jars fetched.
         slow = item.get_closest_marker("long") or item.get_closest_marker("cassandra")
         if slow and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(LONG_SECONDS_MAX))
+
+
+def _turn(item: pytest.Item) -> int:
+    """Quick tests; of the long ones random histories and kills, the rest, then many small ones."""
+    if item.get_closest_marker("long") is None:
+        return 0
+    if "test_relay_fuzz" in item.nodeid:
+        return 3
+    return 1 if "tests/property/" in item.nodeid or "kill" in item.nodeid else 2
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begin no long test when its time is up."""
+    until = os.environ.get(LONG_UNTIL)
+    if until and item.get_closest_marker("long") and time.time() > float(until):
+        pytest.skip(f"not begun: the time for long tests was up ({LONG_UNTIL})")

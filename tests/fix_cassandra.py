@@ -6,16 +6,19 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import psycopg
 import pytest
 from cassandra.cluster import Session
 
 from htapkit.spi import SourceOptions
 from htapkit.testing.guard import Guard
 from htapkit.testing.postgres import free_port
+from htapkit.testing.stack import Stack
 from htapkit_cassandra import CassandraSource
 from htapkit_cassandra.jars import missing
 from htapkit_cassandra.mutations import LogPosition
@@ -36,11 +39,14 @@ class Keyspace:
     node: CassandraNode
     session: Session
     name: str
+    made: list[CassandraSource] = field(default_factory=list)
 
     def source(self, **more: object) -> CassandraSource:
-        """Over this keyspace only."""
+        """Over this keyspace only; closed at the test's end."""
         settings = self.node.settings(tables=[f"{self.name}.*"], **more)
-        return CassandraSource(SourceOptions("events", settings, 5, 1, 10_000, 2**25, 1, None))
+        options = SourceOptions("events", settings, 5, 1, 10_000, 2**25, 1, None)
+        self.made.append(CassandraSource(options))
+        return self.made[-1]
 
     def log_end(self) -> LogPosition:
         """A place in the node's log that is behind every write acknowledged before.
@@ -68,24 +74,56 @@ def wait_for(found: Callable[[], Found | None]) -> Found:
     return value
 
 
-@pytest.fixture(scope="session")
-def cassandra_node() -> Iterator[CassandraNode]:
-    """Started once; tests have keyspaces of their own."""
+def connected(
+    stack: Stack,
+    database: str,
+    user: str = "anybody",
+    *,
+    freshness: str = "strong",
+    wait_seconds: int = int(SECONDS),
+    password: str | None = None,
+) -> psycopg.Connection[tuple[object, ...]]:
+    """At an htapkit's port, as fresh as the sources are now; what is not in time is an error."""
+    options = f"-c htapkit.freshness={freshness} -c htapkit.wait_timeout={wait_seconds}s"
+    return psycopg.connect(
+        host="127.0.0.1",
+        port=stack.port,
+        user=user,
+        dbname=database,
+        options=options,
+        autocommit=True,
+        password=password,
+    )
+
+
+@contextmanager
+def running_node(*changes: tuple[str, str]) -> Iterator[CassandraNode]:
+    """A node of one's own, with changes of its settings' text; skips where none can be had."""
     reason = missing()
     if reason:
         pytest.skip(reason)
     with tempfile.TemporaryDirectory(prefix="htapkit-cassandra-") as folder:
         guard = Guard(Path(folder))
         node = CassandraNode(Path(folder), free_port)
+        settings = node.folder / "conf" / "cassandra.yaml"
+        for change in changes:
+            settings.write_text(settings.read_text().replace(*change))
         try:
             node.start()
-            with node.session() as session:
-                session.execute(f"CREATE KEYSPACE ticks WITH {REPLICATION}")
-                session.execute("CREATE TABLE ticks.ticks (id int PRIMARY KEY) WITH cdc = true")
             yield node
         finally:
             node.stop()
             guard.release()
+
+
+@pytest.fixture(scope="session")
+def cassandra_node() -> Iterator[CassandraNode]:
+    """Started once; tests have keyspaces of their own."""
+    with running_node() as node:
+        with node.session() as session:
+            session.execute(f"CREATE KEYSPACE ticks WITH {REPLICATION}")
+            session.execute("CREATE TABLE ticks.ticks (id int PRIMARY KEY) WITH cdc = true")
+        yield node
 
 
 @pytest.fixture
@@ -94,4 +132,7 @@ def keyspace(cassandra_node: CassandraNode) -> Iterator[Keyspace]:
     name = f"test_{next(_numbers)}"
     with cassandra_node.session() as session:
         session.execute(f"CREATE KEYSPACE {name} WITH {REPLICATION}")
-        yield Keyspace(cassandra_node, session, name)
+        made = Keyspace(cassandra_node, session, name)
+        yield made
+        for source in made.made:
+            source.close()

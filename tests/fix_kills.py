@@ -9,6 +9,7 @@ from collections import Counter
 
 import psycopg
 
+from htapkit.client import ServerRefused, ServerUnreachable
 from htapkit.testing import bank
 from htapkit.testing.stack import Stack, wait_until
 
@@ -61,6 +62,8 @@ class Reader(threading.Thread):
             self.wrong.append(f"{row[0]} by {route}")
 
 
+# A copy or a move waits until all is applied that was written while the server was dead.
+DIES_SECONDS = 240.0
 STILL_MAX = 3  # starts in a row from the same position
 
 
@@ -72,6 +75,16 @@ class Progress:
         self._still = 0
         self._stored = ""
         self.moved = 0
+
+    def wait(self, stack: Stack) -> None:
+        """Give a server time to get on, where those before it were killed too soon for that."""
+        if self._still < STILL_MAX - 1:
+            return
+
+        def further() -> bool:
+            return not stack.running or position(stack, "") > self._stored
+
+        wait_until(further, 60, stack.log_end)
 
     def look(self, stack: Stack) -> None:
         """Where the last stream began, which is what the file said; it may be dead since.
@@ -89,6 +102,22 @@ class Progress:
         self._still = 0 if moved else self._still + 1
         assert self._still <= STILL_MAX, f"no progress over {self._still} kills at {found}"
         self._stored = found
+
+
+def ask_for_copy(stack: Stack, table: str, timeout_seconds: float = 60.0) -> None:
+    """Have a table copied again; the server may die of it at once."""
+
+    def asked() -> bool:
+        if not stack.running:
+            return True
+        try:
+            with stack.client() as client:
+                client.table_action("resync", table)
+        except (ServerRefused, ServerUnreachable, OSError):
+            return False  # not followed yet, or dying
+        return True
+
+    wait_until(asked, timeout_seconds, stack.log_end)
 
 
 def position(stack: Stack, default: str | None = None) -> str:

@@ -267,12 +267,13 @@ def mirrored(
     settings: Mapping[str, Any] | None = None,
     configuration: Mapping[str, Any] | None = None,
     start: bool = True,
+    preloaded: bool = False,
 ) -> Iterator[Mirrored]:
     """An htapkit on `database`; `settings` are of the source, `configuration` of the file."""
     own = {"slot": slot_name(database), "tables": ["public.*"]}  # slots belong to a whole server
     source = {"dsn": dsn or database.dsn, **own, **(settings or {})}
     laid_over = {"watch_interval": WATCH, **(configuration or {})}
-    stack = Stack(folder, {"shop": source}, configuration=laid_over)
+    stack = Stack(folder, {"shop": source}, configuration=laid_over, preloaded=preloaded)
     try:
         if start:
             stack.start()

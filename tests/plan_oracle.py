@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, tzinfo
+from zoneinfo import ZoneInfo
 
 import duckdb
 import psycopg
@@ -31,6 +32,7 @@ from htapkit.plan import LocalQuery, Plan, SessionView, plan
 from htapkit.plan.names import quote
 from htapkit.plan.types import DUCKDB, decimal_sql
 from htapkit.serve.pgwire.rows import array_literal, text_values
+from tests.in_order import in_order
 
 SOURCE = "shop"
 SETTINGS = """
@@ -42,13 +44,15 @@ SELECT c.relname, a.attname, t.typname, t.oid, a.atttypmod, t.typtype, a.attnum,
     coalesce(
         l.collname IN ('C', 'POSIX') OR (l.collname = 'default' AND d.datcollate IN ('C', 'POSIX')),
         true
-    )
+    ),
+    CASE WHEN l.collname <> 'default' THEN format('%I.%I', m.nspname, l.collname) ELSE '' END
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid AND c.relkind = 'r'
 JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'public'
 JOIN pg_type t ON t.oid = a.atttypid
 JOIN pg_database d ON d.datname = current_database()
 LEFT JOIN pg_collation l ON l.oid = a.attcollation
+LEFT JOIN pg_namespace m ON m.oid = l.collnamespace
 WHERE a.attnum > 0 AND NOT a.attisdropped ORDER BY c.relname, a.attnum
 """
 _KEYS = """
@@ -88,13 +92,14 @@ class Mirror:
             ordinal,
             nullable,
             binary,
+            collation,
         ) in self.pg.execute(_COLUMNS):
             category = typtype if typtype in {"e", "c", "r"} else ""
             type_ = SqlType(typname, oid, typmod, category)
             storage = Storage.NATIVE if native_arrow(type_) is not None else Storage.TEXT
             order = binary if binary_order is None else binary_order
             tables.setdefault(name, []).append(
-                Column(column, type_, ordinal, nullable, storage, order)
+                Column(column, type_, ordinal, nullable, storage, order, collation=collation or "")
             )
         keys: dict[str, list[str]] = {}
         for name, column in self.pg.execute(_KEYS):
@@ -105,7 +110,12 @@ class Mirror:
             schema = TableSchema(table, tuple(columns), tuple(keys.get(name, ())))
             statuses[table] = TableStatus(schema, TableState.FOLLOWING, self._copy(schema))
         self.catalog = Catalog(1, statuses)
-        self.session = SessionView(SOURCE)
+        self.zone: tzinfo = UTC
+
+    def at(self, zone: str) -> None:
+        """Let sessions be in that time zone."""
+        self.pg.execute("SELECT set_config('timezone', %s, false)", [zone])
+        self.zone = UTC if zone == "UTC" else ZoneInfo(zone)
 
     def close(self) -> None:
         """Let both go."""
@@ -147,11 +157,13 @@ class Mirror:
 
     def plan(self, sql: str, route: str = "hot") -> Plan:
         """The planner's."""
-        return plan(sql, self.catalog, SessionView(SOURCE, route=route))
+        view = SessionView(SOURCE, route=route, time_zone=str(self.zone), zones=True)
+        return plan(sql, self.catalog, view)
 
     def local(self, made: LocalQuery, announced: Answer) -> Answer:
         """The plan's answer; raises what DuckDB raises (the statement is then relayed)."""
-        table = self.duck.cursor().sql(made.sql).to_arrow_table()
+        found = self.duck.cursor().sql(made.sql).to_arrow_table()
+        table = in_order(made, found, self.pg)
         hidden = table.select(range(len(made.columns)))
         if made.finish is not None:
             literals = [
@@ -160,7 +172,7 @@ class Mirror:
             ]
             return self._exec(made.finish.sql, literals)
         texts = [
-            text_values(_joined(hidden.column(at)), oid, UTC).to_pylist()
+            text_values(_joined(hidden.column(at)), oid, self.zone).to_pylist()
             for at, (oid, _) in enumerate(announced.types)
         ]
         rows = [

@@ -72,6 +72,13 @@ class Grammar:
             names = [f"q{i}" for i in range(len(inner.columns))]
             columns = inner.seen_as(alias, names)
             return f"({inner.sql}) AS {alias} ({', '.join(names)})", columns
+        if self.chance(0.05):
+            call = self.pick("1, 9", "0, 40, 7", "5, -3, -2", "3, 1")
+            return f"generate_series({call}) AS {alias} (n)", [Column(f"{alias}.n", "int4")]
+        if self.chance(0.04):
+            step = self.pick("1 day", "6 hours", "1 month", "10 days 1 hour")
+            call = f"timestamp '2024-01-{self.pick('01', '28', '31')}', '2024-04-02', '{step}'"
+            return f"generate_series({call}) AS {alias} (n)", [Column(f"{alias}.n", "timestamp")]
         name = self.random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
         columns = []
         for each in TABLES[name].split(", "):
@@ -309,6 +316,13 @@ class Grammar:
         if type_ == "text" and self.chance(0.7):
             return quoted
         return f"{quoted}::{type_}" if self.chance(0.6) else f"CAST({quoted} AS {type_})"
+
+    def array(self, type_: str, listed: str, element: Callable[[], str]) -> str:
+        """An array's literal with these elements, or a parameter."""
+        if self._parameters and f"{type_}[]" in OIDS and self.chance(0.7):
+            texts: list[str | None] = [f"{{{listed}}}", f"{{{element()}}}", "{}"]
+            return self.values.add(f"{type_}[]", texts, self.pick("text", "untyped"))
+        return f"'{{{listed}}}'{self.pick('', f'::{type_}[]')}"
 
     def leaf(self, type_: str, columns: list[Column]) -> str:
         """A column of this type, else a constant."""

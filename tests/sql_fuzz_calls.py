@@ -22,9 +22,19 @@ def aggregate(g: Grammar, columns: list[Column]) -> Column:
     argument, type_ = column.sql, column.type
     filtered = f" FILTER (WHERE {g.boolean(columns, 1)})" if g.chance(0.15) else ""
     once = "DISTINCT " if g.chance(0.15) else ""
+    if type_ in NUMBERS and g.chance(0.1):
+        call = f"percentile_cont({g.pick('0.5', '0.25', '0.95', '0.333', '1')})"
+        ordered = f"WITHIN GROUP (ORDER BY {argument}{g.pick('', ' DESC')})"
+        return Column(f"{call} {ordered}{filtered}", "float8", column.loose)
     if type_ in NUMBERS and g.chance(0.65):
         name = g.pick(*_ADDING)
         return Column(f"{name}({once}{argument}){filtered}", _added(name, type_), type_ in _FLOATS)
+    if type_ not in ("bool", "uuid") and g.chance(0.12):
+        call = g.pick("mode()", f"percentile_disc({g.pick('0', '0.5', '0.9', '1')})")
+        way = g.pick("", "", " DESC")
+        return Column(
+            f"{call} WITHIN GROUP (ORDER BY {argument}{way}){filtered}", type_, column.loose
+        )
     if type_ == "bool":
         name = g.pick("bool_and", "bool_or", "every")
         return Column(f"{name}({argument}){filtered}", "bool")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.sql_fuzz_values import LITERALS
+
 if TYPE_CHECKING:
     from tests.sql_fuzz import Grammar
     from tests.sql_fuzz_words import Column
@@ -11,6 +13,12 @@ if TYPE_CHECKING:
 _UNITS = ("year", "quarter", "month", "week", "day", "hour", "minute", "second")
 _PARTS = ("year", "month", "day", "dow", "isodow", "doy", "week", "quarter", "isoyear")
 _SPANS = ("1 day", "3 months", "1 year", "2 weeks", "36 hours", "1 month 1 day")
+_CHARS = (
+    "YYYY-MM", "YYYY-MM-DD", "IYYY-IW", "YYYY-MM-DD HH24:MI:SS.US", "FMMonth", "Day", "MON Dy", "Q",
+    "DD/MM/YY HH12", "DDD ID", "FMDD.FMMM", "TMMonth", "J", "YYYY\"x\"", "HH24:MI",
+)  # fmt: skip
+_ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "CET")
+_BINS = ("15 min", "1 hour", "7 days", "36 hours", "1 day 00:00:01", "1 month")
 _PATTERNS = ("a%", "%e%", "_o%", "%", "note _", "Customer 0%", "%o\\_%", "")
 _COMPARED = ("=", "<>", "<", "<=", ">", ">=", "=", "!=")
 _NUMBERS = ("int2", "int4", "int8", "numeric", "float4", "float8")
@@ -53,10 +61,16 @@ def condition(g: Grammar, columns: list[Column], depth: int) -> str:
     if kind == 2:
         low, high = g.leaf(type_, columns), g.leaf(type_, columns)
         return f"{value} {g.pick('', 'NOT ')}BETWEEN {low} AND {high}"
+    if type_ in ("text", "varchar", "bpchar") and g.chance(0.15):
+        value = f'{column.sql if column.type == type_ else g.leaf(type_, columns)} COLLATE "C"'
     if kind == 3 and type_ in ("text", "varchar", "bpchar"):
         return f"{value} {g.pick('LIKE', 'NOT LIKE', 'ILIKE')} '{g.pick(*_PATTERNS)}'"
     if kind == 4:
         return f"{value} IS {g.pick('', 'NOT ')}DISTINCT FROM {g.leaf(type_, columns)}"
+    if kind == 8 and g.chance(0.4):
+        listed = ",".join(_in_braces(g, type_) for _ in range(g.random.randint(0, 4)))
+        word = g.pick("= ANY", "= ANY", "<> ALL")
+        return f"{value} {word} ({g.array(type_, listed, lambda: _in_braces(g, type_))})"
     if kind == 5:
         flag = g.leaf("bool", columns)
         return g.pick(flag, f"NOT {flag}", f"{flag} IS NOT TRUE", f"{flag} IS UNKNOWN")
@@ -67,6 +81,22 @@ def condition(g: Grammar, columns: list[Column], depth: int) -> str:
         other = g.pick("date", "timestamp", "timestamptz")
         return f"{value} {g.pick(*_COMPARED)} {g.leaf(other, columns)}"
     return f"{value} {g.pick(*_COMPARED)} {g.leaf(type_, columns)}"
+
+
+def _in_braces(g: Grammar, type_: str) -> str:
+    """An element of an array's literal."""
+    if g.chance(0.1):
+        return g.pick("NULL", "null")
+    text = g.random.choice(LITERALS[type_]).replace("'", "''")
+    return f'"{text}"' if not text or g.chance(0.3) else text
+
+
+def _of_document(g: Grammar, columns: list[Column]) -> str:
+    """A text of a document, where a table has one."""
+    found = [column.sql for column in columns if column.type == "jsonb"]
+    if not found:
+        return _leaf_text(g, columns)
+    return f"({g.random.choice(found)} ->> '{g.pick('a', 'a', 'b', 'c')}')"
 
 
 def expression(g: Grammar, type_: str, columns: list[Column], depth: int) -> str:
@@ -117,13 +147,13 @@ def _any_type(g: Grammar, type_: str, columns: list[Column], depth: int) -> str:
 
 def _integer(g: Grammar, type_: str, columns: list[Column], depth: int) -> str:
     kind = g.random.randint(0, 6)
-    moment = g.pick("date", "timestamp")
+    moment = g.pick("date", "timestamp", "timestamptz")
     if kind == 0 and type_ == "int4":
         return f"length({_text(g, columns, depth)})"
     if kind == 1 and type_ == "int4":
         return f"({g.leaf('date', columns)} - {g.leaf('date', columns)})"
     if kind == 2:
-        return f"extract({g.pick(*_PARTS)} FROM {g.leaf(moment, columns)})::{type_}"
+        return f"extract({g.pick(*_PARTS, 'hour')} FROM {g.leaf(moment, columns)})::{type_}"
     if kind == 3:
         return f"({g.leaf('bool', columns)})::int4::{type_}"
     if kind == 4:
@@ -166,6 +196,7 @@ def _number(g: Grammar, type_: str, columns: list[Column], depth: int) -> str:
             f"{one}::numeric({g.pick('10,2', '12,4', '30,8', '5')})",
             f"extract({g.pick(*_PARTS)} FROM {g.leaf('timestamp', columns)})",
             f"extract(epoch FROM {g.leaf('timestamp', columns)})",
+            f"extract({g.pick('epoch', 'day', 'hour', 'second')} FROM {_elapsed(g, columns)})",
             f"(100.0 * {one} / {two})",
             f"trunc({one}, 1)",
         ]
@@ -177,8 +208,15 @@ def _number(g: Grammar, type_: str, columns: list[Column], depth: int) -> str:
             f"ln({one})",
             f"({g.leaf(g.pick('numeric', 'float4'), columns)})::float8",
             f"date_part('{g.pick(*_PARTS)}', {g.leaf('date', columns)})",
+            f"date_part('{g.pick('epoch', 'second')}', {g.leaf('timestamp', columns)})",
+            f"date_part('{g.pick('epoch', 'second', 'day')}', {_elapsed(g, columns)})",
         ]
     return g.random.choice(choices)
+
+
+def _elapsed(g: Grammar, columns: list[Column]) -> str:
+    """An interval between two moments."""
+    return f"({g.leaf('timestamp', columns)} - {g.leaf('timestamp', columns)})"
 
 
 def _real(g: Grammar, columns: list[Column], depth: int) -> str:
@@ -215,13 +253,16 @@ def _text(g: Grammar, columns: list[Column], depth: int) -> str:
         f"split_part({one}, ' ', {g.pick('1', '2', '-1')})",
         f"lpad({one}, 6, '*')",
         f"to_char({g.leaf('date', columns)}, '{g.pick('YYYY-MM', 'Mon YYYY', 'Q')}')",
+        f"to_char({g.leaf(g.pick('timestamp', 'timestamptz'), columns)}, '{g.pick(*_CHARS)}')",
+        _of_document(g, columns),
         f"md5({one})",
         one,
     )
 
 
 def _leaf_text(g: Grammar, columns: list[Column]) -> str:
-    return g.leaf(g.pick("text", "text", "varchar"), columns)
+    text = g.leaf(g.pick("text", "text", "varchar"), columns)
+    return f'({text} COLLATE "C")' if g.chance(0.1) else text
 
 
 def _moment(g: Grammar, type_: str, columns: list[Column], depth: int) -> str:
@@ -240,6 +281,9 @@ def _moment(g: Grammar, type_: str, columns: list[Column], depth: int) -> str:
     return g.pick(
         f"({one} {sign} interval '{span}')",
         f"date_trunc('{unit}', {one})",
+        f"date_bin('{g.pick(*_BINS)}', {one}, '{g.pick('2001-01-01', '1850-03-04 05:00')}')",
         f"{g.leaf('date', columns)}::{type_}",
-        f"({g.leaf(other, columns)} AT TIME ZONE '{g.pick('UTC', 'Europe/Berlin')}')",
+        f"({g.leaf(other, columns)} AT TIME ZONE '{g.pick(*_ZONES)}')",
+        f"date_trunc('{unit}', {g.leaf('timestamptz', columns)}, '{g.pick(*_ZONES)}')"
+        f"{'' if type_ == 'timestamptz' else '::timestamp'}",
     )

@@ -25,6 +25,15 @@ OIDS = {
     "timestamptz": 1184,
     "numeric": 1700,
     "uuid": 2950,
+    "int2[]": 1005,
+    "int4[]": 1007,
+    "int8[]": 1016,
+    "text[]": 1009,
+    "varchar[]": 1015,
+    "date[]": 1182,
+    "timestamp[]": 1115,
+    "timestamptz[]": 1185,
+    "numeric[]": 1231,
 }
 
 LITERALS: dict[str, tuple[str, ...]] = {

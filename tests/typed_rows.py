@@ -28,6 +28,7 @@ create domain price as numeric(10, 2);
 create domain special_price as price;
 create domain short as varchar(8);
 create domain moods as mood[];
+create domain feeling as mood;
 """
 
 
@@ -213,6 +214,7 @@ TYPES: Final[Mapping[str, Make]] = {
     "special_price": _numeric(8, 2),
     "short": _text(8),
     "moods": _array(_MOOD),
+    "feeling": _MOOD,
     "odd.int4": _of("x", "y", "7"),
     "odd.int4[]": _array(_of("x", "7")),
     "bool[]": _array(_of("t", "f")),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +20,9 @@ from htapkit.spi import Discovered
 from htapkit_cassandra import cql, marks
 from htapkit_cassandra.cells import Layout
 from htapkit_cassandra.cql import Fields
-from htapkit_cassandra.mutations import LogPosition
 from htapkit_cassandra.places import ORDERED, Places
 from htapkit_cassandra.settings import Settings
+from htapkit_cassandra.truncations import Truncations
 from htapkit_cassandra.types import column
 
 OWN_KEYSPACES: Final = re.compile(r"system(_\w+)?")
@@ -49,7 +48,7 @@ class Fingerprint:
     """What a copy depends on and the log does not show: it is kept as text beside the copy."""
 
     id: str  # changes when a table is dropped and made again
-    truncated: str  # the node's record of the last TRUNCATE, "" = none
+    truncated: Mapping[str, str]  # each node's record of the last TRUNCATE, "" = none
     columns: tuple[ColumnRow, ...]
     types: Mapping[str, Fields] = field(default_factory=dict)  # the keyspace's own
 
@@ -58,11 +57,9 @@ class Fingerprint:
         return json.dumps(asdict(self), sort_keys=True)
 
 
-def describe(session: Session, settings: Settings) -> list[Discovered]:
+def describe(session: Session, settings: Settings, truncations: Truncations) -> list[Discovered]:
     """The tables that the patterns match, without the node's own."""
     columns, types = _columns(session), _types(session)
-    (local,) = session.execute("SELECT truncated_at FROM system.local")
-    truncated = {str(i): bytes(record).hex() for i, record in (local.truncated_at or {}).items()}
     found = []
     rows = session.execute("SELECT keyspace_name, table_name, id, cdc FROM system_schema.tables")
     for row in sorted(rows, key=lambda r: (r.keyspace_name, r.table_name)):
@@ -73,7 +70,7 @@ def describe(session: Session, settings: Settings) -> list[Discovered]:
         table = TableId(settings.source, keyspace, name)
         fingerprint = Fingerprint(
             str(row.id),
-            truncated.get(str(row.id), ""),
+            truncations.of(str(row.id)),
             columns[keyspace, name],
             types.get(keyspace, {}),
         )
@@ -100,24 +97,9 @@ def _types(session: Session) -> dict[str, dict[str, Fields]]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Which changes in the log are of the table as it is now."""
-
-    id: str
-    truncated: LogPosition | None  # what the log has up to there is gone
-
-    def has(self, table_id: str, end: LogPosition) -> bool:
-        """Whether a mutation that ends there is of it."""
-        return table_id == self.id and (self.truncated is None or end > self.truncated)
-
-
-def known(found: Discovered) -> Known:
-    """From what was told of a table. The record begins with a place in the log."""
-    told = json.loads(found.fingerprint)
-    record = bytes.fromhex(told["truncated"])
-    place = LogPosition(*struct.unpack_from(">qi", record)) if record else None
-    return Known(told["id"], place)
+def table_id(found: Discovered) -> str:
+    """The id that the log has of it; another one when it is dropped and made again."""
+    return str(json.loads(found.fingerprint)["id"])
 
 
 def layout(found: Discovered) -> Layout:
@@ -155,6 +137,7 @@ def table_schema(
                 _number(c.name),
                 nullable=c.kind not in filled,
                 shared=c.kind == "static",
+                identifies=c.kind in _IN_KEY,
                 gathered=cql.parse(c.type, types).brackets if c.kind not in _IN_KEY else "",
             )
             for c in columns
@@ -171,8 +154,6 @@ def _number(name: str) -> int:
 def _problem(
     table: TableId, schema: TableSchema, columns: Sequence[ColumnRow], *, cdc: bool
 ) -> str:
-    if any(c.type == "counter" for c in columns):
-        return "it has a counter, and the log holds no number of it"
     if len({c.ordinal for c in schema.columns}) < len(schema.columns):
         return "two of its column names have the same checksum; rename one"
     for c in columns:
@@ -183,26 +164,43 @@ def _problem(
     return ""
 
 
+def quoted(name: str) -> str:
+    """A name for CQL."""
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
 def quoted_table(table: TableId) -> str:
     """The table's name for CQL."""
-    names = (name.replace('"', '""') for name in (table.schema, table.name))
-    return ".".join(f'"{name}"' for name in names)
+    return f"{quoted(table.schema)}.{quoted(table.name)}"
 
 
 def compare(schema: TableSchema, fingerprint: str, now: Discovered) -> Broken | None:
     """What became of a table since it was copied. Pure; None = nothing."""
-    if fingerprint == now.fingerprint:
+    kept = [column.type for column in schema.columns]
+    if fingerprint == now.fingerprint and kept == [column.type for column in now.schema.columns]:
         return None
     old, new = json.loads(fingerprint), json.loads(now.fingerprint)
     if old["id"] != new["id"]:
         why = "it was dropped and made again"
-    elif old["truncated"] != new["truncated"]:
+    elif _truncated(old["truncated"], new["truncated"]):
         why = "it was truncated, which the log does not show"
-    elif old["columns"] == new["columns"]:
-        why = "a type of its keyspace is another now"
-    else:
+    elif old["columns"] != new["columns"]:
         why = "its columns are others now"
+    elif old["types"] != new["types"]:
+        why = "a type of its keyspace is another now"
+    elif kept != [column.type for column in now.schema.columns]:
+        why = "this version of htapkit keeps a column in another type"
+    else:
+        return None
     return Broken(schema.table, why)
+
+
+def _truncated(old: Mapping[str, str] | str, new: Mapping[str, str]) -> bool:
+    """A node that was not asked says nothing. A text is the only node's, of an older htapkit."""
+    if isinstance(old, str):
+        return any(record != old for record in new.values())
+    return any(old[node] != new[node] for node in old.keys() & new.keys())
 
 
 def helper_schema(session: Session) -> str:

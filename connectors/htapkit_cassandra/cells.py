@@ -60,10 +60,10 @@ class Collector:
 
     def __init__(self, layout: Layout) -> None:
         """Nothing yet."""
-        self._layout = layout
+        self.layout = layout
         self._arrow = cells_arrow(layout.schema)
         columns = [layout.schema.column(name) for name in layout.schema.key]
-        self._keys = [(layout.types[c.name], _maker(c)) for c in columns if c is not None]
+        self._keys = [(layout.types[c.name], maker(c)) for c in columns if c is not None]
         self._ordinals = {c.name: c.ordinal for c in layout.schema.columns}
         self._clear()
 
@@ -78,7 +78,7 @@ class Collector:
 
     def take(self, change: LogChange) -> None:
         """Add one. Raises ValueError for a value that no column can hold."""
-        places = self._layout.places
+        places = self.layout.places
         if isinstance(change, RowWrite):
             self._row(change)
         elif isinstance(change, RangeDeletion):
@@ -94,10 +94,10 @@ class Collector:
         cells = pa.RecordBatch.from_pydict(self._cells, schema=self._arrow)
         deletions = pa.RecordBatch.from_pydict(self._deletions, schema=DELETIONS)
         self._clear()
-        return CellChanges(self._layout.schema.table, cells, deletions)
+        return CellChanges(self.layout.schema.table, cells, deletions)
 
     def _row(self, change: RowWrite) -> None:
-        layout = self._layout
+        layout = self.layout
         partition = layout.places.partition(change.key)
         place, within = partition, None
         if change.clustering:
@@ -132,7 +132,7 @@ class Collector:
 
     def _element(self, cell: Cell) -> tuple[bytes | None, str | None]:
         """(what orders it among its column's elements, its text)."""
-        type_, value, path = self._layout.types[cell.column], cell.value, cell.path
+        type_, value, path = self.layout.types[cell.column], cell.value, cell.path
         if path is None:
             return None, None if value is None else cql.as_text(type_, value)
         if type_.user_defined:
@@ -151,7 +151,7 @@ class Collector:
     def _tie(self, cell: Cell) -> bytes | None:
         """The value as the node compares it; None: as its text does."""
         shown = cell.path is None and (
-            not cell.column or self._layout.types[cell.column].name in _AS_SHOWN
+            not cell.column or self.layout.types[cell.column].name in _AS_SHOWN
         )
         return None if shown else cell.value
 
@@ -175,7 +175,7 @@ class Collector:
             column.append(each)
 
 
-def _maker(column: Column) -> Callable[[str], object]:
+def maker(column: Column) -> Callable[[str], object]:
     """From a cell's text to what Arrow takes for the column's type."""
     arrow = column.arrow
     if pa.types.is_boolean(arrow):

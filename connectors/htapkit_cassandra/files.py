@@ -1,8 +1,8 @@
-"""A copy of a table: all that the node's files have of it, with every time and every tombstone.
+"""A copy of a table: all that the nodes' files have of it, with every time and every tombstone.
 
-The node flushes the table and links its files to a snapshot, which the log's reader prints in the
-same lines as the log. Nothing is merged here, for the hot store does that. While it is read, the
-log is being followed already.
+A node flushes the table and links its files to a snapshot, which the log's reader prints in the
+same lines as the log. Nothing is merged here, for the hot store does that, between nodes as well.
+While it is read, the logs are being followed already.
 """
 
 from __future__ import annotations
@@ -18,20 +18,23 @@ from htapkit.model import Position, Split, TableId
 from htapkit.spi import Discovered
 from htapkit_cassandra import folders
 from htapkit_cassandra.cells import Collector, Layout
+from htapkit_cassandra.counters import CounterReads, counts
 from htapkit_cassandra.mutations import Mutation
 from htapkit_cassandra.tail import UNKNOWN_TABLE, Ended, Program, Run
 
 BATCH_ROWS = 50_000
+_COUNTERS = "counters"  # no address of a node
 _SILENT_SECONDS_MAX = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """How a table's files are read."""
+    """How a node's files of a table are read."""
 
     program: Program
     schema: str  # of the node, for the reader
-    jmx_port: int
+    jmx: str  # host:port
+    data_folders: tuple[str, ...]  # as they are seen here; none: as the node says
     rows_per_second_max: int | None
 
 
@@ -40,15 +43,21 @@ class FilesSnapshot:
 
     def __init__(
         self,
-        asked: Asked,
+        asked: Mapping[str, Asked],
         found: Mapping[TableId, Discovered],
         layouts: Mapping[TableId, Layout],
         head: Callable[[], Position],
+        counters: CounterReads,
     ) -> None:
-        """`head` gives a position that covers everything acknowledged before it is called."""
+        """`asked` by the name of each node.
+
+        `head` gives a position that covers everything acknowledged before it is called;
+        `counters` reads tables of counters, of which files have no number.
+        """
         self._asked = asked
         self._layouts = layouts
         self._head = head
+        self._counters = counters
         self.tables = found
 
     @property
@@ -57,40 +66,52 @@ class FilesSnapshot:
         return self._head()
 
     def splits(self, table: TableId) -> Sequence[Split]:
-        """One: the node's files of the table."""
-        return [Split(table, "", self.tables[table].rows_estimate)]
+        """One for each node: its files of the table; of counters one, for all of them."""
+        if counts(self._layouts[table]):
+            return [Split(table, _COUNTERS, self.tables[table].rows_estimate)]
+        return [Split(table, node, self.tables[table].rows_estimate) for node in self._asked]
 
     def read(self, split: Split) -> Iterator[pa.RecordBatch]:
         """Cells and deletions. Raises TableSetAside, CatalogChanged, SourceError."""
+        if split.token == _COUNTERS:
+            yield from self._read_counters(split.table)
+            return
         collector = Collector(self._layouts[split.table])
         begun, count, size = time.monotonic(), 0, 0
-        for mutation in self._mutations(split.table):
+        asked = self._asked[split.token]
+        for mutation in self._mutations(split):
             try:
                 for change in mutation.changes:
                     collector.take(change)
             except ValueError as error:
                 raise TableSetAside(split.table, f"it cannot be held: {error}") from error
             size += mutation.size
-            if collector.count >= BATCH_ROWS or size >= self._asked.program.queue_bytes_max:
+            if collector.count >= BATCH_ROWS or size >= asked.program.queue_bytes_max:
                 count, size = count + collector.count, 0
                 yield from _batches(collector)
-                self._pace(begun, count)
+                _pace(asked, begun, count)
         yield from _batches(collector)
 
-    def _pace(self, begun: float, count: int) -> None:
-        """Wait where the limit wants it: the reader then waits for its pipe."""
-        if self._asked.rows_per_second_max is not None:
-            due = begun + count / self._asked.rows_per_second_max
-            time.sleep(max(0.0, due - time.monotonic()))
+    def _read_counters(self, table: TableId) -> Iterator[pa.RecordBatch]:
+        collector = Collector(self._layouts[table])
+        begun, count, asked = time.monotonic(), 0, next(iter(self._asked.values()))
+        for page in self._counters.scan(self._layouts[table]):
+            for change in page:
+                collector.take(change)
+            count += collector.count
+            yield from _batches(collector)
+            _pace(asked, begun, count)
 
-    def _mutations(self, table: TableId) -> Iterator[Mutation]:
-        program = self._asked.program
+    def _mutations(self, split: Split) -> Iterator[Mutation]:
+        table, asked = split.table, self._asked[split.token]
+        program = asked.program
         folder = folders.fresh(program.folder, f"copy-{table.schema}.{table.name}")
         try:
             schema = folder / "schema.json"
-            schema.write_text(self._asked.schema, encoding="utf-8")
+            schema.write_text(asked.schema, encoding="utf-8")
             tag = f"htapkit-{table.source}-{table.name}"
-            copied = [table.schema, table.name, tag, str(self._asked.jmx_port)]
+            folders_ = ":".join(asked.data_folders) or "-"
+            copied = [table.schema, table.name, tag, asked.jmx, folders_]
             run = Run(program.command(schema, None, copied), program.queue_bytes_max)
             try:
                 while not isinstance(event := _event(run, table), Ended):
@@ -105,10 +126,17 @@ class FilesSnapshot:
         if event.code == UNKNOWN_TABLE:
             raise CatalogChanged(f"{table} is gone: {event.said}")
         if event.code:
-            raise SourceUnavailable(f"{table} cannot be copied: {event.said}")
+            raise SourceUnavailable(f"{table} cannot be copied from {split.token}: {event.said}")
 
     def close(self) -> None:
         """Each read clears its own snapshot at the node."""
+
+
+def _pace(asked: Asked, begun: float, count: int) -> None:
+    """Wait where the limit wants it: the reader then waits for its pipe."""
+    if asked.rows_per_second_max is not None:
+        due = begun + count / asked.rows_per_second_max
+        time.sleep(max(0.0, due - time.monotonic()))
 
 
 def _event(run: Run, table: TableId) -> object:

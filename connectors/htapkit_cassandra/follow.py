@@ -1,4 +1,4 @@
-"""One node's log as a stream of batches: what is synced, in the log's order, with a place for each.
+"""The nodes' logs as one stream of batches: what is synced, in each log's order, with its places.
 
 Cells carry their own times, so the core takes them in any order; a batch is only as much as was
 there. It never guesses: what cannot be decoded breaks its table, by name.
@@ -6,21 +6,31 @@ there. It never guesses: what cannot be decoded breaks its table, by name.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
+from htapkit.errors import SourceRefused
 from htapkit.model import Broken, Change, ChangeBatch, Position, TableId, TableSchema
+from htapkit.spi import LogLag
 from htapkit_cassandra import marks
-from htapkit_cassandra.catalog import Known
 from htapkit_cassandra.cells import Collector, Layout
 from htapkit_cassandra.marks import Marks
 from htapkit_cassandra.mutations import LogChange, LogEvent, LogPosition, LogTable, Mutation, Ready
+from htapkit_cassandra.owed import Owed
 from htapkit_cassandra.positions import Reached, reached
-from htapkit_cassandra.tail import LogTail, behind, forget
+from htapkit_cassandra.tail import behind, forget
+from htapkit_cassandra.tails import Tails
 
-_log = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class NodeLog:
+    """One node's log."""
+
+    name: str  # the node's address, for people
+    cdc_raw: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,36 +38,49 @@ class Following:
     """What a stream is given."""
 
     source: str
-    node: str  # its host id
-    cdc_raw: Path
+    logs: Mapping[str, NodeLog]  # by host id
     deletes_files: bool
     batch_rows_max: int
     batch_bytes_max: int
 
 
+class Catalog(Protocol):
+    """What the nodes say of their tables."""
+
+    def layouts(self) -> Mapping[TableId, Layout]:
+        """Ask for the tables as they are now. Raises SourceError."""
+
+    def counts(self, table: TableId, table_id: str, node: str, end: LogPosition) -> bool:
+        """Whether what a node's log has there is of the table as it was last found."""
+
+    def silent(self, node: str) -> str:
+        """Why a node did not answer when it was last asked, "" = it did."""
+
+
 class LogStream:
-    """The spi.ChangeStream over one node's log; also spi.Queues."""
+    """The spi.ChangeStream over nodes' logs; also spi.Queues and spi.SeveralLogs."""
 
     def __init__(
         self,
         following: Following,
-        tail: LogTail,
+        tails: Tails,
         start: Reached,
         marks_: Marks,
-        layouts: Callable[[], Mapping[TableId, Layout]],
-        known: Callable[[TableId], Known | None],
+        catalog: Catalog,
+        owed: Owed,
     ) -> None:
-        """`layouts` asks the node for its tables; `known` is what was last found of one."""
+        """`tails` has a tail for each of the logs."""
+        self._owed = owed
+        self._given = start  # in the last batch
         self._following = following
-        self._tail = tail
+        self._tails = tails
         self._reached = start
         self._marks = marks_
-        self._layouts = layouts
-        self._known = known
-        self._tables: dict[str, LogTable] = {}
+        self._catalog = catalog
+        self._tables: dict[str, dict[str, LogTable]] = {}
         self._collectors: dict[TableId, Collector] = {}
         self._broken: list[Change] = []
-        self._dropped = 0  # how many dropped tables the log's reader has met
+        self._dropped = 0  # how many dropped tables the logs' readers have met
         self._begun = False
 
     def next(self, timeout_seconds: float) -> ChangeBatch | None:
@@ -65,76 +88,111 @@ class LogStream:
         if not self._begun:
             self._begun = True  # so that there is a stored place before anything is copied
             return self._batch([])
-        before = self._reached
+        if self._marks.stopped:
+            raise SourceRefused(self._marks.stopped)
         following, events, size = self._following, 0, 0
-        event = self._tail.next(timeout_seconds)
-        while event is not None:
-            self._take(event)
+        came = self._tails.next(timeout_seconds)
+        while came is not None:
+            node, event = came
+            self._take(node, event)
             events += 1  # those of others' tables are many, too
             size += event.size if isinstance(event, Mutation) else 0
             rows = max(events, sum(c.count for c in self._collectors.values()))
             if rows >= following.batch_rows_max or size >= following.batch_bytes_max:
                 break
-            event = self._tail.next(0)
+            came = self._tails.next(0)
         self._look_at_dropped()
+        self._owed.came(self._reached.mark)
+        self._broken += self._owed.settle(self._collectors)
         changes: list[Change] = [c.changes() for c in self._collectors.values() if c.count]
         changes, self._broken = [*changes, *self._broken], []
-        return self._batch(changes) if changes or self._reached != before else None
+        moved = self._owed.held(self._reached) != self._given
+        return self._batch(changes) if changes or moved else None
 
     def confirm(self, position: Position) -> None:
         """All up to there is durable: where we are told to, its files are deleted."""
-        at = reached(position).nodes.get(self._following.node)
-        if at is not None and self._following.deletes_files:
-            forget(self._following.cdc_raw, at)
+        if not self._following.deletes_files:
+            return
+        for node, at in reached(position).nodes.items():
+            if node in self._following.logs:
+                forget(self._following.logs[node].cdc_raw, at)
 
     def nudge(self) -> None:
         """The log is looked at all the time."""
 
     def expect(self, tables: Sequence[TableSchema]) -> None:
         """Give changes of these tables, in these schemas."""
-        found = self._layouts()
+        found = self._catalog.layouts()
         wanted = {schema.table: schema for schema in tables}
         self._collectors = {
             table: Collector(replace(found[table], schema=schema))
             for table, schema in wanted.items()
             if table in found
         }
+        self._owed.expect(self._collectors)
 
     def lag_bytes(self) -> int:
-        """What the node has synced and we have not read."""
-        return behind(self._following.cdc_raw, self._reached.nodes.get(self._following.node))
+        """What the nodes have synced and we have not read."""
+        return sum(self._behind(node) for node in self._following.logs)
+
+    def _behind(self, node: str) -> int:
+        return behind(self._following.logs[node].cdc_raw, self._reached.nodes.get(node))
+
+    def logs(self) -> Sequence[LogLag]:
+        """How far behind each node's is."""
+        now, lags, found = time.monotonic(), self._marks.lags, []
+        for node, log in self._following.logs.items():
+            why = self._tails.why(node) or self._catalog.silent(node) or self._owed.why
+            found.append(LogLag(log.name, self._behind(node), lags.seconds(node, now), why))
+        return found
 
     def queued_bytes(self) -> int:
-        """What the log's reader has read and no batch has."""
-        return self._tail.queued_bytes
+        """What the logs' readers have read and no batch has."""
+        return self._tails.queued_bytes
 
     def close(self) -> None:
-        """End the log's reader. Safe to call twice."""
-        self._tail.close()
+        """End the logs' readers. Safe to call twice."""
+        self._tails.close()
 
     def _batch(self, changes: list[Change]) -> ChangeBatch:
-        end = self._reached.position()
+        self._given = self._owed.held(self._reached)
+        # What was read counts from its own time on, also where nothing of the logs is behind us.
+        read = self._marks.ticks.last if self._owed.any_tables else self._given.read
+        end = replace(self._given, read=read).position()
         return ChangeBatch(self._following.source, tuple(changes), (end,), end, None)
 
-    def _take(self, event: LogEvent) -> None:
+    def _take(self, node: str, event: LogEvent) -> None:
         if isinstance(event, Ready):
-            self._tables = dict(event.tables)
+            self._tables[node] = dict(event.tables)
             return
+        before = self._reached.nodes.get(node)
+        if before is None or event.position.segment != before.segment:
+            self._broken += self._owed.doubt(self._reached, self._collectors)
         mark = self._reached.mark
         if isinstance(event, Mutation):
+            tables = self._tables.get(node, {})
             for change in event.changes:
-                self._take_change(change, event.position)
-            for table_id, table in self._tables.items():
+                self._take_change(node, change, event.position)
+            for table_id, table in tables.items():
                 if (table.keyspace, table.name) == (marks.KEYSPACE, marks.TABLE):
-                    mark = max(mark, self._marks.of(event, table_id))
-        nodes = {**self._reached.nodes, self._following.node: event.position}
-        self._reached = Reached(nodes, mark)
+                    mark = self._take_mark(node, self._marks.of(event, table_id), mark)
+        nodes = {**self._reached.nodes, node: event.position}
+        self._reached = replace(self._reached, nodes=nodes, mark=mark)
 
-    def _take_change(self, change: LogChange, end: LogPosition) -> None:
-        named = self._tables[change.table]
+    def _take_mark(self, node: str, mark: int, before: int) -> int:
+        """The newest mark that came through all logs; `mark` 0 = none was there."""
+        if not mark:
+            return before
+        self._marks.lags.came(node, mark, time.monotonic())
+        return max(before, self._marks.lags.mark)
+
+    def _take_change(self, node: str, change: LogChange, end: LogPosition) -> None:
+        named = self._tables[node][change.table]
         table = TableId(self._following.source, named.keyspace, named.name)
-        collector, known = self._collectors.get(table), self._known(table)
-        if collector is None or (known is not None and not known.has(change.table, end)):
+        collector = self._collectors.get(table)
+        if collector is None or not self._catalog.counts(table, change.table, node, end):
+            return
+        if self._owed.owe(table, change, self._reached):
             return
         try:
             collector.take(change)
@@ -144,7 +202,8 @@ class LogStream:
 
     def _look_at_dropped(self) -> None:
         """A mutation with a dropped table may have had others, which the reader does not see."""
-        if len(self._tail.dropped) > self._dropped:
-            self._dropped = len(self._tail.dropped)
+        dropped = self._tails.dropped
+        if dropped > self._dropped:
+            self._dropped = dropped
             why = "the log has changes of a dropped table, and perhaps of this one with them"
             self._broken += [Broken(table, why) for table in self._collectors]

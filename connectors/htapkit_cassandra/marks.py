@@ -1,7 +1,7 @@
-"""Where the node's log ends now: a mark of ours is written, and found again in the log.
+"""Where the nodes' logs end now: a mark of ours is written, and found again in each of them.
 
-The log shows only what is synced, so no file says where it ends. A mark is a row of a table of our
-own; what was acknowledged before it lies before it in the log.
+A log shows only what is synced, so no file says where it ends. A mark is a row of a table of our
+own, of which every node has a replica; what a node acknowledged before lies before it in its log.
 """
 
 from __future__ import annotations
@@ -9,34 +9,42 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
 from cassandra.cluster import Session
-from cassandra.query import PreparedStatement
 
-from htapkit.errors import SourceUnavailable
+from htapkit.errors import SourceRefused, SourceUnavailable
 from htapkit.model import Position
-from htapkit_cassandra.cluster import session, translated
+from htapkit_cassandra.cluster import Sessions
+from htapkit_cassandra.lags import Lags
 from htapkit_cassandra.mutations import Mutation, RowWrite
 from htapkit_cassandra.positions import Reached
+from htapkit_cassandra.ring import Member, members
 from htapkit_cassandra.settings import Settings
+from htapkit_cassandra.ticks import Ticks
 
 KEYSPACE = "htapkit"
 TABLE = "marks"
-_CREATE = (
-    f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = "
-    "{'class': 'SimpleStrategy', 'replication_factor': 1}",
+_TABLE = (
     f"CREATE TABLE IF NOT EXISTS {KEYSPACE}.{TABLE} (reader text PRIMARY KEY, mark bigint) "
-    "WITH cdc = true AND default_time_to_live = 86400",
+    "WITH cdc = true AND default_time_to_live = 86400"
 )
-_WRITE = "INSERT INTO htapkit.marks (reader, mark) VALUES (?, ?)"
+_WRITE = "INSERT INTO htapkit.marks (reader, mark) VALUES (%s, %s)"
+_REPLICATION = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = %s"
 
 
-def create(opened: Session) -> None:
-    """Make the table of marks, if it is not there."""
-    for statement in _CREATE:
-        opened.execute(statement)
+def create(opened: Session, members: Sequence[Member]) -> None:
+    """Make the table of marks, if it is not there, with a replica at each node of the ring."""
+    wanted = {dc: str(n) for dc, n in Counter(member.datacenter for member in members).items()}
+    pairs = ", ".join(f"'{dc}': {n}" for dc, n in sorted(wanted.items()))
+    replication = f"replication = {{'class': 'NetworkTopologyStrategy', {pairs}}}"
+    opened.execute(f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH {replication}")
+    (there,) = opened.execute(_REPLICATION, (KEYSPACE,))
+    if {name: n for name, n in there.replication.items() if name != "class"} != wanted:
+        opened.execute(f"ALTER KEYSPACE {KEYSPACE} WITH {replication}")
+    opened.execute(_TABLE)
 
 
 def remove(opened: Session) -> None:
@@ -47,33 +55,49 @@ def remove(opened: Session) -> None:
 class Marks:
     """Writes marks, and knows its own. Thread-safe. It is the source's spi.Head."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ticks: Ticks) -> None:
         """Nothing is connected before the first mark."""
         self._settings = settings
+        self.ticks = ticks
         self._reader = str(uuid4())  # another process's marks say nothing of our commits
         self._lock = threading.Lock()
-        self._kept = ExitStack()
-        self._session: Session | None = None
-        self._write: PreparedStatement | None = None
-        self._last = 0
+        self._sessions = Sessions(settings)
+        self.lags = Lags(())
+        self.stopped = ""  # why the logs that are read are not all there are any more
 
-    def begin_after(self, mark: int) -> None:
-        """Marks to come are larger than one that is stored, whatever the clock says."""
+    def begin_after(self, mark: int, logs: Iterable[str] = ()) -> None:
+        """Marks are waited for in these logs (host ids), those behind one that is stored."""
         with self._lock:
-            self._last = max(self._last, mark)
+            self.ticks.after(mark)
+            self.lags, self.stopped = Lags(logs, mark), ""
 
     def head(self) -> Position:
-        """Write a mark; a position with it covers everything acknowledged before."""
-        with self._lock:  # marks lie in the log in the order of their numbers
-            self._last = max(self._last + 1, time.time_ns() // 1000)
+        """Write a mark; a position with it covers everything acknowledged before.
+
+        One replica is enough for that: the others are waited for in their logs. Raises
+        SourceRefused where the ring has a node by now whose log is not read.
+        """
+        with self._lock:  # marks lie in each log about in the order of their numbers
+            mark = self.ticks.next()
+            self.lags.written(mark, time.monotonic())
             try:
-                with translated(self._settings):
-                    opened, write = self._opened()
-                    opened.execute(write, (self._reader, self._last))
-            except Exception:
-                self._let_go()
-                raise
-            return Reached(mark=self._last).position()
+                self._put(mark)
+            except SourceUnavailable:  # the node that we spoke with; another may answer
+                self._put(mark)
+            return Reached(mark=mark).position()
+
+    def _put(self, mark: int) -> None:
+        with self._sessions.first() as opened:
+            known = self.lags.logs
+            if known and (new := [m for m in members(opened) if m.host_id not in known]):
+                addresses = ", ".join(member.address for member in new)
+                self.stopped = (
+                    f"{self._settings.source}: the ring has nodes whose log is not read "
+                    f"({addresses}), so nobody knows how fresh the copy is; add them to "
+                    f"sources.{self._settings.source}.nodes"
+                )
+                raise SourceRefused(self.stopped)
+            opened.execute(_WRITE, (self._reader, mark))
 
     def mark(self, token: str) -> None:
         """Not needed: what `head` gives is in the log already."""
@@ -89,19 +113,5 @@ class Marks:
         return found
 
     def close(self) -> None:
-        """Let go of the connection. Safe to call twice."""
-        with self._lock:
-            self._let_go()
-
-    def _opened(self) -> tuple[Session, PreparedStatement]:
-        if self._session is None or self._write is None:
-            self._session = self._kept.enter_context(session(self._settings))
-            self._write = self._session.prepare(_WRITE)
-        return self._session, self._write
-
-    def _let_go(self) -> None:
-        self._session = self._write = None
-        try:
-            self._kept.close()
-        except SourceUnavailable:
-            return
+        """Let go of the connections. Safe to call twice."""
+        self._sessions.close()

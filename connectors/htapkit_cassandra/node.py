@@ -1,6 +1,7 @@
 """A private Cassandra node as a child process, from the jars that the connector's own pom fetches.
 
-For the demo and the tests: one node, alone in its ring, that forgets everything with its folder.
+For the demo and the tests: a node, mostly alone in its ring, that forgets everything with its
+folder.
 Whoever makes the folder removes it, and guards it against his own sudden end.
 """
 
@@ -10,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 from cassandra.cluster import Session
@@ -29,7 +31,7 @@ num_tokens: 4
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner
 seed_provider:
   - class_name: org.apache.cassandra.locator.SimpleSeedProvider
-    parameters: [{{seeds: "{host}:{storage}"}}]
+    parameters: [{{seeds: "{seeds}"}}]
 listen_address: {host}
 rpc_address: {host}
 storage_port: {storage}
@@ -67,13 +69,27 @@ _LOGBACK = """\
 """
 
 
-class CassandraNode:
-    """One node, alone in its ring, with everything below `folder`."""
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a node is, and the others of its ring; the ports are the same at all of them."""
 
-    def __init__(self, folder: Path, free_port: Callable[[], int]) -> None:
+    host: str
+    port: int  # CQL
+    storage_port: int
+    ring: tuple[str, ...]
+
+
+class CassandraNode:
+    """One node with everything below `folder`; without `addresses` it is alone in its ring."""
+
+    def __init__(
+        self, folder: Path, free_port: Callable[[], int], addresses: Addresses | None = None
+    ) -> None:
         """Write its configuration; `start` starts it."""
         self.folder = folder
-        self.port = free_port()
+        at = addresses or Addresses(HOST, free_port(), free_port(), (HOST,))
+        self.host = at.host
+        self.port = at.port
         self.jmx_port = free_port()
         self._log = folder / "log"
         self._seen = 0  # of the log: what earlier starts wrote
@@ -81,10 +97,20 @@ class CassandraNode:
         conf = folder / "conf"
         for name in ("conf", "tmp", "cdc_raw"):
             (folder / name).mkdir()
-        ports = {"storage": free_port(), "cql": self.port}
-        text = _YAML.format(host=HOST, base=folder, seconds=ANSWER_SECONDS_MAX, **ports)
+        ports = {"storage": at.storage_port, "cql": self.port}
+        # All are seeds: none of them waits to be given data that is not there.
+        seeds = ",".join(f"{host}:{at.storage_port}" for host in at.ring)
+        text = _YAML.format(
+            host=self.host, base=folder, seconds=ANSWER_SECONDS_MAX, seeds=seeds, **ports
+        )
         (conf / "cassandra.yaml").write_text(text)
         (conf / "logback.xml").write_text(_LOGBACK)
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """It, once it was started."""
+        assert self._process is not None
+        return self._process
 
     @property
     def cdc_raw(self) -> Path:
@@ -94,11 +120,11 @@ class CassandraNode:
     def settings(self, **more: object) -> dict[str, object]:
         """For the configuration of a source."""
         own = {"port": self.port, "jmx_port": self.jmx_port, "cdc_raw": str(self.cdc_raw)}
-        return {"hosts": [HOST], **own, **more}
+        return {"hosts": [self.host], **own, **more}
 
     def session(self) -> AbstractContextManager[Session]:
         """To enter."""
-        return session(Settings("events", (HOST,), self.port))
+        return session(Settings("events", (self.host,), self.port))
 
     def start(self) -> None:
         """Run it until it answers over CQL. Raises SourceRefused, SourceUnavailable."""

@@ -1,4 +1,4 @@
-"""The preflight: what stands in the way of reading a node's changes, and what mends it.
+"""The preflight: what stands in the way of reading the nodes' changes, and what mends it.
 
 It only reads. What was read is in `Facts`; each question is a pure function of it.
 """
@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cassandra import InvalidRequest, Unauthorized
 from cassandra.cluster import Session
 
-from htapkit.errors import SourceError
+from htapkit.errors import SourceError, SourceRefused
 from htapkit.model import Finding, Severity
 from htapkit.spi import Discovered
 from htapkit_cassandra import jars
 from htapkit_cassandra.catalog import describe, quoted_table
 from htapkit_cassandra.cluster import session, translated
+from htapkit_cassandra.ring import Ring, members, placed, whole
 from htapkit_cassandra.settings import Settings
+from htapkit_cassandra.truncations import Truncations
 
 VERSIONS = ((4, 1), (5, 0))
 SYNC_MS_MAX = 1000
 FULL_PART_MAX = 0.5
+JMX_SECONDS_MAX = 5.0
 _UNITS = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 
@@ -33,7 +37,6 @@ class Facts:
     """What the node says of itself, and what is seen of its files here."""
 
     version: str
-    nodes: int
     settings: Mapping[str, str | None]  # of system_views.settings
     folder: str  # the configured cdc_raw, "" = none
     readable: bool
@@ -45,30 +48,81 @@ def check(settings: Settings) -> list[Finding]:
     found = list(program_findings(settings, jars.missing()))
     try:
         with session(settings) as opened, translated(settings):
-            found += node_findings(opened, settings)
-            tables = describe(opened, settings)
+            ring = placed(settings, members(opened))
+            found += ring_findings(settings, ring)
+            tables = describe(opened, settings, Truncations())
             denied = [str(d.schema.table) for d in tables if not _may_read(opened, d)]
     except SourceError as error:
         return [*found, Finding(Severity.ERROR, f"source {settings.source}", str(error))]
+    for one in settings.each():
+        found += _findings_of(one, several=bool(settings.nodes))
     return [*found, *table_findings(settings, tables, denied)]
 
 
+def _findings_of(settings: Settings, *, several: bool) -> Iterator[Finding]:
+    """Of one node, which is named where there are several."""
+    try:
+        with session(settings) as opened, translated(settings):
+            facts = _facts(opened, settings)
+            found = [*server_findings(facts), *folder_findings(settings, facts)]
+            found += copy_findings(settings, facts.settings.get("data_file_directories") or "")
+    except SourceError as error:
+        found = [*folder_readable(settings), _error("answer", str(error))]
+    for finding in found:
+        subject = f"{settings.hosts[0]} {finding.subject}" if several else finding.subject
+        yield replace(finding, subject=subject)
+
+
+def refuse_errors(settings: Settings, found: Sequence[Finding]) -> None:
+    """What is an error keeps a log from being followed. Raises SourceRefused for the first one."""
+    for finding in found:
+        if finding.severity is Severity.ERROR:
+            raise SourceRefused(f"{settings.source}: {finding.subject}: {finding.message}")
+
+
+def ring_findings(settings: Settings, ring: Ring) -> Iterator[Finding]:
+    """Whether the nodes of the ring are the ones whose logs are read."""
+    key = f"sources.{settings.source}.nodes"
+    if not settings.nodes and ring.strangers:
+        yield _error(
+            "nodes",
+            f"the ring has {len(ring.members)} nodes, and only one node's log is read; "
+            f"list them all under {key}",
+        )
+        return
+    try:
+        whole(settings, ring)
+    except SourceRefused as error:
+        yield _error("nodes", str(error))
+    else:
+        yield _ok("nodes", ", ".join(member.address for member in ring.members))
+
+
 def node_findings(opened: Session, settings: Settings) -> list[Finding]:
-    """Of the node and its log, whatever its tables are."""
+    """Of a node and its log, whatever its tables are."""
     facts = _facts(opened, settings)
     return [*server_findings(facts), *folder_findings(settings, facts)]
 
 
+def folder_readable(settings: Settings) -> list[Finding]:
+    """Errors only: of a node's files, as far as they can be judged without the node."""
+    folder = settings.cdc_raw
+    facts = Facts("", {"cdc_raw_directory": folder}, folder, _readable(folder), 0)
+    found = folder_findings(settings, facts)
+    return [finding for finding in found if finding.severity is Severity.ERROR]
+
+
+def _readable(folder: str) -> bool:
+    return bool(folder) and os.access(folder, os.R_OK | os.X_OK)
+
+
 def _facts(opened: Session, settings: Settings) -> Facts:
     (local,) = opened.execute("SELECT release_version FROM system.local")
-    peers = list(opened.execute("SELECT peer FROM system.peers_v2"))
     rows = opened.execute("SELECT name, value FROM system_views.settings")
-    folder = Path(settings.cdc_raw) if settings.cdc_raw else None
-    readable = folder is not None and os.access(folder, os.R_OK | os.X_OK)
-    used = sum(map(_bytes, folder.iterdir())) if folder and readable else 0
+    readable = _readable(settings.cdc_raw)
+    used = sum(map(_bytes, Path(settings.cdc_raw).iterdir())) if readable else 0
     return Facts(
         local.release_version,
-        len(peers) + 1,
         {row.name: row.value for row in rows},
         settings.cdc_raw,
         readable,
@@ -120,11 +174,6 @@ def server_findings(facts: Facts) -> Iterator[Finding]:
         yield _error("version", f"Cassandra {facts.version} is not supported; 4.1 and 5.0 are")
     else:
         yield _ok("version", f"Cassandra {facts.version}")
-    if facts.nodes > 1:
-        yield _error(
-            "nodes",
-            f"the ring has {facts.nodes} nodes, and only one node's log is read",
-        )
     if facts.settings.get("cdc_enabled") != "true":
         yield _error(
             "cdc_enabled",
@@ -169,6 +218,30 @@ def folder_findings(settings: Settings, facts: Facts) -> Iterator[Finding]:
         yield _warning("cdc_raw", f"{message}; when it is full {then}; {_deletes(settings)}")
     else:
         yield _ok("cdc_raw", message)
+
+
+def copy_findings(settings: Settings, data_file_directories: str) -> Iterator[Finding]:
+    """What a copy needs of a node beside its log: JMX, and its data folders seen from here.
+
+    `data_file_directories` is what the node says of them: `[/a, /b]`.
+    """
+    try:
+        socket.create_connection((settings.jmx_host, settings.jmx_port), JMX_SECONDS_MAX).close()
+    except OSError as error:
+        where = f"{settings.jmx_host}:{settings.jmx_port}"
+        yield _error("jmx", f"nothing answers at {where} ({error}); no table can be copied")
+    else:
+        yield _ok("jmx", f"{settings.jmx_host}:{settings.jmx_port}")
+    theirs = [each.strip() for each in data_file_directories.strip("[]").split(",")]
+    folders = settings.data_folders or tuple(each for each in theirs if each)
+    unread = [folder for folder in folders if not _readable(folder)]
+    if unread:
+        yield _error(
+            "data_folders",
+            f"{', '.join(unread)} cannot be read; data_folders says where the node's data is here",
+        )
+    elif folders:
+        yield _ok("data_folders", ", ".join(folders))
 
 
 def _deletes(settings: Settings) -> str:

@@ -1,29 +1,38 @@
-"""A Cassandra node as a Source: its tables, its log, its files, put together.
+"""Cassandra's nodes as a Source: their tables, their logs, their files, put together.
 
-The log is followed before any file is read, and every cell has its time: so what comes twice or in
-another order does no harm, and the hot store merges both.
+The logs are followed before any file is read, and every cell has its time: so what comes twice,
+from several replicas or in another order does no harm, and the hot store merges all of it.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from htapkit.errors import SourceRefused
-from htapkit.model import Broken, Finding, Position, Severity, Storage, TableId, TableSchema
+from htapkit.errors import PositionLost, SourceRefused, SourceUnavailable
+from htapkit.model import Broken, Finding, Position, Storage, TableId, TableSchema
 from htapkit.spi import Discovered, SourceOptions
 from htapkit_cassandra import catalog, marks, preflight
 from htapkit_cassandra.cells import Layout
-from htapkit_cassandra.cluster import session, translated
+from htapkit_cassandra.cluster import Sessions, session, translated
+from htapkit_cassandra.counters import CounterReads
 from htapkit_cassandra.files import Asked, FilesSnapshot
-from htapkit_cassandra.follow import Following, LogStream
+from htapkit_cassandra.follow import Following, LogStream, NodeLog
 from htapkit_cassandra.jars import classpath, missing
 from htapkit_cassandra.marks import Marks
 from htapkit_cassandra.mutations import LogPosition
-from htapkit_cassandra.positions import LogOrder, Reached, reached
-from htapkit_cassandra.settings import parse_settings
+from htapkit_cassandra.owed import Owed
+from htapkit_cassandra.positions import LOG_START, LogOrder, Reached, reached
+from htapkit_cassandra.reads import Reads, indexes
+from htapkit_cassandra.ring import Ring, members, placed, whole
+from htapkit_cassandra.settings import Settings, parse_settings
 from htapkit_cassandra.tail import LogTail, Program, newest
+from htapkit_cassandra.tails import Tails
+from htapkit_cassandra.ticks import Ticks
+from htapkit_cassandra.truncations import Truncations
 
 
 class CassandraSource:
@@ -37,22 +46,35 @@ class CassandraSource:
         """Check the settings; nothing is connected yet. Raises ConfigError."""
         self._settings = parse_settings(options)
         self.positions = LogOrder()
-        self.head = self._marks = Marks(self._settings)
+        self._ticks = Ticks()
+        self.head = self._marks = Marks(self._settings, self._ticks)
+        self._counters = CounterReads(self._settings, self._ticks)
         self.origin = None
-        self._known: Mapping[TableId, catalog.Known] = {}  # as last discovered
+        self._ids: Mapping[TableId, str] = {}  # as last discovered
+        self._truncations = Truncations()
+        self._silent: dict[str, str] = {}
+        self._sessions = Sessions(self._settings)
         self._options = options
+        self._reads = Reads(self._settings)
+        self.explain, self.look_up = self._reads.explain, self._reads.look_up
 
     def identity(self, known: str = "", _: Position | None = None, /) -> str:
-        """The node whose log is read: its host id."""
-        with session(self._settings) as opened, translated(self._settings):
-            (local,) = opened.execute("SELECT host_id FROM system.local")
-        now, name = str(local.host_id), self._settings.source
-        if known not in ("", now):
+        """The nodes whose logs are read: their host ids.
+
+        Where some are the same, it is the same ring, of which other nodes are read now.
+        """
+        now, name = self._ring().identity, self._settings.source
+        if known and not set(known.split(",")) & set(now.split(",")):
+            key = "nodes" if self._settings.nodes else "hosts"
             raise SourceRefused(
                 f"{name}: another node answers at its address ({now}, not {known}); mend "
-                f"sources.{name}.hosts, or start over with `htapkit detach {name}`"
+                f"sources.{name}.{key}, or start over with `htapkit detach {name}`"
             )
         return now
+
+    def _ring(self) -> Ring:
+        with self._sessions.first() as opened:
+            return whole(self._settings, placed(self._settings, members(opened)))
 
     def check(self) -> Sequence[Finding]:
         """The preflight. Changes nothing."""
@@ -60,87 +82,163 @@ class CassandraSource:
 
     def discover(self) -> Sequence[Discovered]:
         """The tables that the configuration's patterns match now."""
-        with session(self._settings) as opened, translated(self._settings):
-            found = catalog.describe(opened, self._settings)
-        self._known = {each.schema.table: catalog.known(each) for each in found}
+        settings = self._settings
+        with self._sessions.first() as opened:
+            ring = placed(settings, members(opened))
+        self._look_at_truncations(ring)
+        with self._sessions.first() as opened:
+            found = catalog.describe(opened, settings, self._truncations)
+            self._reads.remember(found, indexes(opened))
+        self._ids = {each.schema.table: catalog.table_id(each) for each in found}
         return found
+
+    def _look_at_truncations(self, ring: Ring) -> None:
+        """Of each node that answers; nothing is truncated while one does not."""
+        for node, settings in ring.nodes.items():
+            try:
+                with self._sessions.of(settings) as opened:
+                    self._truncations.look(node, opened)
+                self._silent.pop(node, None)
+            except SourceUnavailable as error:
+                self._silent[node] = str(error)  # what is known of it stays
 
     def compare(self, schema: TableSchema, fingerprint: str, now: Discovered) -> Broken | None:
         """What became of a table since it was copied as (`schema`, `fingerprint`)."""
         return catalog.compare(schema, fingerprint, now)
 
     def follow(self, start: Position | None, tables: Sequence[TableSchema]) -> LogStream:
-        """Make the table of marks, and read the node's log from `start`.
+        """Make the table of marks, and read the nodes' logs from `start`.
 
-        Raises SourceRefused where that log would not have every change, such as with several nodes.
+        Raises SourceRefused where a log would not have every change, or the ring has nodes that are
+        not configured; PositionLost where other nodes are read now. A node that does not answer is
+        no hindrance: its log is read on once it does, and until then nothing is said to be fresh.
         """
         settings = self._settings
         found = list(preflight.program_findings(settings, missing()))
-        node = self.identity()
-        with session(settings) as opened, translated(settings):
-            for finding in [*found, *preflight.node_findings(opened, settings)]:
-                if finding.severity is Severity.ERROR:
-                    raise SourceRefused(f"{settings.source}: {finding.subject}: {finding.message}")
-            marks.create(opened)
-        begun = reached(start) if start is not None else self._now(node)
-        self._marks.begin_after(begun.mark)
-        folder = Path(settings.cdc_raw)
+        with self._sessions.first() as opened:
+            ring = placed(settings, members(opened))
+            found += preflight.ring_findings(settings, ring)
+            for node in ring.nodes.values():
+                found += preflight.folder_readable(node)
+            preflight.refuse_errors(settings, found)
+            marks.create(opened, ring.members)
+        begun = self._begun(start, ring)
+        self._marks.begin_after(begun.mark, ring.nodes)
+        self._ticks.after(begun.read)
+        logs = {node: NodeLog(one.hosts[0], Path(one.cdc_raw)) for node, one in ring.nodes.items()}
         following = Following(
             settings.source,
-            node,
-            folder,
+            logs,
             settings.delete_cdc_raw,
             self._options.batch_rows_max,
             self._options.batch_bytes_max,
         )
-        tail = self.log(begun.nodes.get(node))
-        stream = LogStream(following, tail, begun, self._marks, self._layouts, self._known_of)
+        news = threading.Event()
+        tails = {
+            node: LogTail(
+                self._program(one, len(ring.nodes)),
+                partial(self._schema, node, one),
+                None if begun.nodes[node] == LOG_START else begun.nodes[node],
+                news,
+            )
+            for node, one in ring.nodes.items()
+        }
+        stream = LogStream(
+            following, Tails(tails, news), begun, self._marks, self, Owed(self._counters)
+        )
         stream.expect(tables)
         return stream
 
-    def _now(self, node: str) -> Reached:
-        """Where the log ends as far as it is synced; a copy will have what lies before."""
-        end = newest(Path(self._settings.cdc_raw)) if self._settings.cdc_raw else None
-        return Reached({node: end} if end is not None else {})
+    def _begun(self, start: Position | None, ring: Ring) -> Reached:
+        """Where each log is read from: without `start` from its end as far as it is synced.
 
-    def _known_of(self, table: TableId) -> catalog.Known | None:
-        return self._known.get(table)
+        A copy will have what lies before.
+        """
+        begun = reached(start) if start is not None else None
+        if begun is not None and len(ring.nodes) == 1 and not begun.nodes:
+            return Reached(dict.fromkeys(ring.nodes, LOG_START), begun.mark)
+        if begun is not None and begun.nodes.keys() != ring.nodes.keys():
+            raise PositionLost(
+                f"{self._settings.source}: the logs of other nodes are read now "
+                f"({ring.identity}, not {','.join(sorted(begun.nodes))})"
+            )
+        if begun is not None:
+            return begun
+        ends = {node: newest(Path(one.cdc_raw)) for node, one in ring.nodes.items()}
+        return Reached({node: end or LOG_START for node, end in ends.items()})
 
-    def _layouts(self) -> dict[TableId, Layout]:
+    def counts(self, table: TableId, table_id: str, node: str, end: LogPosition) -> bool:
+        """Whether what a node's log has there is of the table as it was last found."""
+        if self._ids.get(table, table_id) != table_id:
+            return False
+        return not self._truncations.gone(node, table_id, end)
+
+    def silent(self, node: str) -> str:
+        """Why a node did not answer when it was last asked, "" = it did."""
+        return self._silent.get(node, "")
+
+    def layouts(self) -> dict[TableId, Layout]:
+        """What it takes to read the nodes' bytes of the tables as they are now."""
         return {found.schema.table: catalog.layout(found) for found in self.discover()}
 
     def snapshot(
         self, tables: Sequence[TableId], as_text: Mapping[TableId, frozenset[str]]
     ) -> FilesSnapshot:
-        """The node's files of these tables."""
+        """All nodes' files of these tables. Raises SourceUnavailable where a node is missing."""
         settings = self._settings
-        with session(settings) as opened, translated(settings):
-            found = {d.schema.table: d for d in catalog.describe(opened, settings)}
-            schema = catalog.helper_schema(opened)
+        ring, asked = self._ring(), {}
+        for node, one in ring.nodes.items():
+            with self._sessions.of(one) as opened:
+                self._truncations.look(node, opened)
+                asked[one.hosts[0]] = Asked(
+                    self._program(one, len(ring.nodes)),
+                    catalog.helper_schema(opened),
+                    f"{one.jmx_host}:{one.jmx_port}",
+                    one.data_folders,
+                    self._options.snapshot_rows_per_second_max,
+                )
+        with self._sessions.first() as opened:
+            described = catalog.describe(opened, settings, self._truncations)
+        found = {d.schema.table: d for d in described}
         kept = {t: _with_text(found[t], as_text.get(t, frozenset())) for t in tables if t in found}
-        pace = self._options.snapshot_rows_per_second_max
-        asked = Asked(self._program(), schema, settings.jmx_port, pace)
         layouts = {table: catalog.layout(each) for table, each in kept.items()}
-        return FilesSnapshot(asked, kept, layouts, self._marks.head)
+        return FilesSnapshot(asked, kept, layouts, self._marks.head, self._counters)
 
     def log(self, start: LogPosition | None = None) -> LogTail:
-        """The node's changes as it logged them. Raises SourceRefused."""
-        return LogTail(self._program(), self._schema, start)
+        """The changes of the only node as it logged them. Raises SourceRefused."""
+        ring = self._ring()
+        ((node, settings),) = ring.nodes.items()
+        return LogTail(self._program(settings, 1), partial(self._schema, node, settings), start)
 
-    def _program(self) -> Program:
-        settings = self._settings
-        if not settings.cdc_raw:
-            raise SourceRefused(f"sources.{settings.source}.cdc_raw is not set: see `check`")
+    def _program(self, node: Settings, of: int) -> Program:
+        """The reader beside one of so many nodes, which share what may be read ahead."""
+        if not node.cdc_raw:
+            raise SourceRefused(f"sources.{node.source}.cdc_raw is not set: see `check`")
+        folder = self._options.folder
+        if folder is not None and self._settings.nodes:
+            folder = folder / f"node-{node.hosts[0].replace(':', '-')}"
         return Program(
-            classpath(settings.cassandra_home),
-            Path(settings.cdc_raw),
-            settings.helper_memory,
-            self._options.batch_bytes_max,
-            self._options.folder,
+            classpath(node.cassandra_home),
+            Path(node.cdc_raw),
+            node.helper_memory,
+            self._options.batch_bytes_max // of,
+            folder,
         )
 
-    def _schema(self) -> str:
-        with session(self._settings) as opened, translated(self._settings):
+    def _schema(self, node: str, settings: Settings) -> str:
+        """For the reader of a node's log: that node's word, as no other one knows what is in it.
+
+        Raises SourceRefused where the log would not have every change.
+        """
+        with self._sessions.of(settings) as opened:
+            (here, *_) = members(opened)
+            if here.host_id != node:
+                raise SourceUnavailable(
+                    f"{settings.hosts[0]} is another node by now ({here.host_id}, not {node})"
+                )
+            preflight.refuse_errors(settings, preflight.node_findings(opened, settings))
+            # Before the first mutation is taken: what was truncated is not to come back.
+            self._truncations.look(node, opened)
             return catalog.helper_schema(opened)
 
     def detach(self) -> None:
@@ -149,8 +247,11 @@ class CassandraSource:
             marks.remove(opened)
 
     def close(self) -> None:
-        """Let go of the connection that writes marks."""
+        """Let go of the connections to the nodes."""
         self._marks.close()
+        self._reads.close()
+        self._counters.close()
+        self._sessions.close()
 
 
 def _with_text(found: Discovered, names: frozenset[str]) -> Discovered:

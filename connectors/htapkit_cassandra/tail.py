@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from htapkit.errors import PositionLost, SourceRefused
+from htapkit.errors import PositionLost, SourceError, SourceRefused
 from htapkit_cassandra import folders
 from htapkit_cassandra.jars import JAVA_FOLDER
 from htapkit_cassandra.mutations import Lines, LogEvent, LogPosition, Mutation, Ready, Synced
@@ -54,7 +54,7 @@ class Program:
     ) -> list[str]:
         """The command line; `nice`, because the node beside it matters more.
 
-        `copied`: not the log, but the files of one table (keyspace, table, tag, JMX port).
+        `copied`: not the log, but the files of one table, as CommitLogTail.java takes it.
         """
         memory = self.memory.removesuffix("B").lower()
         options = ["jvm.options", "opens.options"]
@@ -78,9 +78,11 @@ class Ended:
 class Run:
     """One process: its output as events in a queue that ends with `Ended`."""
 
-    def __init__(self, command: list[str], queue_bytes_max: int) -> None:
-        """Start it."""
-        self.events: Waiting[LogEvent | Ended | SourceRefused] = Waiting(queue_bytes_max)
+    def __init__(
+        self, command: list[str], queue_bytes_max: int, news: threading.Event | None = None
+    ) -> None:
+        """Start it; `news` is set with each event."""
+        self.events: Waiting[LogEvent | Ended | SourceRefused] = Waiting(queue_bytes_max, news)
         self._said = ""
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -141,10 +143,18 @@ class LogTail:
     """
 
     def __init__(
-        self, program: Program, schema: Callable[[], str], start: LogPosition | None = None
+        self,
+        program: Program,
+        schema: Callable[[], str],
+        start: LogPosition | None = None,
+        news: threading.Event | None = None,
     ) -> None:
-        """`schema` asks the node for its schema; `start` None: from the oldest that is there."""
+        """`schema` asks the node for its schema; `start` None: from the oldest that is there.
+
+        `news` is set when `next` may have something.
+        """
         self._program = program
+        self._news = news
         self._schema = schema
         self._folder = folders.fresh(program.folder, "log")
         self._run: Run | None = None
@@ -153,12 +163,18 @@ class LogTail:
         self._stopped_at: object = object()  # where the schema was read anew to get further
         self.position = start
         self.restarts = 0
+        self.why = ""  # why nothing comes now, "" = it is being read
         self.dropped: set[str] = set()  # ids of tables that the log has and the node has no more
 
     @property
     def pid(self) -> int | None:
         """The reader's process id while it runs."""
         return self._run.process.pid if self._run else None
+
+    @property
+    def due(self) -> bool:
+        """Whether its reader does not run, and is to be started by now."""
+        return self._run is None and time.monotonic() >= self._not_before
 
     @property
     def queued_bytes(self) -> int:
@@ -177,7 +193,7 @@ class LogTail:
             if wait > 0:
                 time.sleep(min(wait, timeout_seconds))
                 return None
-            self._start()
+            self.start()
         assert self._run is not None
         event = self._run.events.get(timeout_seconds)
         if event is None:
@@ -189,16 +205,30 @@ class LogTail:
             return None
         if not isinstance(event, Ready):
             self.position = event.position
-            self._pause = 0.0
+            self._pause, self.why = 0.0, ""
         return event
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start its reader, which takes as long as the node takes to tell its schema.
+
+        Not beside `next`. Raises SourceError; it is due again later.
+        """
         schema = self._folder / "schema.json"
-        text = json.loads(self._schema())
+        try:
+            text = json.loads(self._schema())
+        except SourceError as error:
+            self.why = str(error)
+            self._rest()
+            raise
         text["ignored"] += sorted(self.dropped)
         schema.write_text(json.dumps(text), encoding="utf-8")
         program = self._program
-        self._run = Run(program.command(schema, self.position), program.queue_bytes_max)
+        command = program.command(schema, self.position)
+        self._run = Run(command, program.queue_bytes_max, self._news)
+
+    def _rest(self) -> None:
+        self._not_before = time.monotonic() + self._pause
+        self._pause = min(max(self._pause * 2, PAUSE_SECONDS_FIRST), PAUSE_SECONDS_MAX)
 
     def _ended(self, ended: Ended) -> None:
         assert self._run is not None
@@ -218,9 +248,9 @@ class LogTail:
             # Perhaps the schema is older than what was written: once more, with the present one.
             self._stopped_at = self.position
         self.restarts += 1
-        _log.warning("log reader ended with code %s: %s", ended.code, ended.said)
-        self._not_before = time.monotonic() + self._pause
-        self._pause = min(max(self._pause * 2, PAUSE_SECONDS_FIRST), PAUSE_SECONDS_MAX)
+        self.why = f"the reader of its log ended with code {ended.code}: {ended.said}"
+        _log.warning("%s: %s", self._program.cdc_raw, self.why)
+        self._rest()
 
     def close(self) -> None:
         """End the reader. Safe to call twice."""

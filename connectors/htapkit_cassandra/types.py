@@ -2,16 +2,20 @@
 
 Pure. The rule: a native type only where it holds every value but rare ones (which raise
 UnfaithfulValue); CQL's time and duration have nanoseconds, PostgreSQL's have not, so they are text.
+A vector of floats is kept as its elements, so that distances can be computed.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
 from htapkit.model import Column, SqlType, native_arrow
 
 _JSON: Final = SqlType("json", 114)
+_VECTOR: Final = re.compile(r"vector<float, *([1-9][0-9]*)>")
+DIMENSIONS_MAX: Final = 16_000
 
 SCALARS: Final[Mapping[str, SqlType]] = {
     "ascii": SqlType("text", 25),
@@ -40,8 +44,12 @@ SCALARS: Final[Mapping[str, SqlType]] = {
 def sql_type(cql: str) -> SqlType:
     """The type of a column, from how `system_schema.columns` names it.
 
-    Collections, tuples, vectors and user-defined types, frozen or not, are json.
+    Collections, tuples and user-defined types, frozen or not, are json, and so are vectors of
+    anything but float.
     """
+    vector = _VECTOR.fullmatch(cql)
+    if vector is not None and int(vector[1]) <= DIMENSIONS_MAX:
+        return SqlType("vector", _JSON.oid, int(vector[1]), "v")
     return SCALARS.get(cql, _JSON)
 
 
@@ -53,9 +61,12 @@ def column(
     nullable: bool,
     shared: bool = False,
     gathered: str = "",
+    identifies: bool = False,
 ) -> Column:
-    """The model's column. CQL compares text by its bytes."""
+    """The model's column; `identifies`: of a key. CQL compares text by its bytes."""
     type_ = sql_type(cql)
+    if identifies and type_.dimensions:
+        type_ = _JSON
     ordered = native_arrow(type_) is not None or type_.name == "numeric"
     return Column(
         name,

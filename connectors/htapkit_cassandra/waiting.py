@@ -16,9 +16,10 @@ E = TypeVar("E")
 class Waiting(Generic[E]):
     """A queue; one thread puts, one gets."""
 
-    def __init__(self, bytes_max: int) -> None:
-        """A single event may be larger; it waits alone then."""
+    def __init__(self, bytes_max: int, news: threading.Event | None = None) -> None:
+        """A single event may be larger; it waits alone then. `news` is set with each that comes."""
         self._bytes_max = bytes_max
+        self._news = news
         self._held: deque[tuple[E, int]] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
@@ -37,6 +38,8 @@ class Waiting(Generic[E]):
                 self._held.append((event, size))
                 self._bytes += size
                 self._changed.notify_all()
+        if self._news is not None:
+            self._news.set()
 
     def get(self, timeout_seconds: float) -> E | None:
         """The oldest; None when none came in time."""

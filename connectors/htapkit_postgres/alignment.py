@@ -34,9 +34,10 @@ class Shown:
         """With a message that certainly reads as `schema`."""
         names = {column.name for column in given}
         present = {c.ordinal: c for c in schema.columns if c.name in names}
-        # What else the message lists may be any of the columns that `schema` has no more.
-        rest = {} if len(present) == len(given) else self.columns
-        return Shown({**rest, **present}, max([self.highest, *present]))
+        if len(present) == len(given):
+            return Shown(present, max([self.highest, *present]))
+        # What else it lists may be any column that `schema` has no more, also one made since.
+        return Shown({**self.columns, **present}, self.highest)
 
 
 def reads_as(

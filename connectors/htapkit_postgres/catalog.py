@@ -6,8 +6,9 @@ what it says was true at one moment. The caller's transaction is used where ther
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
@@ -26,6 +27,8 @@ from htapkit_postgres.types import FIRST_USER_OID, Attribute, column, quoted, qu
 
 # Encodings in which the order of bytes is the order of UTF-8's bytes.
 _ORDERED_ENCODINGS = {"UTF8", "LATIN1", "SQL_ASCII"}
+_CONSTANT = r"(MINVALUE|MAXVALUE|-?[0-9]+|'[^']*')"
+_BOUNDS = re.compile(rf"FOR VALUES FROM \({_CONSTANT}\) TO \({_CONSTANT}\)")
 
 
 def describe(
@@ -190,7 +193,7 @@ def _discovered(shelf: Shelf, settings: Settings, root: Relation) -> Discovered:
     own_types = any(row[14] >= FIRST_USER_OID for row in described)
     fingerprint = Fingerprint(
         oid=root.oid,
-        parts={oid: _part(shelf, oid, edge) for oid, edge in family.items()},
+        parts=_parts(shelf, family, root.oid),
         publication=published[0].membership(root.oid) if published else "",
         filled=[row[2] for row in described if row[13]],
         generated={row[2]: row[15] for row in described if row[12]},
@@ -205,6 +208,22 @@ def _discovered(shelf: Shelf, settings: Settings, root: Relation) -> Discovered:
     )
 
 
-def _part(shelf: Shelf, oid: int, edge: Edge | None) -> Part:
-    made, born = (edge.made, edge.born) if edge else ("", False)
-    return Part(made, shelf.relations[oid].file or 0, shelf.marks.get(oid, ""), born)
+def _parts(shelf: Shelf, family: Mapping[int, Edge | None], root: int) -> dict[int, Part]:
+    highest: dict[int, Edge] = {}  # the partition right below the root that each is, or is in
+    parts = {}
+    for oid, edge in family.items():
+        made, born = (edge.made, edge.born) if edge else ("", False)
+        part = Part(made, shelf.relations[oid].file or 0, shelf.marks.get(oid, ""), born)
+        if edge is not None and oid != root:
+            top = highest[oid] = highest.get(edge.parent, edge)
+            found = _BOUNDS.fullmatch(top.bounds) if top.column else None
+            if found:
+                low, high = map(_value, found.groups())
+                part = replace(part, column=top.column, low=low, high=high)
+        parts[oid] = part
+    return parts
+
+
+def _value(text: str) -> str | None:
+    """The value of a constant as the server prints it; None: without end."""
+    return None if text in {"MINVALUE", "MAXVALUE"} else text.strip("'")

@@ -39,6 +39,7 @@ class Pending:
     lengths: list[int] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
     committed_us: int = 0
     open_data: int = 0  # where the open transaction begins in `data`
@@ -46,11 +47,11 @@ class Pending:
 
     def take_open(self, *, part: bool) -> Pending:
         """Move the open transaction out; with `part`, only what is still to come of it."""
-        rest = Pending(starts=[0], ends=[self.ends[-1]])
+        rest = Pending(starts=[0], ends=[self.ends[-1]], times=[self.times[-1]])
         if not part:
             first = self.starts[-1]
             rest.data, rest.lengths = self.data[self.open_data :], self.lengths[first:]
             rest.marks = self.marks[self.open_marks :]
             del self.data[self.open_data :], self.lengths[first:]
-            del self.starts[-1], self.ends[-1], self.marks[self.open_marks :]
+            del self.starts[-1], self.ends[-1], self.times[-1], self.marks[self.open_marks :]
         return rest

@@ -74,6 +74,7 @@ class Frames:
     lengths: Sequence[int]  # bytes of each message
     starts: Sequence[int] = field(default=(0,))  # index of each transaction's first message
     ends: Sequence[int] = field(default=(0,))  # end LSN of each; 0: not known yet (still open)
+    times: Sequence[int] = ()  # when each was committed, PostgreSQL's microseconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 A fingerprint is JSON and holds everything that a schema does not: the table's own number, its
 files, its partitions, its place in the publication, labels of enums and attributes of composites.
-`compare` never guesses: what it does not know to be harmless makes a new copy.
+`compare` never guesses: what it does not know to be harmless makes a new copy, of the partitions
+that it concerns where that can be told.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from htapkit.model import Broken, Column, SchemaChange, Storage, TableSchema
+from htapkit.model import Broken, Column, Doubt, SchemaChange, Storage, TableSchema
 from htapkit.spi import Discovered
+from htapkit_postgres.ranges import around
 
 _VERSION = 2
 _TEXTS = {"text", "varchar"}
@@ -27,6 +29,9 @@ class Part:
     file: int  # pg_relation_filenode
     mark: str  # changes with every change of its columns
     born: bool = False  # made as a partition, so it was empty when it joined
+    column: int = 0  # rows of it have a value of this column from `low` on, below `high`; 0: of any
+    low: str | None = None
+    high: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +76,29 @@ def compare(schema: TableSchema, fingerprint: str, now: Discovered) -> SchemaCha
     target = with_storage(schema, now.schema)
     why = (
         _identity(schema, target)
-        or _files(old, new)
-        or _partitions(old, new)
+        or _table(old, new)
         or _values(old, new)
         or _columns(schema, target, new)
         or _passing(old, schema, target)
     )
     if why:
         return Broken(table, why)
-    if target == schema and old.parts.keys() == new.parts.keys() and _labels(old) == _labels(new):
+    why, parts = _partitions(old, new)
+    if why:
+        return Broken(table, why, doubt=_doubt(parts, new, target) if target == schema else None)
+    if target == schema and _spans(old) == _spans(new) and _labels(old) == _labels(new):
         return None
     # With the same schema, it tells the caller to keep the new fingerprint: a partition that is
     # dropped later must be known by then.
     return SchemaChange(target, faithful=True)
+
+
+def _spans(fingerprint: Fingerprint) -> dict[int, tuple[int, str | None, str | None]]:
+    return {oid: _span(part) for oid, part in fingerprint.parts.items()}
+
+
+def _span(part: Part) -> tuple[int, str | None, str | None]:
+    return part.column, part.low, part.high
 
 
 def _labels(fingerprint: Fingerprint) -> set[int]:
@@ -108,34 +123,51 @@ def _identity(schema: TableSchema, target: TableSchema) -> str:
     return "" if before == after else "what identifies its rows changed"
 
 
-def _files(old: Fingerprint, new: Fingerprint) -> str:
+def _table(old: Fingerprint, new: Fingerprint) -> str:
+    """What became of the table itself."""
     if old.oid != new.oid:
         return "it was dropped and made again"
     if old.publication and old.publication != new.publication:
         return "it left its publication for a while, and what changed meanwhile is not known"
-    for oid, part in new.parts.items():
-        before = old.parts.get(oid)
-        if before is None or before.file == part.file:
-            continue
-        # Of a table itself, a new file alone is VACUUM FULL, CLUSTER or TRUNCATE: rows stay, or
-        # there is an event. TRUNCATE of a partition is not sent where its root is published.
-        if oid != new.oid:
-            return "a partition was truncated or rewritten, and its root's log does not say which"
-        if before.mark != part.mark:
-            return "it was rewritten, which may change values without events"
+    before, now = old.parts.get(old.oid), new.parts.get(new.oid)
+    # A new file alone is VACUUM FULL, CLUSTER or TRUNCATE: rows stay, or there is an event.
+    if before and now and before.file != now.file and before.mark != now.mark:
+        return "it was rewritten, which may change values without events"
     return ""
 
 
-def _partitions(old: Fingerprint, new: Fingerprint) -> str:
-    if old.parts.keys() - new.parts.keys():
-        return "a partition was detached or dropped, whose rows went without events"
+def _partitions(old: Fingerprint, new: Fingerprint) -> tuple[str, list[Part]]:
+    """What became of parts of the table, and of which."""
+    gone = [part for oid, part in old.parts.items() if oid not in new.parts]
+    came, written = [], []
     for oid, part in new.parts.items():
         before = old.parts.get(oid)
-        # One with another file than its first may have been unlogged before it was seen.
-        empty = part.born and part.file in {0, oid}
-        if (before is None and not empty) or (before and before.edge != part.edge):
-            return "a partition was attached, whose rows came without events"
-    return ""
+        if before is None:
+            # One with another file than its first may have been unlogged before it was seen.
+            came += [] if part.born and part.file in {0, oid} else [part]
+        elif before.edge != part.edge:
+            came += [before, part]
+        elif before.file != part.file and oid != new.oid:
+            written.append(part)
+    whys = [
+        # TRUNCATE of a partition is not sent where its root is published.
+        "a partition was truncated or rewritten, and its root's log does not say which"
+        if written
+        else "",
+        "a partition was detached or dropped, whose rows went without events" if gone else "",
+        "a partition was attached, whose rows came without events" if came else "",
+    ]
+    return next(filter(None, whys), ""), [*gone, *came, *written]
+
+
+def _doubt(parts: Sequence[Part], new: Fingerprint, schema: TableSchema) -> Doubt | None:
+    """The rows that these parts had or have; None: it cannot be told, or it is all rows."""
+    spans = {_span(part) for part in parts}
+    columns = {column for column, _, _ in spans}
+    good = [oid for oid, p in new.parts.items() if oid != new.oid and _span(p) not in spans]
+    if 0 in columns or len(columns) != 1 or not good:
+        return None
+    return around(schema, columns.pop(), [(low, high) for _, low, high in spans])
 
 
 def _values(old: Fingerprint, new: Fingerprint) -> str:

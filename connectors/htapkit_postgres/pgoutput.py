@@ -55,6 +55,7 @@ COMMIT_TIME: Final = slice(18, 26)
 """Where a Commit message holds its time, in microseconds since 2000."""
 
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+UNIX_MICROSECONDS: Final = 946_684_800_000_000  # of EPOCH, since 1970
 """PostgreSQL's zero of time."""
 
 _XLOG_DATA = Struct(">cQQq")

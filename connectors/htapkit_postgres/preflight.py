@@ -8,7 +8,7 @@ here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from htapkit.errors import SourceError
 from htapkit.model import Finding, Severity
@@ -17,8 +17,15 @@ from htapkit_postgres.catalog import describe, one_snapshot, read_publications, 
 from htapkit_postgres.connection import Connection, Settings, connect, literal, translated
 from htapkit_postgres.fingerprint import parse
 from htapkit_postgres.pgoutput import format_lsn
+from htapkit_postgres.publications import fits, publication_options
 from htapkit_postgres.shelf import Publication
-from htapkit_postgres.slot import Server, Slot, fits, publication_options, read_server, read_slot
+from htapkit_postgres.slot import (
+    Server,
+    Slot,
+    read_server,
+    read_slot,
+    reader_name,
+)
 from htapkit_postgres.types import quoted, quoted_table
 
 VERSIONS = range(15, 19)
@@ -68,7 +75,8 @@ def check(settings: Settings, options: SourceOptions) -> list[Finding]:
         with connect(settings) as connection, translated(settings, "check the source"):
             return list(_findings(connection, settings, options))
     except SourceError as error:
-        return [Finding(Severity.ERROR, f"source {settings.source}", str(error))]
+        words = str(error).removeprefix(f"{settings.source}: ")  # the subject says it
+        return [Finding(Severity.ERROR, f"source {settings.source}", words)]
 
 
 def _findings(
@@ -77,7 +85,9 @@ def _findings(
     with one_snapshot(connection):
         facts = _facts(connection)
         server = read_server(connection)
-        slot = read_slot(connection, settings.slot)
+        names = [settings.slot, *(reader_name(settings, each) for each in options.readers)]
+        slots = {name: read_slot(connection, name) for name in names}
+        left = rows(connection, "left_slots", slot=settings.slot, known=names)
         publications = read_publications(connection, settings)
         tables = describe(connection, settings)
         rights = _rights(connection, tables)
@@ -87,8 +97,11 @@ def _findings(
         ]
     yield from server_findings(facts)
     yield from role_findings(facts)
-    yield from capacity_findings(facts, has_slot=slot is not None)
-    yield from slot_findings(settings, server, slot, options.slot_lag_bytes_max)
+    yield from capacity_findings(facts, [slot is not None for slot in slots.values()])
+    for name, slot in slots.items():
+        of_reader = replace(settings, slot=name)
+        yield from slot_findings(of_reader, server, slot, options.slot_lag_bytes_max)
+    yield from left_findings(left)
     yield from transaction_findings(waiting)
     yield from publication_findings(settings, facts, server.database, publications)
     yield from table_findings(settings, facts.user, tables, rights, publications)
@@ -185,9 +198,9 @@ def role_findings(facts: Facts) -> Iterator[Finding]:
         yield _ok("role", f"{facts.user} may replicate")
 
 
-def capacity_findings(facts: Facts, *, has_slot: bool) -> Iterator[Finding]:
-    """One slot for good and one while a snapshot is taken; a sender for each."""
-    needed = 1 if has_slot else 2
+def capacity_findings(facts: Facts, has_slot: Sequence[bool]) -> Iterator[Finding]:
+    """For each reader a slot for good, and one while a snapshot is taken; a sender for each."""
+    needed = len(has_slot) + has_slot.count(False)
     free = facts.slots_max - facts.slots_used
     if free < needed:
         yield _error(
@@ -237,6 +250,17 @@ def slot_findings(
             yield _warning(subject, f"{message}, and is lost after {slot.safe_bytes} more")
         else:
             yield _ok(subject, message)
+
+
+def left_findings(left: Sequence[tuple[str, int]]) -> Iterator[Finding]:
+    """Slots (name, bytes of log) that may be of sinks that are no longer configured."""
+    for name, kept in left:
+        yield _warning(
+            f"slot {name}",
+            f"no sink of this source is behind it, nobody reads it, and the server keeps {kept} "
+            "bytes of log for it; drop it if nobody needs it",
+            f"SELECT pg_drop_replication_slot({literal(name)})",
+        )
 
 
 def transaction_findings(

@@ -1,14 +1,15 @@
-"""Ranges of a table by the first column of its key, for tables too large for one snapshot.
+"""Ranges of a table by a column of its key: the first, for tables too large for one snapshot.
 
 The order must be the same for the server, which reads a range, and for us, who say which range a
-changed row is in: only types whose order is that of the values we keep. The column leads the
-key's index, so that reading a range need not read the table.
+changed row is in: only types whose order is that of the values we keep. The first column leads
+the key's index, so that reading a range need not read the table; the column that a table is
+partitioned by may be another one of the key.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -16,10 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg.sql import SQL, Identifier
 
-from htapkit.model import Column, Split, Storage, TableId, TableSchema
+from htapkit.model import Column, Doubt, Split, Storage, TableId, TableSchema
 from htapkit.sqlfiles import sql
 from htapkit_postgres.connection import Connection, literal
 from htapkit_postgres.types import quoted
+
+Span = tuple[str | None, str | None]
+"""From the first value on, below the second; None: without end. As the server prints them."""
 
 _ORDERED: Final = frozenset({"int2", "int4", "int8", "date", "timestamp", "timestamptz", "uuid"})
 _TEXTS: Final = frozenset({"text", "varchar"})
@@ -67,9 +71,33 @@ def cut(
 
 def place(ranges: Sequence[Split], keys: pa.RecordBatch) -> pa.Array:
     """The index of the range that each key is in."""
-    first = keys.column(0)
+    values = keys.column(json.loads(ranges[0].token).get("place", 0))
     lows = [str(json.loads(split.token)["low"]) for split in ranges[1:]]
-    return pc.search_sorted(pa.array(lows, pa.string()).cast(first.type), first, side="right")
+    return pc.search_sorted(pa.array(lows, pa.string()).cast(values.type), values, side="right")
+
+
+def around(schema: TableSchema, ordinal: int, spans: Collection[Span]) -> Doubt | None:
+    """The table in ranges of this column, those that the spans are in doubt; None: it cannot be.
+
+    Pure.
+    """
+    column = next((c for c in schema.columns if c.ordinal == ordinal), None)
+    if column is None or column.name not in schema.key or not ordered(column):
+        return None
+    texts = {text for span in spans for text in span if text is not None}
+    if len(_usable(column, list(texts))) < len(texts):
+        return None
+    values = {text: pa.scalar(text).cast(column.arrow).as_py() for text in texts}
+    bounds = [None, *sorted(texts, key=values.__getitem__), None]
+    ranges = list(pairwise(bounds))
+    places = {low: n for n, low in enumerate(bounds[:-1])}
+    ends = {high: n for n, high in enumerate(bounds[1:])}
+    doubtful = {n for low, high in spans for n in range(places[low], ends[high] + 1)}
+    if len(doubtful) == len(ranges):
+        return None
+    place = schema.key.index(column.name)
+    tokens = [json.dumps({"low": low, "high": high, "place": place}) for low, high in ranges]
+    return Doubt(tuple(Split(schema.table, t, 0) for t in tokens), frozenset(doubtful))
 
 
 def condition(schema: TableSchema, token: str) -> str | None:
@@ -77,7 +105,7 @@ def condition(schema: TableSchema, token: str) -> str | None:
     bounds = json.loads(token)
     if not isinstance(bounds, dict):
         return None
-    name = quoted(schema.key[0])
+    name = quoted(schema.key[bounds.get("place", 0)])
     parts = [f"{name} >= {literal(bounds['low'])}"] if bounds["low"] is not None else []
     parts += [f"{name} < {literal(bounds['high'])}"] if bounds["high"] is not None else []
     return "WHERE " + " AND ".join(parts)

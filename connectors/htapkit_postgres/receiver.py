@@ -228,12 +228,14 @@ class Receiver:
 
     def _begin(self, data: memoryview) -> None:
         pending = self._pending
-        self._final = parse_begin(data[_HEADER:]).final_lsn
+        begin = parse_begin(data[_HEADER:])
+        self._final = begin.final_lsn
         pending.open_data = len(pending.data)
         pending.open_marks = len(pending.marks)
         pending.starts.append(len(pending.lengths))
         # Its end is not known yet; anything behind the start of its commit record orders it alike.
         pending.ends.append(self._final + 1)
+        pending.times.append(begin.committed_us)
 
     def _commit(self, data: memoryview) -> None:
         pending = self._pending
@@ -243,7 +245,7 @@ class Receiver:
         behind_us = int.from_bytes(data[_SENT], signed=True) - pending.committed_us
         self._behind = behind_us > BEHIND_US
         if pending.starts[-1] == len(pending.lengths) and not self._parted:
-            del pending.starts[-1], pending.ends[-1]
+            del pending.starts[-1], pending.ends[-1], pending.times[-1]
         else:
             pending.ends[-1] = self._position
         full = len(pending.lengths) >= self._limits.rows or len(pending.data) >= self._limits.bytes
@@ -292,7 +294,7 @@ class Receiver:
         self._pending = pending.take_open(part=part) if self._final else Pending()
         now = self._clock()
         chunk = Chunk(
-            Frames(pending.data, pending.lengths, pending.starts, pending.ends),
+            Frames(pending.data, pending.lengths, pending.starts, pending.ends, pending.times),
             end=self._handed if part else self._position,
             complete=not part,
             committed_us=pending.committed_us,

@@ -32,6 +32,8 @@ class Edge:
     parent: int
     made: str
     born: bool
+    column: int = 0  # of the parent, by whose ranges it is partitioned; 0: it is not
+    bounds: str = ""  # as the server prints them
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from htapkit.errors import SourceRefused, SourceUnavailable
+from htapkit.errors import ConfigError, SourceRefused, SourceUnavailable
 from htapkit.model import (
     Broken,
     Finding,
@@ -27,7 +27,7 @@ from htapkit.model import (
 )
 from htapkit.spi import Discovered, Origin, SourceOptions
 from htapkit_postgres import fingerprint as fingerprints
-from htapkit_postgres import preflight, ranges, slot
+from htapkit_postgres import preflight, publications, ranges, slot
 from htapkit_postgres.catalog import describe, without_rights
 from htapkit_postgres.chunk import Limits
 from htapkit_postgres.connection import (
@@ -150,8 +150,8 @@ class PostgresSource:
         self.head.reached = position_lsn(start) if start is not None else 0
         with self._connect() as connection:
             if start is not None:
-                slot.check_publications(connection, settings, tables)
-            slot.ensure_published(connection, settings, tables)
+                publications.check_publications(connection, settings, tables)
+            publications.ensure_published(connection, settings, tables)
             at = slot.ensure_slot(connection, settings, position_lsn(start) if start else None)
         self._attached.set()
         limits = Limits(options.batch_rows_max, options.batch_bytes_max, options.queue_batches_max)
@@ -187,7 +187,7 @@ class PostgresSource:
             with translated(self._settings, "describe the tables"):
                 found = describe(connection, self._settings, tables)
             publishable = [d.schema for d in found if not d.problem]
-            slot.ensure_published(connection, self._settings, publishable)
+            publications.ensure_published(connection, self._settings, publishable)
         return PostgresSnapshot(
             self._settings,
             tables,
@@ -195,6 +195,17 @@ class PostgresSource:
             rows_per_second_max=self._options.snapshot_rows_per_second_max,
             pace=self._pace,
         )
+
+    def reader(self, name: str) -> PostgresSource:
+        """The same database by a slot of its own, as sinks.SeveralReaders."""
+        slot_name = slot.reader_name(self._settings, name)
+        if len(slot_name) > slot.NAME_MAX:
+            raise ConfigError(
+                f"sinks.{name}: its replication slot would be called {slot_name}, which is longer "
+                f"than {slot.NAME_MAX} characters; give it a shorter name"
+            )
+        settings = {**self._options.settings, "slot": slot_name}
+        return _Reader(replace(self._options, settings=settings))
 
     def pace(self) -> tuple[float, str]:
         """How fast copies may read, as spi.Paced."""
@@ -228,12 +239,16 @@ class PostgresSource:
 
     def detach(self) -> None:
         """Remove what attaching created. Safe to call when it is already gone."""
+        self._forget()
+        with connect(self._settings) as connection:
+            slot.detach(connection, self._settings)
+
+    def _forget(self) -> None:
+        """Whatever was followed, or refused."""
         self._attached.clear()
         self._followed, self._refused = None, ""
         self.head.reached = 0
         self.head.close()
-        with connect(self._settings) as connection:
-            slot.detach(connection, self._settings)
 
     def close(self) -> None:
         """Let go of our own connections. Clients' sessions are theirs."""
@@ -250,7 +265,7 @@ class PostgresSource:
         harmed = [d.schema.table for d in found if d.problem and _published(d)]
         if harmed and self._attached.is_set():
             # A table that lost its key could not be updated at the source while we publish it.
-            slot.unpublish(connection, settings, harmed)
+            publications.unpublish(connection, settings, harmed)
         return allowed
 
     def _look(self, tables: Sequence[TableId]) -> Look:
@@ -258,6 +273,16 @@ class PostgresSource:
         with self._connect() as connection:
             found = {d.schema.table: d for d in self._described(connection, tables)}
             return Look(begun, self._server(connection).end, found)
+
+
+class _Reader(PostgresSource):
+    """One more reader of a database whose publications are the copy's."""
+
+    def detach(self) -> None:
+        """Drop its slot alone, whatever answers at the address now."""
+        self._forget()
+        with connect(self._settings) as connection, translated(self._settings, "drop the slot"):
+            slot.drop_slot(connection, self._settings)
 
 
 def _another(source: str, now: str, known: str) -> str:

@@ -30,7 +30,13 @@ from htapkit_postgres.chunk import Chunk
 from htapkit_postgres.decode import Decoder
 from htapkit_postgres.fingerprint import compare, parse, with_storage
 from htapkit_postgres.head import PostgresHead
-from htapkit_postgres.pgoutput import Relation, from_microseconds, lsn_position, position_lsn
+from htapkit_postgres.pgoutput import (
+    UNIX_MICROSECONDS,
+    Relation,
+    from_microseconds,
+    lsn_position,
+    position_lsn,
+)
 from htapkit_postgres.receiver import Receiver
 
 
@@ -78,7 +84,7 @@ class _Known:
 
 
 class PostgresStream:
-    """An spi.ChangeStream; also spi.Gathers and spi.Queues."""
+    """An spi.ChangeStream; also spi.Gathers, spi.Queues and spi.Remembers."""
 
     def __init__(
         self,
@@ -130,6 +136,7 @@ class PostgresStream:
             committed_at=committed,
             complete=chunk.complete,
             marks=chunk.marks,
+            times=tuple(UNIX_MICROSECONDS + time for time in chunk.frames.times),
         )
 
     def confirm(self, position: Position) -> None:
@@ -148,6 +155,10 @@ class PostgresStream:
     def queued_bytes(self) -> int:
         """Bytes of messages that were received and not decoded yet."""
         return self._receiver.queued_bytes()
+
+    def fingerprint(self, table: TableId) -> str:
+        """Of a table, as it was seen last. See spi.Remembers."""
+        return self._known.fingerprints.get(table, "")
 
     def lag_bytes(self) -> int:
         """Bytes of log between what was received and the source's newest known position."""
@@ -244,7 +255,13 @@ class PostgresStream:
         known.fingerprints[table] = now.fingerprint
         known.layouts[table] = expected
         known.shown[table] = Shown.of(expected)
-        return SchemaChange(expected, faithful=False, why=verdict.why, fingerprint=now.fingerprint)
+        return SchemaChange(
+            expected,
+            faithful=False,
+            why=verdict.why,
+            fingerprint=now.fingerprint,
+            doubt=verdict.doubt,
+        )
 
     def _broken(self, broken: Broken, now: Discovered | None = None) -> Broken:
         """The table breaks here. Its new copy needs the rows after this chunk: go on, if we can."""

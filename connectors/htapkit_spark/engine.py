@@ -18,25 +18,30 @@ _SECONDS_MAX = 3600.0
 _MODULE = "htapkit_spark.procedure"
 
 
+def check(settings: Mapping[str, str]) -> None:
+    """Raise ConfigError where a key is wrong; values are never shown."""
+    other = sorted(
+        name
+        for name in settings
+        if name not in {"remote", "master", "timeout"} and not name.startswith("spark.")
+    )
+    if other:
+        raise ConfigError(
+            f"engines.spark: unknown key {', '.join(other)}; "
+            "allowed: remote, master, timeout, spark.…"
+        )
+    if ("remote" in settings) == ("master" in settings):
+        raise ConfigError(
+            "engines.spark: give either remote (such as sc://host:15002) or master (local[2])"
+        )
+
+
 class SparkEngine:
     """A Spark, by its settings: `remote` (Spark Connect) or `master`, `timeout`, and `spark.…`."""
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         """Raises ConfigError; values are never shown."""
-        other = sorted(
-            name
-            for name in settings
-            if name not in {"remote", "master", "timeout"} and not name.startswith("spark.")
-        )
-        if other:
-            raise ConfigError(
-                f"engines.spark: unknown key {', '.join(other)}; "
-                "allowed: remote, master, timeout, spark.…"
-            )
-        if ("remote" in settings) == ("master" in settings):
-            raise ConfigError(
-                "engines.spark: give either remote (such as sc://host:15002) or master (local[2])"
-            )
+        check(settings)
         try:
             self._seconds = float(settings.get("timeout", _SECONDS_MAX))
         except ValueError:

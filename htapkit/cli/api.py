@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from htapkit.backup import back_up, check_target
 from htapkit.cli.exports import Export, Exports, moment_of
+from htapkit.cli.feeds import Feeds
 from htapkit.cli.history import History
 from htapkit.config import parse_seconds
 from htapkit.errors import ConfigError
@@ -24,7 +25,7 @@ from htapkit.ingest import Mirror, Span, TableReport, present_rows, repair, veri
 from htapkit.jobs import Job, Progress
 from htapkit.metrics import Metrics
 from htapkit.model import TableId
-from htapkit.query import read_whole
+from htapkit.query import whole_rows
 from htapkit.tier import describe, files_of, microseconds, told
 
 _FRESH_SECONDS = 60.0
@@ -41,10 +42,12 @@ class Api:
         ports: Mapping[str, Callable[[], int]],
         history: History,
         exports: Exports,
+        feeds: Feeds,
         reload: Callable[[], Mapping[str, Any]],
     ) -> None:
         """The parts must outlive the API."""
         self.reload = reload
+        self._feeds = feeds
         self._exports = exports
         self._tiering = history.tiering
         self._jobs = history.jobs
@@ -52,7 +55,7 @@ class Api:
         self._imports = history.imports
         self._brought = history.brought
         self._folder = history.folder
-        self._whole = partial(read_whole, store, history.lake.files)
+        self._rows = partial(whole_rows, history.lake.files)
         self._mirrors = mirrors
         self._store = store
         self._metrics = metrics
@@ -74,6 +77,7 @@ class Api:
             "pid": os.getpid(),
             **{name: port() for name, port in self._ports.items()},
             "store": self._store.sizes(),
+            "sinks": self._feeds.described(),
             "imported": self._imports.described(),
         }
 
@@ -99,7 +103,8 @@ class Api:
 
     def detach(self, source: str) -> Mapping[str, Any]:
         """Stop mirroring and remove what attaching created."""
-        self._mirror(source).detach()
+        if not self._feeds.detach(source):
+            self._mirror(source).detach()
         return {"source": source, "done": "detach"}
 
     def verify(self, tables: list[str]) -> Mapping[str, Any]:
@@ -110,7 +115,7 @@ class Api:
             chosen = [table for owner, table in wanted if owner is mirror]
             if wanted and not chosen:
                 continue
-            found.append(verify(mirror, self._store, self._whole, chosen))
+            found.append(verify(mirror, self._store, self._rows, chosen))
         return {
             "equal": bool(found) and all(f.equal for f in found),
             "position": ", ".join(f.position for f in found),
@@ -187,10 +192,10 @@ class Api:
         if parquet is not None:
             return self._bring(mirror, table_id, (begin, end), parquet)
         column = self._tiering.rule(table_id).column.ordinal
-        span = Span(table_id, column, _microseconds(begin), _microseconds(end))
+        span = Span(table_id, column, *_times(begin, end))
 
         def work(progress: Progress) -> Mapping[str, Any]:
-            return dataclasses.asdict(repair(mirror, self._store, self._whole, span, progress))
+            return dataclasses.asdict(repair(mirror, self._store, self._rows, span, progress))
 
         # In the lane of tiering: the line must not move meanwhile.
         return _shown(self._jobs.submit("backfill", f"{table} [{begin}, {end})", work))
@@ -199,16 +204,16 @@ class Api:
         self, mirror: Mirror, table: TableId, times: tuple[str | None, str | None], parquet: str
     ) -> Mapping[str, Any]:
         self._tiering.rule(table)
-        begin, end = (_microseconds(each) for each in times)
+        span = _times(*times)
         files = files_of(self._folder, parquet)
 
         def present() -> Iterator[pa.RecordBatch]:
             mirror.freshness.wait_strong(_FRESH_SECONDS)
-            return present_rows(mirror, self._store, self._whole, table)
+            return present_rows(mirror, self._store, self._rows, table)
 
         def work(progress: Progress) -> Mapping[str, Any]:
             rule = self._tiering.rule(table)
-            brought = self._brought.bring(files, rule, (begin, end), present, table, progress)
+            brought = self._brought.bring(files, rule, span, present, table, progress)
             return told(brought)
 
         subject = f"{table} [{times[0]}, {times[1]}) from {parquet}"
@@ -252,8 +257,12 @@ class Api:
         return mirror, found
 
 
-def _microseconds(given: str | None) -> int | None:
-    return None if given is None else microseconds(moment_of(given))
+def _times(begin: str | None, end: str | None) -> tuple[int | None, int | None]:
+    """In microseconds. Raises ConfigError."""
+    first, last = (None if t is None else microseconds(moment_of(t)) for t in (begin, end))
+    if first is not None and last is not None and first >= last:
+        raise ConfigError(f"from {begin} to {end}: no time lies in it; the end must come later")
+    return first, last
 
 
 def _shown(job: Job) -> Mapping[str, Any]:

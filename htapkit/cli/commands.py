@@ -16,7 +16,8 @@ import click
 from rich.console import Console
 
 from htapkit.cli.backup_commands import backup, restore
-from htapkit.cli.findings import print_findings, unknown_tables
+from htapkit.cli.feeds import check_sinks, detach_stopped
+from htapkit.cli.findings import print_findings, shown_finding, unknown_tables
 from htapkit.cli.lake_commands import compact, erase, expire, retain, tier
 from htapkit.cli.logs import set_up_logging
 from htapkit.cli.movement_commands import backfill, export, import_
@@ -87,13 +88,17 @@ def check(config_path: Path, as_json: bool) -> None:
         findings = [*source.check(), *unknown_tables(config, source, name)]
         if any(f.severity is Severity.ERROR for f in findings):
             worst = Severity.ERROR
-        shown[name] = [
-            {"severity": f.severity, "subject": f.subject, "message": f.message, "remedy": f.remedy}
-            for f in findings
-        ]
+        shown[name] = list(map(shown_finding, findings))
         if not as_json:
             console.rule(name, align="left")
             print_findings(console, findings)
+    for name, of_sink in check_sinks(config).items():
+        if any(f.severity is Severity.ERROR for f in of_sink):
+            worst = Severity.ERROR
+        shown[name] = list(map(shown_finding, of_sink))
+        if not as_json:
+            console.rule(name, align="left")
+            print_findings(console, of_sink)
     if as_json:
         click.echo(json.dumps(shown))
     sys.exit(1 if worst is Severity.ERROR else 0)
@@ -165,18 +170,20 @@ def reload(config_path: Path, as_json: bool) -> None:
 @JSON
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def detach(source: str, config_path: Path, as_json: bool, yes: bool) -> None:
-    """Remove slot and publication of SOURCE, and forget its copy."""
+    """Remove slot and publication of SOURCE, and forget its copy; or only the slot of a sink."""
     config = load_config(config_path)
-    if source not in config.sources:
-        raise ConfigError(f"no source '{source}'; there are: {', '.join(config.sources)}")
+    known = [*config.sources, *config.sinks]
+    if source not in known:
+        raise ConfigError(f"no source or sink '{source}'; there are: {', '.join(known)}")
     if not yes:
-        click.confirm(f"drop what htapkit made at '{source}' and its copy here?", abort=True)
+        what = "its slot" if source in config.sinks else f"what htapkit made at '{source}'"
+        where = "position there" if source in config.sinks else "copy here"
+        click.confirm(f"{source}: drop {what} and its {where}?", abort=True)
     try:
         with client_of(config) as client:
             found = client.detach(source)
     except ServerUnreachable:
-        chosen = load_source(config.sources[source].connector, config.source_options(source))
-        chosen.detach()
+        detach_stopped(config, source)
         found = {"source": source, "done": "detach"}
     click.echo(json.dumps(found) if as_json else f"{source}: detached")
 

@@ -8,13 +8,14 @@ import re
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from htapkit.config import Config, ExportsConfig
 from htapkit.errors import ConfigError, QueryCancelled
-from htapkit.export import FileFormat, Place, write_file
+from htapkit.export import Bucket, FileFormat, Folder, Place, write_file
 from htapkit.jobs import Job, JobRunner, Lane, Progress
 from htapkit.lake import Lake
 from htapkit.model import Column, TableId
@@ -49,11 +50,11 @@ class Exports:
         jobs: JobRunner,
         tiering: TierService,
     ) -> None:
-        """Without `exports` in the configuration, every one is refused."""
+        """Without `exports` in the configuration, every one is refused. Raises ConfigError."""
         wanted = config.exports
         self._lake, self._jobs, self._tiering = lake, jobs, tiering
         self._keep = timedelta(seconds=config.lake.keep)
-        self._place = Place(wanted.folder) if wanted else None
+        self._place = _place(config, wanted) if wanted else None
         self._asker = _asker(databases, wanted) if wanted else None
 
     def submit(self, export: Export) -> Job:
@@ -65,7 +66,7 @@ class Exports:
                 f"format: expected one of {', '.join(FORMATS)}, found '{export.format}'"
             )
         if export.format != ICEBERG:
-            self._place.path(export.path)
+            self._place.check(export.path)
         elif not _TABLE_NAME.fullmatch(export.path):
             raise ConfigError(
                 f"'{export.path}': expected the name of an Iceberg table, a plain lower-case "
@@ -145,7 +146,7 @@ class Exports:
             batches = map(asked.printed, batches)
         with self._place.new_file(export.path) as file:
             rows = write_file(file, FileFormat(export.format), schema, batches, told)
-        return rows, self._place.path(export.path).stat().st_size
+        return rows, self._place.size(export.path)
 
     def _counted(self, asked: Asked, step: str, progress: Progress) -> Generator[pa.RecordBatch]:
         done = 0
@@ -177,6 +178,13 @@ def _chained(
     if first is not None:
         yield first
     yield from rest
+
+
+def _place(config: Config, wanted: ExportsConfig) -> Place:
+    if "://" not in wanted.folder:
+        return Folder(Path(wanted.folder))
+    storage = wanted.storage or config.lake.catalog
+    return Bucket(wanted.folder, storage, config.data_dir / "exports")
 
 
 def _asker(databases: Mapping[str, Database], wanted: ExportsConfig) -> Asker:

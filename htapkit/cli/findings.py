@@ -37,6 +37,16 @@ def unknown_tables(config: Config, source: Source, name: str) -> Iterator[Findin
             )
 
 
+def shown_finding(finding: Finding) -> dict[str, str]:
+    """A finding for JSON."""
+    return {
+        "severity": finding.severity,
+        "subject": finding.subject,
+        "message": finding.message,
+        "remedy": finding.remedy,
+    }
+
+
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:
     """The preflight, worst last."""
     order = [Severity.OK, Severity.WARNING, Severity.ERROR]

@@ -33,8 +33,24 @@ def print_status(console: Console, status: Mapping[str, Any]) -> None:
             if line:
                 console.print(f"  [yellow]{escape(line)}[/]", highlight=False)
         console.print(_tables(source["tables"]))
+    for sink in status["sinks"]:
+        _print_sink(console, sink)
     if status["imported"]:
         console.print(_imported(status["imported"]))
+
+
+def _print_sink(console: Console, sink: Mapping[str, Any]) -> None:
+    """A sink, and those of its tables that do not follow."""
+    style = "green" if sink["state"] == "sending" else "red"
+    console.print(
+        f"[bold]{sink['name']}[/]  (from {sink['source']})  [{style}]{sink['state']}[/]  lag "
+        f"{sink['lag_bytes']:,} bytes, kept for it {sink['kept_bytes']:,}  "
+        f"{sink['rows_sent']:,} rows sent  position {sink['position'] or '-'}"
+    )
+    lines = [f"{t['table']} {t['state']}: {t['why']}" for t in sink["tables"] if t["why"]]
+    for line in [sink["why"], *lines]:
+        if line:
+            console.print(f"  [yellow]{escape(line)}[/]", highlight=False)
 
 
 def _tables(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -45,6 +61,7 @@ def _tables(rows: Sequence[Mapping[str, Any]]) -> Table:
         "rows": [_rows(row) for row in rows],
         "in the lake": [_in_the_lake(row) for row in rows],
         "history": [_history(row) for row in rows],
+        "archive": [_archive(row) for row in rows],
         "last good position": [row["position"] for row in rows],
         "last error": [row["why"] for row in rows],
     }
@@ -93,6 +110,16 @@ def _history(row: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _archive(row: Mapping[str, Any]) -> str:
+    """How many deleted rows are kept, and whether more will be."""
+    if row.get("archive_why"):
+        return f"[yellow]{escape(row['archive_why'])}[/]"
+    keeps = row.get("on_delete") == "keep"
+    if row.get("archived_rows") is None:
+        return "on_delete keep, none yet" if keeps else ""
+    return f"{row['archived_rows']:,} rows" + ("" if keeps else ", no longer written")
+
+
 def _minute(moment: str) -> str:
     """An ISO time without what is below a minute."""
     return moment[:16].replace("T", " ")
@@ -118,8 +145,8 @@ def print_verification(console: Console, result: Mapping[str, Any]) -> None:
         if row["why"]:
             verdict = f"[red]not compared[/]: {row['why']}"
         examples = "; ".join(row["examples"])
-        table.add_row(
-            row["table"], verdict, f"{row['rows_source']:,}", f"{row['rows_copy']:,}", examples
-        )
+        counts = [row["rows_source"], row["rows_copy"]]
+        shown = ["-" if count is None else f"{count:,}" for count in counts]
+        table.add_row(row["table"], verdict, *shown, examples)
     console.print(table)
     console.print(f"position {result['position'] or '-'}, {result['seconds']} s")

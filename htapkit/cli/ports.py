@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from htapkit.config import Config
-from htapkit.errors import ConfigError
+from htapkit.errors import ConfigError, HtapkitError, LimitReached, MomentGone, QueryCancelled
+from htapkit.metrics import Metrics
+from htapkit.model import Route
 from htapkit.serve.flight import FlightOptions, FlightServer
-from htapkit.serve.pgwire import Database, PgwireOptions, load_tls
+from htapkit.serve.pgwire import Database, PgwireOptions, PgwireServer, Tally, load_tls
 
 
 def pgwire_options(config: Config) -> PgwireOptions:
@@ -26,7 +28,9 @@ def pgwire_options(config: Config) -> PgwireOptions:
     )
 
 
-def make_flight(config: Config, databases: Mapping[str, Database]) -> FlightServer | None:
+def make_flight(
+    config: Config, databases: Mapping[str, Database], tally: Tally
+) -> FlightServer | None:
     """The Flight SQL port, where one is configured. Raises ConfigError."""
     wanted = config.servers.flight
     if wanted is None:
@@ -47,7 +51,21 @@ def make_flight(config: Config, databases: Mapping[str, Database]) -> FlightServ
         tls_key=key,
         calls_max=config.limits.client_connections,
     )
-    return FlightServer(databases, options)
+    return FlightServer(databases, options, tally)
+
+
+def measure_ports(
+    metrics: Metrics, tally: Tally, pgwire: PgwireServer, flight: FlightServer | None
+) -> None:
+    """Have the metrics tell of clients, of what went to the source, and of limits."""
+    metrics.clients.labels("pgwire").set_function(lambda: pgwire.clients)
+    if flight is not None:
+        metrics.clients.labels("flight").set_function(lambda: flight.calls)
+    limits: list[type[HtapkitError]] = [LimitReached, QueryCancelled, MomentGone]
+    for limit in (*limits, *LimitReached.__subclasses__()):
+        metrics.errors.labels(limit.__name__)  # is there from the beginning, for alarms
+    relayed = metrics.statements.labels(Route.SOURCE.value)
+    metrics.before_text.append(lambda: relayed.inc(tally.take()))
 
 
 def address(listen: str) -> tuple[str, int]:

@@ -9,7 +9,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -20,18 +20,20 @@ from htapkit.backup import refuse_half_restored
 from htapkit.cli.api import Api
 from htapkit.cli.endpoint import make_databases
 from htapkit.cli.exports import Exports
+from htapkit.cli.feeds import Feeds
 from htapkit.cli.history import History, lake_settings
-from htapkit.cli.ports import address, make_flight, pgwire_options
+from htapkit.cli.ports import address, make_flight, measure_ports, pgwire_options
 from htapkit.cli.reload import Reload
 from htapkit.cli.views import Told
-from htapkit.config import Config
+from htapkit.config import Config, TableConfig, archived
+from htapkit.engines import load_reader
 from htapkit.errors import ConfigError, SourceError
 from htapkit.hot import HotLimits, HotStore
 from htapkit.ingest import Mirror, MirrorOptions
 from htapkit.lake import Lake
 from htapkit.metrics import Metrics
 from htapkit.serve.http import HttpServer
-from htapkit.serve.pgwire import PgwireServer
+from htapkit.serve.pgwire import PgwireServer, Tally
 from htapkit.spi import load_source
 
 _log = structlog.get_logger("htapkit.run")
@@ -52,7 +54,6 @@ class Server:
         """
         self._config = config
         self._metrics = Metrics()
-        limits = config.limits
         sources = {
             name: load_source(source.connector, config.source_options(name))
             for name, source in config.sources.items()
@@ -63,43 +64,52 @@ class Server:
         lake = self._lake = Lake(settings)
         self._store = HotStore(
             config.data_dir / "hot.duckdb",
-            HotLimits(
-                memory_bytes=limits.memory,
-                disk_bytes=limits.disk,
-                staged_bytes=limits.staged,
-                disk_free_bytes=limits.disk_free,
-                reads=limits.reads,
-                read_seconds=limits.statement_time,
-                lease_seconds=limits.lease_time,
-                threads=limits.threads,
-            ),
+            _hot_limits(config),
             warehouse=settings.warehouse,
             lake=lake,
         )
-        self._history = History(config, self._store, lake, self._metrics)
+        history = self._history = History(config, self._store, lake, self._metrics)
         options = _mirror_options(config)
         self._mirrors = {
             name: Mirror(name, source, self._store, self._metrics, options)
             for name, source in sources.items()
         }
+        self._feeds = Feeds(config, sources, self._metrics)
         jobs, alone = self._history.jobs, len(sources) == 1
-        told = Told(limits, jobs, lambda: self._pgwire.clients, config.imports, alone)
-        databases = make_databases(self._mirrors, self._store, lake, self._metrics, told, config)
-        self._pgwire = PgwireServer(databases, pgwire_options(config))
-        self._flight = make_flight(config, databases)
+        told = Told(config.limits, jobs, lambda: self._pgwire.clients, config.imports, alone)
+        own = config.engines.get("spark")
+        self._spark = load_reader("spark", own) if own is not None else None
+        tally = Tally(self._metrics.fail)
+        databases = make_databases(
+            self._mirrors, self._store, lake, self._metrics, told, config, tally, self._spark
+        )
+        self._pgwire = PgwireServer(databases, pgwire_options(config), tally)
+        self._flight = make_flight(config, databases, tally)
         host, port = address(config.servers.http.listen)
         ports = {"pgwire_port": lambda: self._pgwire.port}
         if self._flight is not None:
             ports["flight_port"] = lambda: self.flight_port
-        history = self._history
         self._exports = Exports(config, databases, lake, history.jobs, history.tiering)
-        self.reload = Reload(config, read or (lambda: config), history.tiering.take)
+        self._store.archives.keep(archived(config.tables))
+        self.reload = Reload(config, read or (lambda: config), self._take)
         api = Api(
-            self._mirrors, self._store, self._metrics, ports, history, self._exports, self.reload
+            self._mirrors,
+            self._store,
+            self._metrics,
+            ports,
+            history,
+            self._exports,
+            self._feeds,
+            self.reload,
         )
-        self._http = HttpServer(api, host, port, config.servers.http.token)
+        self._http = HttpServer(api, host, port, config.servers.http.token, self._metrics.fail)
         self._housekeeping = threading.Thread(target=self._keep_house, name="house", daemon=True)
         self._stopping = threading.Event()
+
+    def _take(self, tables: Mapping[str, TableConfig]) -> None:
+        """Other rules for the tables, from now on."""
+        self._history.tiering.take(tables)
+        self._store.archives.keep(archived(tables))
 
     @property
     def pgwire_port(self) -> int:
@@ -118,6 +128,7 @@ class Server:
 
     def start(self) -> None:
         """Listen and mirror. Raises ConfigError when a port cannot be had."""
+        measure_ports(self._metrics, self._pgwire.tally, self._pgwire, self._flight)
         self._pgwire.start()
         if self._flight is not None:
             self._flight.start()
@@ -125,6 +136,7 @@ class Server:
         _log.info("serving", http=self.http_port, pgwire=self.pgwire_port, flight=self.flight_port)
         for mirror in self._mirrors.values():
             mirror.start()
+        self._feeds.start()
         self._history.start()
         self._housekeeping.start()
 
@@ -137,10 +149,13 @@ class Server:
         self._http.stop()
         self._exports.close()
         self._history.stop()
+        self._feeds.stop()
         for mirror in self._mirrors.values():
             mirror.stop()
         if self._housekeeping.is_alive():
             self._housekeeping.join(10)
+        if self._spark is not None:
+            self._spark.close()
         self._store.close()
         self._lake.close()
         _log.info("stopped")
@@ -161,6 +176,7 @@ class Server:
     def _keep_house(self) -> None:
         asked = [(m.look_at_retained, m.measure) for m in self._mirrors.values()]
         steps: list[Callable[[], object]] = [partial(self._ask, s) for each in asked for s in each]
+        steps += [partial(self._ask, measure) for measure in self._feeds.measures()]
         steps += [self._store.maintain, self._note_sizes, self._history.imports.refresh]
         while not self._stopping.wait(1.0):
             # Each by itself: a store that has failed must not keep us from watching the sources.
@@ -173,6 +189,20 @@ class Server:
         except Exception as error:  # noqa: BLE001 - the top of a thread: it must go on
             self._metrics.errors.labels(type(error).__name__).inc()
             _log.exception("housekeeping failed")
+
+
+def _hot_limits(config: Config) -> HotLimits:
+    limits = config.limits
+    return HotLimits(
+        memory_bytes=limits.memory,
+        disk_bytes=limits.disk,
+        staged_bytes=limits.staged,
+        disk_free_bytes=limits.disk_free,
+        reads=limits.reads,
+        read_seconds=limits.statement_time,
+        lease_seconds=limits.lease_time,
+        threads=limits.threads,
+    )
 
 
 def _mirror_options(config: Config) -> MirrorOptions:

@@ -22,7 +22,7 @@ from htapkit.serve.pgwire import Recent
 
 Row = Mapping[str, Any]
 IMPORTED_STATE = "imported"
-_BYTES = frozenset({"memory", "disk", "disk_free", "staged", "slot_lag", "batch_bytes"})
+_BYTES = frozenset({"memory", "disk", "disk_free", "staged", "scan", "slot_lag", "batch_bytes"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Answers as files: see README.md."""
 
+from htapkit.export.bucket import Bucket
 from htapkit.export.files import FileFormat, write_file
-from htapkit.export.place import Place
+from htapkit.export.place import Folder, Place
 
-__all__ = ["FileFormat", "Place", "write_file"]
+__all__ = ["Bucket", "FileFormat", "Folder", "Place", "write_file"]

@@ -1,4 +1,4 @@
-"""The folder of exports: names that are safe, and files that appear as a whole."""
+"""Where exports go: names that are safe, and files that appear as a whole."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from htapkit.errors import ConfigError, HtapkitError
 
@@ -19,18 +19,55 @@ _UNFINISHED = ".unfinished"
 
 
 class ExportFailed(HtapkitError):
-    """The disk did not take an export; nothing is left of it."""
+    """The disk, or the object store, did not take an export; nothing is left of it."""
 
     sqlstate = "58030"
     retry = True
 
 
-class Place:
-    """A folder that exports go to. No two exports may write one file at the same time."""
+class Place(Protocol):
+    """Where exports go. No two exports may write one file at the same time."""
+
+    def check(self, name: str) -> None:
+        """Raise ConfigError for a name (parts with `/`) that is not safe."""
+        ...
+
+    def clear(self, name: str) -> bool:
+        """Remove what an export to `name` that was cut off has left; whether there was anything.
+
+        Raises ConfigError (the name), ExportFailed.
+        """
+        ...
+
+    def new_file(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """Write `name`: it takes the place of an older one when the block ends well.
+
+        Raises ConfigError (the name), ExportFailed.
+        """
+        ...
+
+    def size(self, name: str) -> int:
+        """The bytes of a file that is there. Raises ExportFailed."""
+        ...
+
+
+class Folder:
+    """A folder on this machine."""
 
     def __init__(self, folder: Path) -> None:
         """It is made when it is first needed."""
         self._folder = folder
+
+    def check(self, name: str) -> None:
+        """See Place."""
+        self.path(name)
+
+    def size(self, name: str) -> int:
+        """See Place."""
+        try:
+            return self.path(name).stat().st_size
+        except OSError as error:
+            raise ExportFailed(f"exports.folder: {name}: {error.strerror or error}") from error
 
     def path(self, name: str) -> Path:
         """Where the file `name` (parts with `/`) lies. Raises ConfigError for an unsafe name."""
@@ -45,10 +82,7 @@ class Place:
         return self._folder.joinpath(*parts)
 
     def clear(self, name: str) -> bool:
-        """Remove what an export to `name` that was cut off has left; whether there was anything.
-
-        Raises ConfigError (the name), ExportFailed (the disk).
-        """
+        """See Place."""
         path = self.path(name)
         try:
             left = list(path.parent.glob(f".{path.name}.*{_UNFINISHED}"))
@@ -60,10 +94,7 @@ class Place:
 
     @contextmanager
     def new_file(self, name: str) -> Iterator[BinaryIO]:
-        """Write `name`: it takes the place of an older one when the block ends well.
-
-        Raises ConfigError (the name), ExportFailed (the disk).
-        """
+        """See Place."""
         path = self.path(name)
         try:
             self._make_folder(path.parent)

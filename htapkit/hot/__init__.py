@@ -15,16 +15,19 @@ from htapkit.hot.incoming import Incoming
 from htapkit.hot.lakerows import LakeArm, LakeReader
 from htapkit.hot.leases import Lease, Parted
 from htapkit.hot.limits import HotLimits
+from htapkit.hot.moment import Moment
 from htapkit.hot.names import table_query
 from htapkit.hot.parts import HotPart
 from htapkit.hot.progress import Applied
-from htapkit.hot.reads import Read
+from htapkit.hot.reads import Asked, Read
 from htapkit.hot.runs import Cut
 from htapkit.hot.store import HotStore
+from htapkit.hot.unpatched import changed_query
 
 __all__ = [
     "DIGEST_MODULUS",
     "Applied",
+    "Asked",
     "Copied",
     "Cut",
     "Difference",
@@ -37,8 +40,10 @@ __all__ = [
     "LakeArm",
     "LakeReader",
     "Lease",
+    "Moment",
     "Parted",
     "Read",
+    "changed_query",
     "histogram_query",
     "less_old",
     "move_pins",

@@ -12,14 +12,16 @@ from dataclasses import dataclass, replace
 import duckdb
 import pyarrow as pa
 
+from htapkit.hot.archive import Archive, clear_rows, follow_archive, former_of
 from htapkit.hot.collapse import NotConsistent, collapse
 from htapkit.hot.database import is_fatal
 from htapkit.hot.evolve import alterations
 from htapkit.hot.folded import Folded
 from htapkit.hot.horizon import follow_horizon
+from htapkit.hot.kept import doubt_all, keep, knows
 from htapkit.hot.names import relation
 from htapkit.hot.patches import follow_schema
-from htapkit.hot.records import Record
+from htapkit.hot.records import Former, Record
 from htapkit.hot.relations import Relation
 from htapkit.hot.staging import (
     Staged,
@@ -81,43 +83,134 @@ class Applying:
                 raise TableFailed(table, error) from error
         self.transaction.flush()
 
-    def copy_again(self, table: TableId, why: str) -> None:
-        """The table's rows are no longer good: it waits for a new copy."""
-        self._stop(table, TableState.COPYING, why)
+    def copy_again(
+        self,
+        table: TableId,
+        why: str,
+        *,
+        schema: TableSchema | None = None,
+        exact: bool = False,
+    ) -> None:
+        """The table waits for a new copy.
+
+        `schema` is the one that the stream decodes in from here on, if that is another one. Where
+        the rows are `exact` after all, an archive goes on with them until the new copy is there.
+        """
+        self._stop(table, TableState.COPYING, why, schema=schema, exact=exact)
 
     def set_aside(self, table: TableId, why: str) -> None:
         """The table is no longer followed at all."""
         self._stop(table, TableState.SET_ASIDE, why)
 
-    def _stop(self, table: TableId, state: TableState, why: str) -> None:
+    def _stop(
+        self,
+        table: TableId,
+        state: TableState,
+        why: str,
+        *,
+        schema: TableSchema | None = None,
+        exact: bool = False,
+    ) -> None:
         _log.warning("table stops", extra={"table": str(table), "state": state.value, "why": why})
-        self.transaction.untier(table, f"does not follow any more: {why}")
+        record = self.transaction.record(table)
+        assert record is not None
+        former = former_of(record, exact=exact)
+        if former is None:
+            self.transaction.untier(table, f"does not follow any more: {why}")
+        else:  # the archive still wants what the lake has
+            self.transaction.void(table, f"does not follow any more: {why}")
         record = self.transaction.record(table)
         assert record is not None
         self.transaction.unstage(table)
         self.transaction.drop_shadow(record)
         stopped = record.stopped(state, why, self.position)
         self.transaction.put(
-            replace(stopped, complete=False, copy=None, generation=record.generation + 1)
+            replace(
+                stopped,
+                schema=schema or record.schema,
+                complete=False,
+                copy=None,
+                generation=record.generation + 1,
+                former=former,
+            )
         )
 
+    def follow_former(
+        self, table: TableId, changes: Sequence[Change], times: tuple[int, ...]
+    ) -> None:
+        """Bring changes into what a table was before the copy that is made, for its archive.
+
+        Once that cannot be exact, it stays as it is: what is not in the new copy was deleted.
+        """
+        record = self.transaction.record(table)
+        if record is None or record.former is None or not record.former.follows:
+            return
+        schema, pending = record.former.schema, list[RowChanges]()
+        follows = True
+        try:
+            for change in changes:
+                if _breaks(change):
+                    follows = False
+                    break
+                schema = self._bring_in(schema, change, pending, times)
+            put_rows(self.transaction, self._rows(schema), pending)
+        except NotConsistent as error:
+            _log.warning("archive compares", extra={"table": str(table), "why": str(error)})
+            follows = False
+        record = self.transaction.record(table)
+        assert record is not None
+        former = Former(schema, follows)
+        if record.keeps and record.former != former:
+            self.transaction.put(replace(record, former=former))
+
+    def _bring_in(
+        self,
+        schema: TableSchema,
+        change: Change,
+        pending: list[RowChanges],
+        times: tuple[int, ...],
+    ) -> TableSchema:
+        """One change of a relation with this schema; the schema that it has then.
+
+        Row changes are added to `pending`, and brought in before anything else.
+        """
+        rows = self._rows(schema)
+        if isinstance(change, RowChanges):
+            pending.append(replace(change, times=times))
+            return schema
+        if isinstance(change, Truncate):
+            put_rows(self.transaction, rows, _before_truncate(self.transaction, rows, pending))
+            pending.clear()
+            clear_rows(self.transaction, rows, times[change.commit] if times else None)
+            return schema
+        assert isinstance(change, SchemaChange)
+        put_rows(self.transaction, rows, pending)
+        pending.clear()
+        evolve(self.transaction, rows, change.schema)
+        return change.schema
+
     def _apply_table(self, table: TableId, changes: list[Change], batch: ChangeBatch) -> None:
+        self.follow_former(table, changes, batch.times)
         pending: list[RowChanges] = []
         for number, change in enumerate(changes):
             record = self.transaction.record(table)
             assert record is not None
             if record.state is TableState.SET_ASIDE:
                 return
+            if _breaks(change) and record.keeps and not record.staging:
+                put_rows(self.transaction, self._rows(record.schema), pending)
+                pending = []
             if isinstance(change, Broken):
                 stop = self.copy_again if change.copy_again else self.set_aside
                 stop(table, change.why)
                 return  # a new copy begins after this batch
             if isinstance(change, SchemaChange) and not change.faithful:
-                if change.fingerprint and change.fingerprint == record.fingerprint:
-                    continue  # the copy is of the table as it became
-                # The stream decodes in the new schema from here on.
-                self.transaction.put(replace(record, schema=change.schema))
-                self.copy_again(table, change.why)
+                if knows(self.transaction, record, change):
+                    continue
+                if self._keeps_most(record, change, changes[:number], batch):
+                    pending = []
+                    continue
+                self.copy_again(table, change.why, schema=change.schema)
                 return
             if record.staging:
                 self._stage(record, change, changes[number + 1 :], batch)
@@ -125,25 +218,39 @@ class Applying:
             if isinstance(change, CellChanges):
                 put_cells(self.transaction, table, [change])
                 continue
-            rows = self._relation(record)
-            if isinstance(change, RowChanges):
-                pending.append(change)
-            elif isinstance(change, Truncate):
-                pending = []
-                self.transaction.changed(table, rows.clear(), 0)
-                self.transaction.untier(table, "was truncated")
-            else:
-                put_rows(self.transaction, rows, pending)
-                pending = []
-                evolve(self.transaction, rows, change.schema)
-                self.transaction.put(replace(record, schema=change.schema))
+            schema = self._bring_in(record.schema, change, pending, batch.times)
+            if schema is not record.schema:
+                record = self.transaction.record(table)
+                assert record is not None
+                self.transaction.put(replace(record, schema=schema))
         if pending:
             record = self.transaction.record(table)
             assert record is not None
-            put_rows(self.transaction, self._relation(record), pending)
+            put_rows(self.transaction, self._rows(record.schema), pending)
 
-    def _relation(self, record: Record) -> Relation:
-        return self.transaction.writer.relation(relation(record.table), record.schema)
+    def _keeps_most(
+        self, record: Record, change: SchemaChange, before: Sequence[Change], batch: ChangeBatch
+    ) -> bool:
+        """Whether only a part of the table is copied again; what was before it is then staged."""
+        doubt, whole = change.doubt, batch.complete and not self.transaction.batches
+        if doubt is None or change.schema != record.schema or not whole:
+            return False
+        if record.staging:
+            return doubt_all(self.transaction, record, batch.end, doubt)
+        if not all(isinstance(earlier, RowChanges) for earlier in before):
+            return False  # some of them are in the table already
+        table, fingerprint = record.table, change.fingerprint
+        if not keep(self.transaction, table, change.why, fingerprint, doubt, self.position):
+            return False
+        for earlier in before:
+            kept = self.transaction.record(table)
+            assert kept is not None
+            if kept.staging:
+                self._stage(kept, earlier, (), batch)
+        return True
+
+    def _rows(self, schema: TableSchema) -> Relation:
+        return self.transaction.writer.relation(relation(schema.table), schema)
 
     def _stage(
         self, record: Record, change: Change, later: Iterable[Change], batch: ChangeBatch
@@ -178,6 +285,8 @@ def put_rows(transaction: Transaction, rows: Relation, changes: list[RowChanges]
     patches = transaction.patches(rows.schema) if rows.name == relation(table) else None
     record = transaction.record(table)
     horizon = record.horizon if record is not None else None
+    if record is not None and record.keeps and rows.name == relation(table):
+        Archive(transaction, table).put_deleted(rows, changes, patches, horizon)
     gone, came = rows.put(collapse(rows.schema, changes), patches, horizon)
     transaction.changed(table, gone, came)
 
@@ -210,6 +319,21 @@ def evolve(transaction: Transaction, rows: Relation, schema: TableSchema) -> Non
         transaction.cursor.execute(text).fetchall()
     if schema.reconciled and record is not None:
         Folded(schema, record.generation).follow(transaction.cursor)
+    if rows.name == relation(table):
+        follow_archive(transaction, schema)
+
+
+def _before_truncate(
+    transaction: Transaction, rows: Relation, pending: list[RowChanges]
+) -> list[RowChanges]:
+    """What must be brought in before all rows go: nothing, unless they go into an archive."""
+    record = transaction.record(rows.schema.table)
+    return pending if record is not None and record.keeps else []
+
+
+def _breaks(change: Change) -> bool:
+    """Whether a table cannot follow it."""
+    return isinstance(change, Broken) or (isinstance(change, SchemaChange) and not change.faithful)
 
 
 def by_table(changes: Iterable[Change]) -> dict[TableId, list[Change]]:
@@ -245,11 +369,11 @@ def _table(change: RowChanges | CellChanges | SchemaChange | Broken) -> TableId:
 
 def _staged(table: TableId, change: Change, later: Iterable[Change], batch: ChangeBatch) -> Staged:
     if isinstance(change, RowChanges):
-        return stage(change, batch.commits)
+        return stage(change, batch)
     if isinstance(change, CellChanges):
         return stage_cells(change)
     if isinstance(change, Truncate):
-        return stage_truncate(table, batch.commits[change.commit])
+        return stage_truncate(table, change, batch)
     assert isinstance(change, SchemaChange)
     # The log shows a new schema just before the first row that has it.
     for following in later:

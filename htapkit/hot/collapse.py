@@ -79,6 +79,43 @@ def collapse(schema: TableSchema, changes: Sequence[RowChanges]) -> Net:
     return _by_key(schema, changes, rows, ops)
 
 
+def departed(schema: TableSchema, changes: Sequence[RowChanges]) -> tuple[Net, Ints] | None:
+    """The rows that deletions take out, as they were just before; and which changes those are.
+
+    In order, and each of its own: a row that came and went, a key that is deleted several times.
+    None: there is no deletion.
+    """
+    ops = _ops(changes)
+    deletions = np.flatnonzero(ops == Op.DELETE)
+    if not len(deletions) or not (schema.key or schema.whole_rows):
+        return None
+    rows = pa.Table.from_batches([c.rows for c in changes])
+    if schema.whole_rows:
+        return Net(None, rows, deletions), deletions
+    moved = _moved(changes) & (ops == Op.UPDATE)
+    touches = _touch(schema, changes, rows, moved)
+    count = len(ops)
+    place = touches.place[deletions]
+    there = touches.starts[place]  # the table has it; else an earlier change does
+    earlier = touches.sorted[place - 1]
+    before = touches.change[earlier]
+    # What was gone already cannot go again: `collapse` says what that means for the copy.
+    known = there | ((earlier < count) & (ops[before] != Op.DELETE))
+    deletions, there, before = deletions[known], there[known], before[known]
+    origin = _origin(touches, moved)
+    unchanged = _unchanged(changes)
+    sources: dict[str, Ints] = {}
+    for name in rows.schema.names:
+        if name in schema.key:
+            continue  # a deletion says it
+        source = np.where(there, -1 - deletions, before)
+        if name in unchanged:
+            source[~there] = _resolve(touches, ops, origin, unchanged[name], before[~there])
+        sources[name] = source
+    lookup, sources = _looked_up(touches.keys, sources)
+    return Net(None, rows, deletions, lookup if sources else None, sources), deletions
+
+
 def _whole_rows(changes: Sequence[RowChanges], rows: pa.Table, ops: npt.NDArray[np.int8]) -> Net:
     moved = _moved(changes)
     # An update that sent no old row changed nothing.
@@ -124,15 +161,21 @@ def _by_key(
     unchanged = _unchanged(changes)
     if not any(mask[puts].any() for mask in unchanged.values()):
         return Net(gone, rows, puts)
-    old = np.full(count, -1, np.int64)  # the touch of each moved change's old key
-    old[touches.change[count:]] = np.arange(count, len(touches.change))
-    origin = np.where(moved, old, np.arange(count))
+    origin = _origin(touches, moved)
     sources: dict[str, Ints] = {}
     for name, mask in unchanged.items():
         if mask[puts].any():
             sources[name] = _resolve(touches, ops, origin, mask, puts)
     lookup, sources = _looked_up(touches.keys, sources)
     return Net(gone, rows, puts, lookup, sources)
+
+
+def _origin(touches: _Touches, moved: Mask) -> Ints:
+    """The touch of each change that has the row before it: of the old key, where it moved."""
+    count = len(moved)
+    old = np.full(count, -1, np.int64)
+    old[touches.change[count:]] = np.arange(count, len(touches.change))
+    return np.where(moved, old, np.arange(count))
 
 
 def _looked_up(

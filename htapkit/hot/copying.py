@@ -18,11 +18,13 @@ from htapkit import failpoints
 from htapkit.errors import CatalogChanged, Stale, StoreError, TableSetAside
 from htapkit.hot import ranges
 from htapkit.hot.applier import Applying, TableFailed
+from htapkit.hot.archive import Archive, follow_archive, former_of
 from htapkit.hot.collapse import NotConsistent
 from htapkit.hot.core import Core
 from htapkit.hot.database import is_fatal
 from htapkit.hot.folded import Folded
 from htapkit.hot.horizon import horizon_column, less_old
+from htapkit.hot.keeping import Keeping
 from htapkit.hot.names import (
     clash,
     column_definitions,
@@ -89,9 +91,9 @@ class Copying:
             cursor.execute(f"CREATE TABLE {name} ({column_definitions(schema)})").fetchall()
             if schema.reconciled:
                 Folded(schema, generation).create(cursor)
-            transaction.put(
-                replace(record, generation=generation, copy=Copy(schema, fingerprint, position))
-            )
+            copy = Copy(schema, fingerprint, position)
+            former = former_of(record, exact=True)
+            transaction.put(replace(record, generation=generation, copy=copy, former=former))
             ranges.plan(cursor, table, generation, splits)
 
     def ranged(self, table: TableId) -> RangedCopy | None:
@@ -110,13 +112,10 @@ class Copying:
             return None
         return RangedCopy(record.copy.schema, record.copy.fingerprint, found)
 
-    def note_fingerprint(self, table: TableId, fingerprint: str) -> None:
-        """The next ranges are read from a table that has this fingerprint."""
-        with self.core.operation(table.source) as transaction:
-            record = self._record(transaction, table)
-            if record.copy is not None and record.copy.fingerprint != fingerprint:
-                copy = replace(record.copy, fingerprint=fingerprint)
-                transaction.put(replace(record, copy=copy))
+    @property
+    def keeping(self) -> Keeping:
+        """The copies that begin with what the table has."""
+        return Keeping(self.core)
 
     def load(
         self,
@@ -300,13 +299,18 @@ class Copying:
             return False  # the replay found it broken
         if any(r.position is None for r in ranges.read(transaction.cursor, record)):
             return False
-        ranges.forget(transaction.cursor, table)
+        if record.copy is not None and ranges.came_into_doubt(record.copy.fingerprint):
+            return False
+        if ranges.read_again(transaction.cursor, record) is None:
+            ranges.forget(transaction.cursor, table)
         schema, fingerprint = record.schema, record.fingerprint
         if record.copy is not None:
             schema, fingerprint = record.copy.schema, record.copy.fingerprint
             name = shadow(table, record.generation)
-            transaction.untier(table, "was copied again")
             horizon = record.horizon if horizon_column(schema, record.horizon) else None
+            if record.former is not None:
+                Archive(transaction, table).put_lost(record, name, schema, horizon)
+            transaction.untier(table, "was copied again")
             record = replace(record, boundary=None, horizon=horizon)
             transaction.writer.forget(name)
             if schema.reconciled:
@@ -329,8 +333,11 @@ class Copying:
                 complete=True,
                 copy=None,
                 stopped_at=applied.position if paused else None,
+                former=None,
             )
         )
+        if record.copy is not None:
+            follow_archive(transaction, schema, anew=True)
         return True
 
     def _replay(
@@ -353,7 +360,7 @@ class Copying:
                 schema = RangedReplay(transaction, record, list(found), covers, place).run(staged)
             else:
                 schema = replay(transaction, record, staged, covers)
-            transaction.put(_with_schema(self._record(transaction, table), schema))
+            transaction.put(self._record(transaction, table).replayed(schema))
         except NotConsistent as error:
             applying.copy_again(table, str(error))
             return None
@@ -383,10 +390,3 @@ class Copying:
 
 def _given_up(table: TableId) -> CatalogChanged:
     return CatalogChanged(f"the copy of {table} was given up; make another one")
-
-
-def _with_schema(record: Record, schema: TableSchema) -> Record:
-    """The record after what was staged is replayed: onto the copy, or the table itself."""
-    if record.copy is None:
-        return replace(record, schema=schema)
-    return replace(record, copy=replace(record.copy, schema=schema))

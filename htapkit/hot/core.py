@@ -21,10 +21,11 @@ from htapkit.hot import imports, records, runs
 from htapkit.hot.applier import Applying
 from htapkit.hot.database import Database, is_fatal, translated
 from htapkit.hot.lakerows import LakeReader, LakeValues
-from htapkit.hot.names import relation, statement
+from htapkit.hot.names import quote, relation, statement
 from htapkit.hot.progress import Progress
-from htapkit.hot.transactions import State, Transaction, Writer
-from htapkit.model import Catalog, TableId, hot_relation
+from htapkit.hot.state import State
+from htapkit.hot.transactions import Transaction, Writer
+from htapkit.model import ARCHIVE, NUMBER, Catalog, TableId, hot_relation
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Core:
         self.state = State()
         self.lock = threading.RLock()
         self.catalog = Catalog(0)
+        self.archived: frozenset[TableId] = frozenset()  # of which deleted rows are to be kept
         self.failed = False  # the file must be opened anew
         self.closed = False
         self.before_reopen: Callable[[], None] = lambda: None
@@ -239,6 +241,10 @@ class Core:
             for *names, size, last in cursor.execute(statement("staged_sizes")).fetchall():
                 state.staged_bytes[TableId(*names)] = int(size)
                 state.next_seq = max(state.next_seq, int(last) + 1)
+            for table in [t for t in state.records if t.source == ARCHIVE]:
+                text = statement("last_archived", number=quote(NUMBER), table=relation(table))
+                last = cursor.execute(text).fetchall()[0][0]
+                state.next_archived = max(state.next_archived, int(last) + 1)
             texts: dict[TableId, set[str]] = {}
             for *names, column in cursor.execute("FROM htapkit.text_columns").fetchall():
                 texts.setdefault(TableId(*names), set()).add(column)

@@ -65,12 +65,17 @@ def check_same_key(old: TableSchema, new: TableSchema) -> None:
         raise NotConsistent("other columns than before identify its rows")
 
 
-def _check_wider(old: Column, new: Column) -> None:
+def widens(old: Column, new: Column) -> bool:
+    """Whether a column's type takes in every value of the former one as it is."""
     was, now = old.arrow, new.arrow
     decimals = pa.types.is_decimal128(was) and pa.types.is_decimal128(now)
     if decimals and was.scale == now.scale and was.precision <= now.precision:
-        return
-    if (was, now) not in _WIDER:
+        return True
+    return (was, now) in _WIDER
+
+
+def _check_wider(old: Column, new: Column) -> None:
+    if not widens(old, new):
         raise NotConsistent(
             f"column {new.name} changed from {old.type.name} to {new.type.name}, "
             "which only a new copy holds exactly"

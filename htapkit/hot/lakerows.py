@@ -32,6 +32,7 @@ from htapkit.model import Column, Horizon, LakeFiles, Pin, TableId, TableSchema
 _WANTED = "htapkit_wanted"
 _REST = "htapkit_rest"
 _LITERALS_MAX = 1000
+_BATCH_ROWS = 122_880  # DuckDB's row group
 
 
 class LakeReader(Protocol):
@@ -192,6 +193,18 @@ class LakeValues:
 
     database: Database
     reader: LakeReader | None = None
+
+    def rows(self, schema: TableSchema, pin: Pin) -> Iterator[pa.RecordBatch]:
+        """All rows of a version, in the table's Arrow schema. Raises StoreFailed."""
+        if self.reader is None:
+            raise StoreFailed(f"{schema.table} has rows in the lake, and no lake is at hand")
+        try:
+            files = self.reader.files(schema.table, pin, None, None)
+            with lake_rows(self.database, schema, files) as (cursor, rows):
+                for batch in cursor.sql(rows).to_arrow_reader(_BATCH_ROWS):
+                    yield batch.cast(schema.arrow)
+        except LakeFailed as error:
+            raise StoreFailed(f"rows cannot be read for an archive: {error}") from error
 
     def look_up(
         self, schema: TableSchema, pin: Pin, keys: pa.Table, columns: Sequence[str]

@@ -101,6 +101,8 @@ def duckdb_type(column: Column) -> str:
     arrow = column.arrow
     if pa.types.is_decimal128(arrow):
         return f"DECIMAL({arrow.precision},{arrow.scale})"
+    if pa.types.is_fixed_size_list(arrow):
+        return f"{_TYPES[arrow.value_type]}[{arrow.list_size}]"
     return _TYPES[arrow]
 
 

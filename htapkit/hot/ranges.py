@@ -6,6 +6,7 @@ tables, so that ranges which are in a copy survive a restart. Never begins or co
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,11 @@ import duckdb
 from htapkit.hot.names import statement
 from htapkit.hot.records import Record
 from htapkit.model import Position, Split, TableId, TableSchema
+
+STALE = -1
+"""Instead of a number of rows: those that are there do not count."""
+
+_IN_DOUBT = "in doubt: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,8 @@ class KeyRange:
     position: Position | None  # at which its rows were read; None: they are not in the copy
     rows: int
     again: bool = False  # its rows were in the copy, and had to be taken out
+    kept: bool = False  # they are those of the table, which was good but for some ranges
+    stale: bool = False  # rows are there that do not count, and have to be taken out
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,18 @@ class RangedCopy:
     def left(self) -> tuple[KeyRange, ...]:
         """The ranges that are to be read; first those that never were."""
         return tuple(sorted((r for r in self.ranges if r.position is None), key=lambda r: r.again))
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether what was read of it is in doubt, too, whatever its ranges say."""
+        return came_into_doubt(self.fingerprint)
+
+    @property
+    def kept(self) -> bool:
+        """Whether it began with the table's rows, and has them still but for those in doubt."""
+        return any(r.kept for r in self.ranges) and all(
+            r.kept or r.split.rows_estimate for r in self.ranges
+        )
 
     @property
     def rows(self) -> int:
@@ -72,14 +92,46 @@ def read(cursor: duckdb.DuckDBPyConnection, record: Record) -> tuple[KeyRange, .
     """The ranges of the copy that is being made; () where it is made at one position."""
     if record.copy is None:
         return ()
+    return _noted(cursor, record)
+
+
+def read_again(cursor: duckdb.DuckDBPyConnection, record: Record) -> frozenset[str] | None:
+    """Tokens of what the last copy, or the one that is being made, does not keep; None: all."""
+    found = _noted(cursor, record)
+    if not any(each.kept for each in found):
+        return None
+    return frozenset(each.split.token for each in found if not each.kept)
+
+
+def in_doubt(fingerprint: str, position: Position | None, tokens: frozenset[str]) -> str:
+    """The fingerprint of a copy that had another one, when ranges came into doubt there."""
+    found = sorted(tokens | told(fingerprint))
+    return f"{_IN_DOUBT}{json.dumps({'since': position, 'tokens': found})}"
+
+
+def came_into_doubt(fingerprint: str) -> bool:
+    """Whether it is of a copy whose rows changed without events while they were read."""
+    return fingerprint.startswith(_IN_DOUBT)
+
+
+def told(fingerprint: str) -> frozenset[str]:
+    """Tokens of what came into doubt while a copy with this fingerprint was made."""
+    if not came_into_doubt(fingerprint):
+        return frozenset()
+    return frozenset(json.loads(fingerprint.removeprefix(_IN_DOUBT))["tokens"])
+
+
+def _noted(cursor: duckdb.DuckDBPyConnection, record: Record) -> tuple[KeyRange, ...]:
     values = [*_names(record.table), record.generation]
     return tuple(
         KeyRange(
             number,
             Split(record.table, token, estimate),
             None if position is None else Position(position),
-            rows or 0,
-            again=position is None and rows is not None,
+            max(rows or 0, 0),
+            again=position is None and rows not in {None, STALE},
+            kept=position is not None and rows is None,
+            stale=position is None and rows == STALE,
         )
         for number, token, estimate, position, rows in cursor.execute(
             statement("load_ranges"), values
@@ -92,9 +144,13 @@ def mark(
     record: Record,
     number: int,
     position: Position | None,
-    rows: int,
+    rows: int | None,
 ) -> None:
-    """A range's rows are in the copy, as of `position`; None: they are not."""
+    """A range's rows are in the copy, as of `position`; None: they are not.
+
+    Without a number of rows none were read: those that are there are the table's own. STALE: they
+    do not count.
+    """
     values = [*_names(record.table), record.generation, number, position, rows]
     cursor.execute(statement("mark_range"), values).fetchall()
 

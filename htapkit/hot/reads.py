@@ -266,6 +266,7 @@ class Reads:
         self._lock = threading.Lock()
         self._idle: list[Reader] = []
         self._active: set[Read] = set()
+        self._own: set[Read] = set()  # of our own jobs: no limit is about them
         self._closed = False
         self._watchdog: threading.Thread | None = None
         self._stop = threading.Event()
@@ -273,7 +274,7 @@ class Reads:
 
     @property
     def active(self) -> int:
-        """How many there are now."""
+        """How many statements there are now."""
         return len(self._active)
 
     def open(
@@ -291,10 +292,15 @@ class Reads:
             read.run(asked)
         return read
 
-    def begin(self, sources: Sequence[str], catalog_version: int | None) -> Read:
-        """A transaction, and no statement yet. Raises LimitReached, CatalogChanged, StoreFailed."""
+    def begin(
+        self, sources: Sequence[str], catalog_version: int | None, *, own: bool = False
+    ) -> Read:
+        """A transaction, and no statement yet. Raises LimitReached, CatalogChanged, StoreFailed.
+
+        `own`: for a job of our own, whose reads neither count nor end by a limit.
+        """
         self.begun_at = time.monotonic()
-        read = self._new()
+        read = self._new(own=own)
         with self._closing_if_failed(read):
             read.start(self._progress, catalog_version, sources)
         return read
@@ -316,7 +322,7 @@ class Reads:
     def break_off(self, why: str) -> None:
         """End all reads and let go of all cursors, because the file is opened anew."""
         with self._lock:
-            active = list(self._active)
+            active = [*self._active, *self._own]
             idle, self._idle = self._idle, []
         for read in active:
             read.break_off(why)
@@ -331,12 +337,12 @@ class Reads:
         if self._watchdog is not None:
             self._watchdog.join()
 
-    def _new(self) -> Read:
+    def _new(self, *, own: bool) -> Read:
         limits = self._database.limits
         with self._lock:
             if self._closed:
                 raise StoreFailed(f"the hot store {self._database.path} is closed")
-            if len(self._active) >= limits.reads:
+            if not own and len(self._active) >= limits.reads:
                 raise LimitReached(
                     f"limits.reads: {limits.reads} statements are running on the copy; "
                     "raise the limit or try again"
@@ -348,8 +354,8 @@ class Reads:
             except duckdb.Error as error:
                 raise translated(error) from error
             read = Read(reader, self._give_back)
-            self._active.add(read)
-        if limits.read_seconds is not None:
+            (self._own if own else self._active).add(read)
+        if limits.read_seconds is not None and not own:
             read.deadline = time.monotonic() + limits.read_seconds
             self._watch()
         return read
@@ -357,6 +363,7 @@ class Reads:
     def _give_back(self, read: Read, reader: Reader | None) -> None:
         with self._lock:
             self._active.discard(read)
+            self._own.discard(read)
             if reader is None:
                 return
             if reader.opened == self._database.opened and not self._closed:

@@ -36,6 +36,14 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class Former:
+    """What a table with an archive was before a new copy: its relation stays until the swap."""
+
+    schema: TableSchema
+    follows: bool  # changes still come in; False: what went since is found by comparing
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """All that is known of a table."""
 
@@ -49,6 +57,8 @@ class Record:
     copy: Copy | None = None
     boundary: Boundary | None = None  # None: all of it is hot
     horizon: Horizon | None = None  # None: no row is too old to be kept
+    keeps: bool = False  # what the source deletes goes into the archive
+    former: Former | None = None
 
     @property
     def table(self) -> TableId:
@@ -72,6 +82,12 @@ class Record:
             self.boundary,
             self.horizon,
         )
+
+    def replayed(self, schema: TableSchema) -> Record:
+        """The record after what was staged is replayed: onto the copy, or the table itself."""
+        if self.copy is None:
+            return replace(self, schema=schema)
+        return replace(self, copy=replace(self.copy, schema=schema))
 
     def stopped(self, state: TableState, why: str, position: Position | None) -> Record:
         """The same table, no longer following since `position`."""
@@ -106,6 +122,16 @@ def save(cursor: duckdb.DuckDBPyConnection, record: Record) -> None:
     if record.boundary is not None:
         values = [*names, *boundary_values(record.boundary)]
         cursor.execute(statement("save_boundary"), values).fetchall()
+    if record.keeps:
+        former = record.former
+        values = [
+            *names,
+            to_json(former.schema) if former else None,
+            former.follows if former else None,
+        ]
+        cursor.execute(
+            "INSERT INTO htapkit.archived VALUES ($1, $2, $3, $4, $5)", values
+        ).fetchall()
     if record.horizon is not None:
         values = [*names, record.horizon.column, record.horizon.since]
         cursor.execute(statement("save_horizon"), values).fetchall()
@@ -117,6 +143,7 @@ def forget(cursor: duckdb.DuckDBPyConnection, table: TableId) -> None:
     cursor.execute(statement("forget_table"), names).fetchall()
     cursor.execute(statement("forget_boundary"), names).fetchall()
     cursor.execute(statement("forget_horizon"), names).fetchall()
+    cursor.execute(statement("forget_archived"), names).fetchall()
 
 
 def boundary_values(boundary: Boundary) -> list[object]:
@@ -149,6 +176,9 @@ def load(cursor: duckdb.DuckDBPyConnection) -> dict[TableId, Record]:
         TableId(*row[:3]): Horizon(*row[3:])
         for row in cursor.execute("FROM htapkit.horizons").fetchall()
     }
+    archived = {
+        TableId(*row[:3]): row[3:] for row in cursor.execute("FROM htapkit.archived").fetchall()
+    }
     for row in cursor.execute(statement("load_tables")).fetchall():
         table = TableId(*row[:3])
         definition, fingerprint, state, why, complete, stopped_at, generation = row[3:10]
@@ -166,8 +196,14 @@ def load(cursor: duckdb.DuckDBPyConnection) -> dict[TableId, Record]:
             copy,
             boundaries.get(table),
             horizons.get(table),
+            table in archived,
+            _former(table, *archived.get(table, (None, None))),
         )
     return found
+
+
+def _former(table: TableId, definition: str | None, follows: bool | None) -> Former | None:  # noqa: FBT001 - a row
+    return None if definition is None else Former(from_json(table, definition), bool(follows))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ Never begins or ends a transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
 from htapkit.errors import TableSetAside
-from htapkit.hot.collapse import Net, NotConsistent
+from htapkit.hot.collapse import Ints, Net, NotConsistent
 from htapkit.hot.horizon import too_old
 from htapkit.hot.names import name_list, quote, statement
 from htapkit.hot.patches import Patches
@@ -68,6 +69,38 @@ class Relation:
         if patches is not None and patches.logs:
             patches.touch(net.gone, rows)
         return gone, rows.num_rows
+
+    def departed(
+        self, net: Net, patches: Patches | None, horizon: Horizon | None
+    ) -> tuple[pa.Table, Ints]:
+        """The rows that deletions take out of here, of those that are here; and their picks.
+
+        `net` is that of `collapse.departed`. Call it before `put`. Raises StoreFailed.
+        """
+        assert net.picks is not None
+        picks = np.arange(len(net.picks))
+        values = None
+        if net.lookup is not None and net.lookup.num_rows:
+            found = self._find(net.lookup, list(net.sources), patches, horizon)
+            numbers, at = np.unique(found[_NUMBER].to_numpy(), return_index=True)
+            place = np.full(net.lookup.num_rows, -1, np.int64)
+            place[numbers] = at
+            here = np.ones(len(picks), np.bool_)
+            sources = {}
+            for name, source in net.sources.items():
+                looked_up = source < 0
+                at = place[np.where(looked_up, -1 - source, 0)]
+                here &= ~looked_up | (at >= 0)
+                sources[name] = np.where(looked_up, -1 - at, source)
+            picks = picks[here]
+            sources = {name: source[here] for name, source in sources.items()}
+            net = replace(net, picks=net.picks[here], sources=sources)
+            values = found.drop_columns([_NUMBER]).rename_columns(list(net.sources))
+        rows = net.filled(values)
+        old = too_old(self.schema, horizon, rows)
+        if old is not None:
+            rows, picks = rows.filter(pa.array(~old)), picks[~old]
+        return rows, picks
 
     def insert(self, rows: pa.Table | pa.RecordBatch) -> None:
         """Add rows."""
@@ -155,6 +188,24 @@ class Relation:
         patches: Patches | None,
         horizon: Horizon | None,
     ) -> pa.Table:
+        found = self._find(keys, columns, patches, horizon)
+        numbers = found[_NUMBER].to_numpy()
+        if not np.array_equal(np.sort(numbers), np.arange(keys.num_rows)):
+            raise NotConsistent(
+                "an update did not resend an unchanged value, and the copy has not exactly "
+                "one such row"
+            )
+        ordered = found.take(pa.array(np.argsort(numbers)))
+        return ordered.drop_columns([_NUMBER]).rename_columns(list(columns))
+
+    def _find(
+        self,
+        keys: pa.Table,
+        columns: Sequence[str],
+        patches: Patches | None,
+        horizon: Horizon | None,
+    ) -> pa.Table:
+        """Values of the rows that have these keys: `number` of the key, and a column for each."""
         named = pa.table(
             [pa.array(range(keys.num_rows), pa.int64()), *keys.columns],
             names=[_NUMBER, *(f"k{i}" for i in range(keys.num_columns))],
@@ -181,14 +232,7 @@ class Relation:
             if len(elsewhere):
                 more = patches.look_up(named.take(pa.array(elsewhere)), columns)
                 found = pa.concat_tables([found, more.cast(found.schema)])
-        numbers = found[_NUMBER].to_numpy()
-        if not np.array_equal(np.sort(numbers), np.arange(keys.num_rows)):
-            raise NotConsistent(
-                "an update did not resend an unchanged value, and the copy has not exactly "
-                "one such row"
-            )
-        ordered = found.take(pa.array(np.argsort(numbers)))
-        return ordered.drop_columns([_NUMBER]).rename_columns(list(columns))
+        return found
 
 
 def _exact(field: pa.Field) -> str:

@@ -10,7 +10,7 @@ source says. Never begins or commits.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from htapkit.hot.applier import evolve, put_cells, put_rows
+from htapkit.hot.archive import clear_rows
 from htapkit.hot.collapse import NotConsistent
 from htapkit.hot.names import name_list, relation, shadow, statement
 from htapkit.hot.prepared import Prepared
@@ -69,10 +70,13 @@ def replay(
         if isinstance(change, RowChanges):
             pending.append(change)
         elif isinstance(change, Truncate):
+            if copy is not None:
+                target.clear()
+            else:
+                if record.keeps:
+                    put_rows(transaction, target, pending)
+                clear_rows(transaction, target, each.times[0] if each.times else None)
             pending = []
-            target.clear()
-            if copy is None:
-                transaction.untier(table, "was truncated")
         elif isinstance(change, SchemaChange):
             put_rows(transaction, target, pending)
             pending = []
@@ -143,8 +147,7 @@ class RangedReplay:
         while doubtful:
             put_rows(self.transaction, self._relation(schema), pending)
             pending = []
-            for number in doubtful:
-                self._take_out(schema, number)
+            self.take_out(schema, doubtful)
             kept, doubtful = self._judge(schema, change, commits)
         return [*pending, kept] if kept is not None else pending
 
@@ -203,8 +206,8 @@ class RangedReplay:
             if each.position is not None and self.covers(each.position, commit):
                 self._mark_out(each.number)
 
-    def _take_out(self, schema: TableSchema, number: int) -> None:
-        """Delete a range's rows."""
+    def take_out(self, schema: TableSchema, numbers: Collection[int]) -> None:
+        """Delete the rows of ranges, in one pass. Raises NotConsistent where that cannot be."""
         if "rowid" in {column.name.lower() for column in schema.columns}:
             raise NotConsistent("an update did not resend a value, and the copy has no such row")
         rows = self._relation(schema)
@@ -215,7 +218,7 @@ class RangedReplay:
         found = []
         for batch in cursor.sql(text).to_arrow_reader():
             keys = pa.RecordBatch.from_arrays(batch.columns[1:], schema=arrow)
-            inside = self._places(splits, keys) == number
+            inside = np.isin(self._places(splits, keys), list(numbers))
             found.append(batch.column(0).to_numpy(zero_copy_only=False)[inside])
         ids = np.concatenate(found) if found else np.empty(0, np.int64)
         slot = pa.schema([pa.field("row_id", pa.int64())])
@@ -225,7 +228,8 @@ class RangedReplay:
             if len(part):
                 delete.count(pa.table([pa.array(part, pa.int64())], schema=slot))
         delete.close()
-        self._mark_out(number)
+        for number in numbers:
+            self._mark_out(number)
 
     def _mark_out(self, number: int) -> None:
         self.ranges[number] = replace(self.ranges[number], position=None, rows=0, again=True)

@@ -51,7 +51,7 @@ class Retention:
             if record is None:
                 raise CatalogChanged(f"{table} is not known to the hot store")
             position = self.core.progress.applied(table.source).position
-            Applying(transaction, position, 0).copy_again(table, why)
+            Applying(transaction, position, 0).copy_again(table, why, exact=True)
             record = transaction.record(table)
             assert record is not None
             transaction.put(replace(record, horizon=horizon))

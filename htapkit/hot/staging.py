@@ -18,6 +18,7 @@ from htapkit.hot.definitions import from_json, to_json
 from htapkit.model import (
     CellChanges,
     Change,
+    ChangeBatch,
     Position,
     RowChanges,
     SchemaChange,
@@ -52,19 +53,23 @@ class Staged:
     kind: str
     commits: tuple[Position, ...]
     payload: bytes | None
+    times: tuple[int, ...] = ()  # of the commits, as in ChangeBatch; () = not known
 
 
-def stage(change: RowChanges, commits: Sequence[Position]) -> Staged:
+def stage(change: RowChanges, batch: ChangeBatch) -> Staged:
     """Rows, with those of the batch's commits that they belong to."""
     used = np.unique(change.commit.to_numpy(zero_copy_only=False))
     own = pa.array(np.searchsorted(used, change.commit.to_numpy(zero_copy_only=False)), pa.int32())
-    kept = tuple(commits[i] for i in used)
-    return Staged(change.table, "rows", kept, _to_ipc(replace(change, commit=own)))
+    kept = tuple(batch.commits[i] for i in used)
+    times = tuple(batch.times[i] for i in used) if batch.times else ()
+    return Staged(change.table, "rows", kept, _to_ipc(replace(change, commit=own)), times)
 
 
-def stage_truncate(table: TableId, commit: Position) -> Staged:
+def stage_truncate(table: TableId, change: Truncate, batch: ChangeBatch) -> Staged:
     """A truncate."""
-    return Staged(table, "truncate", (commit,), None)
+    time = batch.time(change.commit)
+    times = () if time is None else (time,)
+    return Staged(table, "truncate", (batch.commits[change.commit],), None, times)
 
 
 def stage_schema(change: SchemaChange, commit: Position) -> Staged:
@@ -100,7 +105,7 @@ def unpacked(staged: Staged) -> RowChanges | CellChanges | Truncate | SchemaChan
     if staged.kind == "cells":
         cells, deletions = _read(staged.payload)
         return CellChanges(staged.table, cells, deletions)
-    return _from_ipc(staged.table, staged.payload)
+    return replace(_from_ipc(staged.table, staged.payload), times=staged.times)
 
 
 def only_commits(change: RowChanges, wanted: Sequence[bool]) -> RowChanges | None:
@@ -124,6 +129,7 @@ def only_rows(change: RowChanges, kept: npt.NDArray[np.bool_]) -> RowChanges | N
         change.before.filter(mask) if change.before is not None else None,
         change.moved.filter(mask) if change.moved is not None else None,
         {name: values.filter(mask) for name, values in change.unchanged.items()},
+        change.times,
     )
 
 
@@ -135,7 +141,7 @@ def as_batch(staged: Sequence[Staged], first_seq: int) -> pa.RecordBatch:
         pa.array([s.table.schema for s in staged], pa.string()),
         pa.array([s.table.name for s in staged], pa.string()),
         pa.array([s.kind for s in staged], pa.string()),
-        pa.array([json.dumps(s.commits) for s in staged], pa.string()),
+        pa.array([_commits(s) for s in staged], pa.string()),
         pa.array([len(s.payload or b"") for s in staged], pa.int64()),
         pa.array([s.payload for s in staged], pa.binary()),
     ]
@@ -144,7 +150,18 @@ def as_batch(staged: Sequence[Staged], first_seq: int) -> pa.RecordBatch:
 
 def from_row(table: TableId, kind: str, commits: str, payload: bytes | None) -> Staged:
     """A row of `htapkit.staged`."""
-    return Staged(table, kind, tuple(Position(c) for c in json.loads(commits)), payload)
+    found = json.loads(commits)
+    if found and isinstance(found[0], list):
+        at, times = zip(*found, strict=True)
+        return Staged(table, kind, tuple(map(Position, at)), payload, times)
+    return Staged(table, kind, tuple(map(Position, found)), payload)
+
+
+def _commits(staged: Staged) -> str:
+    """Positions, each with its time where that is known."""
+    if staged.times:
+        return json.dumps(list(zip(staged.commits, staged.times, strict=True)))
+    return json.dumps(staged.commits)
 
 
 def _to_ipc(change: RowChanges) -> bytes:

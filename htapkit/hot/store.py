@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from htapkit.errors import StoreError
 from htapkit.hot.applier import Covers
+from htapkit.hot.archives import Archives
 from htapkit.hot.backup import Copied, copy_out
 from htapkit.hot.copying import Copying
 from htapkit.hot.core import Clock, Core
@@ -24,6 +25,7 @@ from htapkit.hot.imports import Imports
 from htapkit.hot.lakerows import LakeArm, LakeReader, local_path
 from htapkit.hot.leases import Lease, Leases, Parted
 from htapkit.hot.limits import HotLimits
+from htapkit.hot.moment import Moment
 from htapkit.hot.progress import Applied
 from htapkit.hot.reads import Asked, Read, Reads
 from htapkit.hot.retention import Retention
@@ -87,6 +89,7 @@ class HotStore:
         self._tiering = Tiering(self._core)
         self._retention = Retention(self._core)
         self._imports = Imports(self._core)
+        self._archives = Archives(self._core)
 
     # -- what can be read, and how far it is
 
@@ -142,6 +145,10 @@ class HotStore:
         """
         return self._leases.open(statement, parts_max)
 
+    def moment(self) -> Moment:
+        """Begin to read any number of tables as of now, for a job. Raises StoreFailed."""
+        return Moment(self._core, self._reads)
+
     # -- the stream
 
     def stored_position(self, source: str) -> Position | None:
@@ -167,10 +174,7 @@ class HotStore:
                 self._core.let_go(source, transaction)
 
     def forget_position(self, source: str) -> None:
-        """The source lost the changes after our position: the next stream begins anew.
-
-        Tables that follow are set to be copied again by the caller.
-        """
+        """The next stream begins anew; the caller has the tables that follow copied again."""
         self._tables.forget_position(source)
 
     def identity(self, source: str) -> str | None:
@@ -249,7 +253,7 @@ class HotStore:
         return self._tables.fingerprint(table)
 
     def drop_table(self, table: TableId) -> None:
-        """Forget a table and its rows."""
+        """Forget a table and its rows. What was archived of it stays."""
         self._tables.drop_table(table)
 
     def drop_source(self, source: str) -> None:
@@ -345,21 +349,21 @@ class HotStore:
         self._tiering.forget_past(table)
 
     @property
+    def archives(self) -> Archives:
+        """What the sources delete, where it is kept."""
+        return self._archives
+
+    @property
     def imports(self) -> Imports:
         """Iceberg tables that are read besides."""
         return self._imports
-
-    # -- upkeep
 
     def rewrite(self, table: TableId) -> None:
         """Write a table's rows anew, so that the file's blocks have no former ones of it."""
         self._upkeep.rewrite(table)
 
     def maintain(self) -> None:
-        """What a quiet moment is good for: checkpoint, write churned tables in order again.
-
-        Also gives DuckDB the threads that the applier can spare.
-        """
+        """In a quiet moment: checkpoint, write churned tables in order, adjust DuckDB's threads."""
         self._workers.adjust(self._upkeep.apply_seconds)
         self._upkeep.maintain()
 
@@ -385,8 +389,6 @@ class HotStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # -- inside
 
     def _read_failed(self, error: BaseException) -> None:
         with self._core.lock:

@@ -5,11 +5,13 @@ Never touches rows but to drop them or to follow a change of the schema.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from htapkit.errors import CatalogChanged, StoreError, TableSetAside
 from htapkit.hot import runs
 from htapkit.hot.applier import Applying, evolve, put_rows
+from htapkit.hot.archive import Archive
 from htapkit.hot.collapse import NotConsistent
 from htapkit.hot.copying import Copying
 from htapkit.hot.core import Core
@@ -18,12 +20,14 @@ from htapkit.hot.records import Record
 from htapkit.hot.staging import stage_schema
 from htapkit.hot.transactions import Transaction
 from htapkit.model import (
+    ARCHIVE,
     Position,
     RowChanges,
     SchemaChange,
     TableId,
     TableSchema,
     TableState,
+    origin_of,
 )
 
 
@@ -75,7 +79,15 @@ class Tables:
                 generation = former.generation
             record = Record(schema, fingerprint, TableState.COPYING, why, generation=generation)
             if former is not None:
-                record = replace(record, stopped_at=former.stopped_at, horizon=former.horizon)
+                record = replace(
+                    record,
+                    stopped_at=former.stopped_at,
+                    boundary=former.boundary,
+                    horizon=former.horizon,
+                    former=former.former,
+                )
+            keeps = table in self.core.archived and not schema.reconciled
+            record = replace(record, keeps=keeps)
             if problem := clash(schema, self.core.state.records):
                 record = replace(
                     record,
@@ -86,9 +98,12 @@ class Tables:
 
     def copy_again(self, table: TableId, why: str) -> None:
         """The table waits for a new copy; what is staged and a copy in progress are given up."""
+        self._bring_up_to_date(table)
         with self.core.operation(table.source) as transaction:
             self._known(transaction, table)
-            self._applying(transaction, table).copy_again(table, why)
+            # Without a position there are changes that nobody will ever see.
+            exact = self.core.progress.stored(table.source)[0] is not None
+            self._applying(transaction, table).copy_again(table, why, exact=exact)
 
     def set_state(self, table: TableId, state: TableState, why: str) -> None:
         """Pause a table, set it aside, have it copied again; FOLLOWING resumes a paused one."""
@@ -96,11 +111,12 @@ class Tables:
             # Nothing staged while paused is older than the table: nothing to leave out.
             self.copying.finish(table, lambda *_: False, 0)
             return
+        if state is TableState.COPYING:
+            self.copy_again(table, why)
+            return
         with self.core.operation(table.source) as transaction:
             record = self._known(transaction, table)
-            if state is TableState.COPYING:
-                self._applying(transaction, table).copy_again(table, why)
-            elif state is TableState.SET_ASIDE:
+            if state is TableState.SET_ASIDE:
                 self._applying(transaction, table).set_aside(table, why)
             elif record.state is TableState.SET_ASIDE:
                 raise TableSetAside(table, record.why)
@@ -115,8 +131,7 @@ class Tables:
             record = self._known(transaction, table)
             applying = self._applying(transaction, table)
             if not change.faithful:
-                transaction.put(replace(record, schema=change.schema))
-                applying.copy_again(table, change.why)
+                applying.copy_again(table, change.why, schema=change.schema)
                 return
             if record.state is TableState.SET_ASIDE:
                 raise TableSetAside(table, record.why)
@@ -128,9 +143,10 @@ class Tables:
                 try:
                     evolve(transaction, rows, change.schema)
                 except NotConsistent as error:
-                    transaction.put(replace(record, schema=change.schema))
-                    applying.copy_again(table, str(error))
+                    applying.copy_again(table, str(error), schema=change.schema)
                     return
+            applying.follow_former(table, [change], ())
+            record = self._known(transaction, table)
             if record.state is not TableState.PAUSED:
                 record = replace(record, schema=change.schema)
             transaction.put(replace(record, fingerprint=fingerprint or record.fingerprint))
@@ -167,7 +183,7 @@ class Tables:
         return record.fingerprint if record is not None else ""
 
     def drop_table(self, table: TableId) -> None:
-        """Forget a table and its rows."""
+        """Forget a table and its rows. What was archived of it stays."""
         with self.core.operation(table.source) as transaction:
             self._drop(transaction, table)
 
@@ -177,12 +193,23 @@ class Tables:
             for table in list(self.core.state.records):
                 if table.source == source:
                     self._drop(transaction, table)
+                elif table.source == ARCHIVE and (of := origin_of(table)) and of.source == source:
+                    Archive(transaction, of).drop()
             for run in transaction.runs().values():
                 if run.tiering.source == source:
                     transaction.end_run(run)
             runs.drop_cuts(transaction.cursor, source, None)
             transaction.remove_source(source)
         self.core.progress.forget(source)
+
+    def _bring_up_to_date(self, table: TableId) -> None:
+        """What was kept aside for a paused table goes into it, where its archive wants that."""
+        record = self.core.state.records.get(table)
+        if record is None or record.state is not TableState.PAUSED:
+            return
+        if record.keeps and record.complete:
+            with suppress(TableSetAside, CatalogChanged):  # then there is nothing to bring
+                self.copying.finish(table, lambda *_: False, 0)
 
     def _applying(self, transaction: Transaction, table: TableId) -> Applying:
         position = self.core.progress.applied(table.source).position

@@ -214,6 +214,8 @@ class Tiering:
                 return
             position = self.core.progress.applied(table.source).position
             Applying(transaction, position, 0).copy_again(table, why)
+            # An archive can do without, if it must: nobody can say what the lake had.
+            transaction.untier(table, why)
 
     def _run(self, run_id: str) -> Run:
         run = self.core.state.runs.get(run_id)

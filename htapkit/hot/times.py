@@ -30,8 +30,8 @@ def time_column(schema: TableSchema, ordinal: int) -> Column:
 def in_range(column: Column, lower: int | None, upper: int | None) -> str:
     """The condition lower <= time < upper; neither NULL nor infinite times meet it."""
     name, kind = quote(column.name), duckdb_type(column)
-    low = _moment(column, lower) if lower is not None else None
-    high = _moment(column, upper) if upper is not None else None
+    low = moment(column, lower) if lower is not None else None
+    high = moment(column, upper) if upper is not None else None
     return " AND ".join(
         [
             f"{name} >= {low}" if low else f"{name} > CAST('-infinity' AS {kind})",
@@ -40,7 +40,8 @@ def in_range(column: Column, lower: int | None, upper: int | None) -> str:
     )
 
 
-def _moment(column: Column, microseconds: int) -> str:
+def moment(column: Column, microseconds: int) -> str:
+    """A constant of the column's type."""
     if pa.types.is_date(column.arrow):
         # The first midnight at or after it: both `>=` and `<` then mean the same for dates.
         return f"(DATE '1970-01-01' + ({-(-microseconds // _DAY)}))"

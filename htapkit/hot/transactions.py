@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -26,34 +26,11 @@ from htapkit.hot.records import Record
 from htapkit.hot.relations import Relation
 from htapkit.hot.runs import Run
 from htapkit.hot.staging import SCHEMA, Staged, as_batch
+from htapkit.hot.state import State
 from htapkit.model import Import, Position, TableId, TableSchema
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-@dataclass(slots=True)
-class State:
-    """What the file holds, in memory. Changed under the writer lock, after commits only."""
-
-    records: dict[TableId, Record] = field(default_factory=dict)
-    version: int = 0
-    staged_bytes: dict[TableId, int] = field(default_factory=dict)
-    next_seq: int = 1
-    sources: set[str] = field(default_factory=set)
-    text_columns: dict[TableId, frozenset[str]] = field(default_factory=dict)
-    churned: dict[TableId, int] = field(default_factory=dict)
-    rows: dict[TableId, int] = field(default_factory=dict)
-    runs: dict[str, Run] = field(default_factory=dict)
-    imports: dict[TableId, Import] = field(default_factory=dict)
-
-    def forget(self, table: TableId) -> None:
-        """The table is gone."""
-        self.records.pop(table, None)
-        self.staged_bytes.pop(table, None)
-        self.text_columns.pop(table, None)
-        self.churned.pop(table, None)
-        self.rows.pop(table, None)
 
 
 class Writer:
@@ -63,7 +40,7 @@ class Writer:
         self, database: Database, values: LakeValues, clock: Callable[[], datetime]
     ) -> None:
         self._database = database
-        self._values = values
+        self.values = values
         self.clock = clock
         self.cursor = database.cursor()
         self._relations: dict[str, Relation] = {}
@@ -94,7 +71,7 @@ class Writer:
             self.forget_patches(schema.table)
             found = None
         if found is None:
-            found = self._patches[schema.table] = Patches(self.cursor, schema, self._values)
+            found = self._patches[schema.table] = Patches(self.cursor, schema, self.values)
         return found
 
     def forget_patches(self, table: TableId) -> None:
@@ -281,6 +258,10 @@ class Transaction:
         size = len(staged.payload or b"")
         self._staged[staged.table] = self._staged.get(staged.table, 0) + size
         self._pending.append(staged)
+
+    def archive_numbers(self, count: int) -> int:
+        """The first of so many numbers for archived rows. None is given twice."""
+        return self._state.archive_numbers(count)
 
     def flush(self) -> None:
         """Write what was staged."""

@@ -154,7 +154,7 @@ class Copier:
             failpoints.reach("copy.loaded")
             self._reach(snapshot.position)
             self._store.finish_copy(table, self._source.positions.covers)
-            self._swapped(table)
+            self._swapped(table, "tables")
         self._progress.pop(table, None)
 
     def _step(self, table: TableId, splits: Sequence[Split]) -> None:
@@ -168,12 +168,13 @@ class Copier:
             if after is not None and (before is None or len(after.left) < len(before.left)):
                 self._tries.pop(table, None)
             if follows:
-                self._swapped(table)
+                self._swapped(table, "partitions" if before and before.kept else "tables")
                 self._progress.pop(table, None)
             self._wake.set()
 
-    def _swapped(self, table: TableId) -> None:
+    def _swapped(self, table: TableId, of: str) -> None:
         self._tries.pop(table, None)
+        self._metrics.copies.labels(self._name, of).inc()
         failpoints.reach("copy.swapped")
         rows = self._store.catalog.tables[table].rows
         _log.info("table follows", table=str(table), rows=rows)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -41,7 +41,16 @@ from htapkit.model import (
     TableSchema,
     TableState,
 )
-from htapkit.spi import ChangeStream, Gathers, Queues, Retains, Source
+from htapkit.spi import (
+    ChangeStream,
+    Gathers,
+    LogLag,
+    Queues,
+    Remembers,
+    Retains,
+    SeveralLogs,
+    Source,
+)
 
 _log = structlog.get_logger("htapkit.ingest")
 _POLL_SECONDS = 0.5
@@ -130,6 +139,16 @@ class Follower:
         """Of the stream; 0 while there is none."""
         stream = self._stream
         return stream.lag_bytes() if stream is not None else 0
+
+    def logs(self) -> Sequence[LogLag]:
+        """Where the source has several logs: how far each was read; none without a stream."""
+        stream = self._stream
+        return stream.logs() if isinstance(stream, SeveralLogs) else ()
+
+    def fingerprint(self, table: TableId) -> str:
+        """A table's as the stream saw it; "" where it does not say."""
+        stream = self._stream
+        return stream.fingerprint(table) if isinstance(stream, Remembers) else ""
 
     def queued_bytes(self) -> int:
         """Received by the stream and in no batch yet; 0 where it cannot say."""

@@ -53,8 +53,14 @@ class Freshness:
         order: PositionOrder,
         nudge: Nudge,
         monotonic: Callable[[], float],
+        *,
+        behind: Callable[[float], str] = lambda _: "",
     ) -> None:
-        """`monotonic` is the clock of samples and deadlines, in seconds."""
+        """`monotonic` is the clock of samples and deadlines, in seconds.
+
+        `behind` says which parts of the source are so many seconds behind; "" = none in particular.
+        """
+        self._behind = behind
         self._name = name
         self._store = store
         self._head = head
@@ -130,9 +136,10 @@ class Freshness:
         while True:
             left = timeout_seconds - (self._now() - started)
             if left <= 0:
+                behind = f" ({behind})" if (behind := self._behind(timeout_seconds / 2)) else ""
                 raise Stale(
                     f"{self._name} did not reach the position asked for within "
-                    f"{timeout_seconds:g} s; raise htapkit.wait_timeout, or set "
+                    f"{timeout_seconds:g} s{behind}; raise htapkit.wait_timeout, or set "
                     "htapkit.on_stale = 'source'"
                 )
             reached = self._store.wait_applied(

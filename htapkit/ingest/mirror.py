@@ -23,10 +23,10 @@ from htapkit.ingest.copier import Copier, CopyLimits
 from htapkit.ingest.follower import Follower
 from htapkit.ingest.freshness import Freshness
 from htapkit.ingest.retained import Retained
-from htapkit.ingest.status import SourceReport, TableReport
+from htapkit.ingest.status import SourceReport, TableReport, logs_behind
 from htapkit.ingest.watcher import Watcher
 from htapkit.metrics import Metrics
-from htapkit.model import Position, TableId, TableState
+from htapkit.model import Position, TableId, TableState, archive_of
 from htapkit.spi import Paced, Retains, Source
 
 _log = structlog.get_logger("htapkit.ingest")
@@ -74,16 +74,21 @@ class Mirror:
         self._rates: list[tuple[float, int]] = []
         self._retained = Retained(options.slot_lag_bytes_max, options.slot_lag_seconds_max)
         self._retained_at = -math.inf
-        metrics.slot_spilled_bytes.labels(name)
-        for counter in (metrics.slots_let_go, metrics.catalog_looks):
-            counter.labels(name)  # is there from the beginning, for alarms
+        metrics.begin(name)
         self.retained_bytes = 0  # log that the source keeps for us, as last seen
         self._follower = Follower(name, source, store, metrics, self._prepare, self._wake)
         self.freshness = Freshness(
-            name, store, source.head, source.positions, self._follower.nudge, time.monotonic
+            name,
+            store,
+            source.head,
+            source.positions,
+            self._follower.nudge,
+            time.monotonic,
+            behind=lambda seconds: "; ".join(logs_behind(self._follower.logs(), seconds)),
         )
         between = self._follower.between_batches
-        self._watcher = Watcher(name, source, store, between, self._follower.reopen)
+        follower = self._follower
+        self._watcher = Watcher(name, source, store, between, follower.reopen, follower.fingerprint)
         reach = partial(self.freshness.wait_for, timeout_seconds=_REACH_SECONDS)
         self._copier = Copier(
             name,
@@ -180,6 +185,7 @@ class Mirror:
             warnings = (*warnings, _far_behind(kept, self._options.slot_lag_bytes_max))
         if isinstance(self.source, Paced) and (slowed := self.source.pace()[1]):
             warnings = (*warnings, slowed)
+        warnings = (*warnings, *logs_behind(follower.logs()))
         return SourceReport(
             name=self.name,
             state=follower.state.value,
@@ -202,10 +208,10 @@ class Mirror:
         if not isinstance(source, Retains) or now < self._retained_at + _RETAINED_SECONDS:
             return
         self._retained_at = now
-        kept = self.retained_bytes = source.retained_bytes()
+        kept, limit = source.retained_bytes(), options.slot_lag_bytes_max
         self._metrics.slot_spilled_bytes.labels(self.name).set(source.spilled_bytes())
-        limit = options.slot_lag_bytes_max
         self._metrics.slot_lag_headroom_bytes.labels(self.name).set(limit - kept)
+        self.retained_bytes = kept  # after the metrics: whoever is warned finds them there
         if not options.slot_lag_drops or not self._retained.look(
             kept, now, caught_up=self.report().caught_up
         ):
@@ -232,6 +238,8 @@ class Mirror:
         metrics.queue_bytes.labels(name).set(self._follower.queued_bytes())
         if report.lag_ms is not None:
             metrics.lag_ms.labels(name).set(report.lag_ms)
+        for log in self._follower.logs():
+            metrics.log_lag_ms.labels(name, log.log).set(round(log.behind_seconds * 1000, 1))
         if isinstance(self.source, Paced):
             metrics.copy_pace.labels(name).set(self.source.pace()[0])
         for state in [*TableState, "problem"]:
@@ -240,9 +248,11 @@ class Mirror:
 
     def _table_reports(self) -> list[TableReport]:
         reports = []
-        for table, status in sorted(self._store.catalog.tables.items()):
+        tables = self._store.catalog.tables
+        for table, status in sorted(tables.items()):
             if table.source != self.name:
                 continue
+            archive = tables.get(archive_of(table))
             copied, estimate = self._copier.progress(table)
             copying = status.state is TableState.COPYING
             reports.append(
@@ -257,6 +267,8 @@ class Mirror:
                     lake_rows=status.boundary.pin.rows if status.boundary else 0,
                     lake_below=status.boundary.moment.isoformat() if status.boundary else "",
                     kept_since=status.horizon.moment.isoformat() if status.horizon else "",
+                    archived_rows=archive.rows if archive else None,
+                    archive_why=archive.why if archive else "",
                 )
             )
         problems = self._watcher.problems()

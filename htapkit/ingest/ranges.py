@@ -21,7 +21,7 @@ from htapkit import failpoints
 from htapkit.errors import CatalogChanged, SourceUnavailable, TableSetAside
 from htapkit.hot import HotStore
 from htapkit.hot.ranges import KeyRange, RangedCopy
-from htapkit.model import Position, SchemaChange, Split, TableId, TableState
+from htapkit.model import Broken, Position, SchemaChange, Split, TableId, TableState
 from htapkit.spi import Discovered, Ranged, Snapshot, Source
 
 _log = structlog.get_logger("htapkit.ingest")
@@ -94,14 +94,14 @@ class RangeCopier:
         assert self._ranged is not None
         covers, copying = self._source.positions.covers, self._store.copying
         copy = copying.ranged(table)
-        if copy is None or copy.left:
+        if copy is None or copy.left or copy.in_doubt:
             if copy is not None and self._restless(table, copy):
                 return False
             if not self._read(table, splits):
                 return False
             copying.fold(table, covers, self._ranged.place)
             copy = copying.ranged(table)
-        if copy is None or copy.left:
+        if copy is None or copy.left or copy.in_doubt:
             return False
         failpoints.reach("copy.loaded")
         positions = [r.position for r in copy.ranges if r.position is not None]
@@ -110,7 +110,7 @@ class RangeCopier:
 
     def _restless(self, table: TableId, copy: RangedCopy) -> bool:
         """Whether its rows move from range to range too often to be copied like this."""
-        self._again[table] += all(each.again for each in copy.left)
+        self._again[table] += bool(copy.left) and all(each.again for each in copy.left)
         if self._again[table] <= _AGAIN_MAX:
             return False
         why = "rows move from range to range too often: it is copied at one position"
@@ -132,6 +132,8 @@ class RangeCopier:
             copy = self._prepared(snapshot, table, splits)
             if copy is None:
                 return False
+            if any(each.stale for each in copy.left):
+                self._clear(table)
             self._load(snapshot, self._next(copy))
         finally:
             snapshot.close()
@@ -141,8 +143,10 @@ class RangeCopier:
         """The ranges to read under one snapshot.
 
         Those that had to be taken out come last and all at once: rows that move between them then
-        bring none of them into doubt again.
+        bring none of them into doubt again. A few in doubt are read all at once, too.
         """
+        if copy.kept:
+            return copy.left
         new = [each for each in copy.left if not each.again]
         return new[: self._limits.readers] or copy.left
 
@@ -174,16 +178,52 @@ class RangeCopier:
             return self._begun(snapshot, found, splits)
         change = self._source.compare(copy.schema, copy.fingerprint, found)
         if change is not None and not (isinstance(change, SchemaChange) and change.faithful):
-            why = change.why
+            why = self._kept(copy, found, change)
+            if not why:
+                return self._store.copying.ranged(table)
             self._between(lambda: self._store.copy_again(table, why))
             return None
         if copy.schema != found.schema:
+            if copy.kept:  # the fingerprint of what is kept would be lost
+                why = "its columns changed while a part of it was copied again"
+                self._between(lambda: self._store.copy_again(table, why))
+                return None
             self._evolve(snapshot, found)
             copy = self._store.copying.ranged(table)
             if copy is None or copy.schema != found.schema:
                 raise CatalogChanged(f"{table} changed its columns while it was copied")
-        self._store.copying.note_fingerprint(table, found.fingerprint)
+        before = copy.fingerprint
+        self._store.copying.keeping.note_fingerprint(table, before, found.fingerprint)
         return copy
+
+    def _kept(self, copy: RangedCopy, found: Discovered, change: SchemaChange | Broken) -> str:
+        """Begin a copy again that began with the table's rows, with fewer; or why it cannot be.
+
+        `change` is since the copy began.
+        """
+        table, before = copy.schema.table, copy.fingerprint
+        if not copy.kept:
+            return change.why
+        whole = self._source.compare(copy.schema, self._store.fingerprint(table), found)
+        why = "partitions came and went while a part of it was copied again"
+        if not isinstance(whole, Broken) or whole.doubt is None:
+            return whole.why if whole is not None and whole.why else why
+        if not copy.in_doubt and (
+            change.doubt is None or not change.doubt.tokens <= whole.doubt.tokens
+        ):
+            return why
+        keeping = self._store.copying.keeping
+        return "" if keeping.less(table, before, found.fingerprint, whole.doubt) else why
+
+    def _clear(self, table: TableId) -> None:
+        assert self._ranged is not None
+        covers = self._source.positions.covers
+        try:
+            self._store.copying.keeping.clear(table, covers, self._ranged.place)
+        except CatalogChanged as error:
+            why = str(error)
+            self._between(lambda: self._store.copy_again(table, why))
+            raise
 
     def _begun(
         self, snapshot: Snapshot, found: Discovered, splits: Sequence[Split]

@@ -17,14 +17,14 @@ import structlog
 
 from htapkit import failpoints
 from htapkit.errors import CatalogChanged
-from htapkit.hot import Difference, HotStore, Read, less_old
+from htapkit.hot import Asked, Difference, HotStore, Moment, less_old
 from htapkit.ingest.mirror import REPAIRING, Mirror
-from htapkit.ingest.verify import Whole
-from htapkit.model import Op, Position, TableId, TableState
+from htapkit.model import Catalog, Op, Position, TableId, TableState
 from htapkit.spi import Snapshot
 
 _log = structlog.get_logger("htapkit.ingest")
 Progress = Callable[[str, int, int], None]
+Rows = Callable[[Catalog, TableId], Asked]  # a statement that reads all rows of a table
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,7 @@ class Span:
     upper: int | None
 
 
-def repair(
-    mirror: Mirror, store: HotStore, whole: Whole, span: Span, progress: Progress
-) -> Repaired:
+def repair(mirror: Mirror, store: HotStore, rows: Rows, span: Span, progress: Progress) -> Repaired:
     """Make the copy's rows of a span those of the source. The table has a key.
 
     Raises CatalogChanged (the table does not follow, or changed meanwhile), SourceError, and what
@@ -73,13 +71,13 @@ def repair(
             mirror.source.head.mark("backfill")
             return snapshot.position
 
-        def stop_there(_: Position) -> list[Read]:
-            reads = [stack.enter_context(whole(table)) for _ in range(2)]
+        def stop_there(_: Position) -> Moment:
+            moment = stack.enter_context(store.moment())
             store.set_state(table, TableState.PAUSED, REPAIRING)
-            return reads
+            return moment
 
-        reads = mirror.held_at(open_position, stop_there)
-        assert isinstance(reads, list)
+        moment = mirror.held_at(open_position, stop_there)
+        assert isinstance(moment, Moment)
         failpoints.reach("repair.paused")
         try:
             snapshot = opened[0]
@@ -88,12 +86,13 @@ def repair(
                 raise CatalogChanged(f"{table}: its columns changed meanwhile; try again")
             difference = Difference(schema, span.column, span.lower, span.upper)
             with difference:
-                difference.copy(_told(reads[0].batches(), f"reading {table} here", progress))
+                asked = rows(moment.catalog, table)
+                difference.copy(_told(moment.batches(asked), f"reading {table} here", progress))
                 # While it is paused, its horizon stands still, too.
                 horizon = store.catalog.tables[table].horizon
-                rows = (less_old(schema, horizon, batch) for batch in _rows(snapshot, table))
-                difference.source(_told(rows, f"reading {table} at the source", progress))
-                difference.elsewhere(reads[1].batches())
+                theirs = (less_old(schema, horizon, batch) for batch in _rows(snapshot, table))
+                difference.source(_told(theirs, f"reading {table} at the source", progress))
+                difference.elsewhere(moment.batches(asked))
                 done = np.zeros(len(Op), np.int64)
                 for changes in difference.changes():
                     store.correct(changes, schema)
@@ -110,7 +109,7 @@ def repair(
 
 
 def present_rows(
-    mirror: Mirror, store: HotStore, whole: Whole, table: TableId
+    mirror: Mirror, store: HotStore, rows: Rows, table: TableId
 ) -> Iterator[pa.RecordBatch]:
     """All rows that the source has now: the copy's, or where that lacks old ones, the source's own.
 
@@ -120,8 +119,8 @@ def present_rows(
     if status is None or store.catalog.readable(table) is None:
         raise CatalogChanged(f"{table} is not followed now; see htapkit status")
     if status.horizon is None:
-        with whole(table) as read:
-            yield from read.batches()
+        with store.moment() as moment:
+            yield from moment.batches(rows(moment.catalog, table))
         return
     snapshot = mirror.source.snapshot([table], {table: store.text_columns(table)})
     try:

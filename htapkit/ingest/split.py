@@ -39,11 +39,18 @@ def split_batch(
                 late.append(dataclasses.replace(change, commit=change.commit - cut))
         else:
             (late or early).append(change)
-    commits = batch.commits
+    commits, times = batch.commits, batch.times
     first = dataclasses.replace(
-        batch, changes=tuple(early), commits=commits[:cut], end=commits[cut - 1], marks=()
+        batch,
+        changes=tuple(early),
+        commits=commits[:cut],
+        times=times[:cut],
+        end=commits[cut - 1],
+        marks=(),
     )
-    second = dataclasses.replace(batch, changes=tuple(late), commits=commits[cut:])
+    second = dataclasses.replace(
+        batch, changes=tuple(late), commits=commits[cut:], times=times[cut:]
+    )
     return first, second
 
 

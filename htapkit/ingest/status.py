@@ -5,8 +5,13 @@ Plain values for the API, `htapkit status` and the metrics.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+from htapkit.spi import LogLag
+
+LOG_BEHIND_SECONDS = 5.0
 
 
 class SourceState(StrEnum):
@@ -33,6 +38,8 @@ class TableReport:
     lake_rows: int = 0
     lake_below: str = ""  # the boundary, ISO 8601; "" = all of the table is hot
     kept_since: str = ""  # the horizon, ISO 8601; "" = no row is too old
+    archived_rows: int | None = None  # deleted at the source and kept; None = it has no archive
+    archive_why: str = ""  # why the archive cannot be read, or written
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +68,12 @@ class SourceReport:
         """Nothing is to be copied; what is paused, or cannot be mirrored, is not waited for."""
         copying = any(t.state == "copying" for t in self.tables)
         return self.state == SourceState.STREAMING and not copying
+
+
+def logs_behind(logs: Sequence[LogLag], seconds: float = LOG_BEHIND_SECONDS) -> tuple[str, ...]:
+    """Which of several logs hold the copy back by that much or more, and why. Pure."""
+    return tuple(
+        f"{log.log} is {log.behind_seconds:.0f} s behind" + (f": {log.why}" if log.why else "")
+        for log in logs
+        if log.why or log.behind_seconds >= min(seconds, LOG_BEHIND_SECONDS)
+    )

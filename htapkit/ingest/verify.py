@@ -1,28 +1,27 @@
 """Comparing source and copy, row by row, at ONE position.
 
-The source's rows come from a snapshot at S; the follower stops exactly at S while one read of the
-copy is opened there. Both are digested per chunk of keys by the same function; what differs is
-named.
+The source's rows come from a snapshot at S; the follower stops exactly at S while a moment of the
+copy is opened there, in which the tables are read one after the other. Both sides are digested per
+chunk of keys by the same function; what differs is named.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from htapkit.errors import HtapkitError
-from htapkit.hot import Digest, HotStore, Read, less_old
+from htapkit.hot import Digest, HotStore, Moment, less_old
 from htapkit.ingest.mirror import Mirror
-from htapkit.model import Horizon, Position, TableId, TableSchema
+from htapkit.ingest.repair import Rows
+from htapkit.model import Position, TableId
 from htapkit.spi import Snapshot
 
 CHUNKS = 64
-
-Whole = Callable[[TableId], Read]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +30,8 @@ class Verified:
 
     table: str
     equal: bool
-    rows_source: int
-    rows_copy: int
+    rows_source: int | None  # None: not compared
+    rows_copy: int | None
     chunks_different: tuple[int, ...]
     examples: tuple[str, ...]  # keys of rows that differ
     why: str = ""
@@ -52,12 +51,10 @@ class Verification:
         return bool(self.tables) and all(table.equal for table in self.tables)
 
 
-def verify(
-    mirror: Mirror, store: HotStore, whole: Whole, tables: Sequence[TableId]
-) -> Verification:
+def verify(mirror: Mirror, store: HotStore, rows: Rows, tables: Sequence[TableId]) -> Verification:
     """Compare these tables (none given: all that follow). Raises SourceError.
 
-    `whole` starts reading all rows of a table of the copy, in one snapshot.
+    `rows` is the statement that reads all rows of a table of the copy, on a catalog.
     """
     begun = time.monotonic()
     catalog = store.catalog
@@ -84,18 +81,15 @@ def verify(
             mirror.source.head.mark("verify")
             return snapshot.position
 
-        def open_reads(_: Position) -> list[Read]:
-            return [stack.enter_context(whole(table)) for table in compared]
+        def open_moment(_: Position) -> Moment:
+            return stack.enter_context(store.moment())
 
         if compared:
-            reads = mirror.held_at(open_position, open_reads)
-            assert isinstance(reads, list)
-            for table, read in zip(compared, reads, strict=True):
-                before, after = catalog.tables[table], store.catalog.tables.get(table)
-                if after is None or after.horizon != before.horizon:
-                    results.append(_not_compared(table, "its horizon moved meanwhile; try again"))
-                    continue
-                results.append(_compare(before.schema, before.horizon, opened[0], read))
+            moment = mirror.held_at(open_position, open_moment)
+            assert isinstance(moment, Moment)
+            # A lake that cannot be read must not keep the others from being compared.
+            compared.sort(key=lambda table: catalog.tables[table].boundary is not None)
+            results += [_compare(table, opened[0], moment, rows) for table in compared]
         position = str(opened[0].position) if opened else ""
     seconds = round(time.monotonic() - begun, 2)
     return Verification(position, seconds, tuple(sorted(results, key=lambda r: r.table)))
@@ -110,19 +104,18 @@ def _state(store: HotStore, table: TableId) -> str:
     return f"{status.state.value} {status.why}".strip() if status else "unknown table"
 
 
-def _compare(
-    schema: TableSchema, horizon: Horizon | None, snapshot: Snapshot, read: Read
-) -> Verified:
+def _compare(table: TableId, snapshot: Snapshot, moment: Moment, rows: Rows) -> Verified:
     """Of the source only what the copy keeps is compared."""
-    table = schema.table
-    found = snapshot.tables.get(table)
-    if found is None or found.schema != schema:
-        return _not_compared(table, "its columns changed meanwhile; try again")
+    catalog, found = moment.catalog, snapshot.tables.get(table)
+    schema = catalog.readable(table)
+    if schema is None or found is None or found.schema != schema:
+        return _not_compared(table, "it or its columns changed meanwhile; try again")
+    horizon = catalog.tables[table].horizon
     try:
         with Digest(schema, CHUNKS) as source, Digest(schema, CHUNKS) as copy:
             for batch in _rows(snapshot, table):
                 source.add(less_old(schema, horizon, batch))
-            for batch in read.batches():
+            for batch in moment.batches(rows(catalog, table)):
                 copy.add(batch)
             different = source.different(copy)
             examples = source.examples(copy, different) if different else ()
@@ -137,8 +130,8 @@ def _not_compared(table: TableId, why: str) -> Verified:
     return Verified(
         str(table),
         equal=False,
-        rows_source=0,
-        rows_copy=0,
+        rows_source=None,
+        rows_copy=None,
         chunks_different=(),
         examples=(),
         why=why,

@@ -18,6 +18,7 @@ from htapkit.hot import HotStore
 from htapkit.ingest.copier import BetweenBatches
 from htapkit.model import (
     Broken,
+    Doubt,
     SchemaChange,
     Severity,
     Storage,
@@ -41,13 +42,18 @@ class Watcher:
         store: HotStore,
         between_batches: BetweenBatches,
         reopen: Callable[[], None],
+        streamed: Callable[[TableId], str],
     ) -> None:
-        """`reopen` makes the follower open a new stream, which adds tables at the source."""
+        """`reopen` makes the follower open a new stream, which adds tables at the source.
+
+        `streamed` is the fingerprint that the stream knows of a table, or "".
+        """
         self._name = name
         self._source = source
         self._store = store
         self._between = between_batches
         self._reopen = reopen
+        self._streamed = streamed
         self._problems: Mapping[TableId, str] = {}
         self._hindered: set[TableId] = set()
         self._warnings: tuple[str, ...] = ()
@@ -149,11 +155,31 @@ class Watcher:
             _log.info("schema changed", table=str(table), why=change.why)
             run(lambda: self._store.change_schema(kept, now.fingerprint))
             return
-        why = change.why if isinstance(change, SchemaChange | Broken) else ""
+        why, doubt = change.why, change.doubt
         if status.state is TableState.COPYING:
             return  # the snapshot that is coming will have the new form
+        run(lambda: self._copy_again(now, why, doubt))
+
+    def _copy_again(self, now: Discovered, why: str, doubt: Doubt | None) -> None:
+        """All of it, or where that is enough, the ranges in doubt."""
+        table, keeping = now.schema.table, self._store.copying.keeping
+        status = self._store.catalog.tables.get(table)
+        if status is None or status.state is TableState.COPYING:
+            return  # the stream told it in between
+        enough = doubt is not None and self._is_all(status.schema, now, doubt)
+        if enough and doubt and keeping.begin(table, why, now.fingerprint, doubt):
+            _log.info("table is partly copied again", table=str(table), why=why)
+            return
         _log.info("table is copied again", table=str(table), why=why)
-        run(lambda: self._store.add_table(now.schema, now.fingerprint, why))
+        self._store.add_table(now.schema, now.fingerprint, why)
+
+    def _is_all(self, schema: TableSchema, now: Discovered, doubt: Doubt) -> bool:
+        """Whether the stream, too, has seen nothing else that went: it looks at other times."""
+        streamed = self._streamed(schema.table)
+        change = self._source.compare(schema, streamed, now) if streamed else None
+        if not isinstance(change, Broken):
+            return True
+        return change.doubt is not None and change.doubt.tokens <= doubt.tokens
 
 
 def _run_if(

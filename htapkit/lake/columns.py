@@ -37,7 +37,9 @@ class Columns:
     def by_ordinal(self) -> dict[int, LakeColumn]:
         """The columns as a reader wants them; a field that nobody of ours made is left out."""
         return {
-            self.ordinals[field.field_id]: LakeColumn(field.field_id, str(field.field_type))
+            self.ordinals[field.field_id]: LakeColumn(
+                field.field_id, str(field.field_type), field.name
+            )
             for field in self.schema.fields
             if field.field_id in self.ordinals
         }

@@ -51,6 +51,7 @@ def lake_files(
         names=version.names,
         rest=_rest(version, rest) if rest else None,
         first=int(files.first[chosen].min()) if len(chosen) else None,
+        bytes=int(files.bytes[chosen].sum()),
     )
 
 

@@ -4,6 +4,16 @@ No I/O and no third party but pyarrow. Types are PostgreSQL's, because PostgreSQ
 what clients see; a connector for another database maps its types to them.
 """
 
+from htapkit.model.archive import (
+    ARCHIVE,
+    DELETED_AT,
+    NUMBER,
+    OWN_COLUMNS,
+    archive_of,
+    archive_schema,
+    retire,
+    retired_columns,
+)
 from htapkit.model.catalog import (
     Access,
     Catalog,
@@ -20,6 +30,7 @@ from htapkit.model.changes import (
     CellChanges,
     Change,
     ChangeBatch,
+    Doubt,
     Op,
     RowChanges,
     SchemaChange,
@@ -61,13 +72,17 @@ from htapkit.model.tables import (
 from htapkit.model.views import OWN, VIEWS, view_relation
 
 __all__ = [
+    "ARCHIVE",
     "DATE_INFINITY",
     "DECIMAL_DIGITS_MAX",
+    "DELETED_AT",
     "DELETIONS",
     "HISTORY",
     "IMPORTED",
     "LAKE",
+    "NUMBER",
     "OWN",
+    "OWN_COLUMNS",
     "TIMESTAMP_INFINITY",
     "VIEWS",
     "Access",
@@ -78,6 +93,7 @@ __all__ = [
     "Change",
     "ChangeBatch",
     "Column",
+    "Doubt",
     "Finding",
     "Horizon",
     "Import",
@@ -101,11 +117,15 @@ __all__ = [
     "TableStatus",
     "TieringRun",
     "Truncate",
+    "archive_of",
+    "archive_schema",
     "cells_arrow",
     "history_of",
     "hot_relation",
     "native_arrow",
     "origin_of",
     "place_keys",
+    "retire",
+    "retired_columns",
     "view_relation",
 ]

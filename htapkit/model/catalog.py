@@ -88,6 +88,7 @@ class Route(StrEnum):
     LAKE = "lake"
     UNION = "union"
     SOURCE = "source"
+    SPARK = "spark"  # the lake, read by a Spark
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from enum import IntEnum
 
 import pyarrow as pa
 
+from htapkit.model.catalog import Split
 from htapkit.model.tables import Position, TableId, TableSchema
 
 DELETIONS = pa.schema(
@@ -76,7 +77,7 @@ class RowChanges:
     when no row needs it) has the same length: the old key columns (with `whole_rows`, all columns)
     of updates that changed the key, valid where `moved` is true. `unchanged` maps a column to a
     mask of rows whose value the source did not resend (unchanged TOAST). `commit` gives each row's
-    transaction as an index into ChangeBatch.commits.
+    transaction as an index into ChangeBatch.commits, and into `times` where somebody needs those.
     """
 
     table: TableId
@@ -86,6 +87,7 @@ class RowChanges:
     before: pa.RecordBatch | None = None
     moved: pa.BooleanArray | None = None
     unchanged: Mapping[str, pa.BooleanArray] = field(default_factory=dict)
+    times: tuple[int, ...] = ()  # as ChangeBatch.times
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +116,33 @@ class Truncate:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Which rows of a table changed without events; all others are good."""
+
+    ranges: tuple[Split, ...]  # all of the table's, in order, as those of spi.Ranged
+    doubtful: frozenset[int]  # which of them
+
+    @property
+    def tokens(self) -> frozenset[str]:
+        """Those of the ranges in doubt."""
+        return frozenset(self.ranges[number].token for number in self.doubtful)
+
+
+@dataclass(frozen=True, slots=True)
 class SchemaChange:
     """From here on, rows of the table have this schema.
 
     `faithful` is false where the source changed or filled values without events (a default for old
     rows, a rewrite): the table must then be copied again, for the reason in `why`; unless its copy
-    was made of the table as it is with this `fingerprint` ("" = no copy is good).
+    was made of the table as it is with this `fingerprint` ("" = no copy is good). With a `doubt`,
+    only those rows must be.
     """
 
     schema: TableSchema
     faithful: bool
     why: str = ""
     fingerprint: str = ""
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +152,7 @@ class Broken:
     table: TableId
     why: str
     copy_again: bool = True  # a new copy helps; otherwise somebody has to do something first
+    doubt: Doubt | None = None  # with `copy_again`: a new copy of these rows is enough
 
 
 Change = RowChanges | CellChanges | Truncate | SchemaChange | Broken
@@ -156,6 +174,11 @@ class ChangeBatch:
     committed_at: datetime | None  # of the newest transaction, by the source's clock
     complete: bool = True
     marks: tuple[str, ...] = ()  # tokens of `Head.mark` that the stream has passed
+    times: tuple[int, ...] = ()  # when each of `commits` was made, microseconds since 1970; () = ?
+
+    def time(self, commit: int) -> int | None:
+        """When one of its transactions was committed; None where the source does not say."""
+        return self.times[commit] if self.times else None
 
     @property
     def row_count(self) -> int:

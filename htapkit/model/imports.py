@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from htapkit.model.archive import ARCHIVE
 from htapkit.model.catalog import TableState, TableStatus
 from htapkit.model.lake import Boundary, Pin
 from htapkit.model.tables import Position, TableId, TableSchema
@@ -53,6 +54,8 @@ def history_of(table: TableId) -> TableId:
 
 
 def origin_of(table: TableId) -> TableId | None:
-    """The mirrored table whose history this is; None of others."""
+    """The mirrored table whose history or archive this is; None of others."""
     source, dot, schema = table.schema.partition(".")
-    return TableId(source, schema, table.name) if table.source == HISTORY and dot else None
+    return (
+        TableId(source, schema, table.name) if table.source in {HISTORY, ARCHIVE} and dot else None
+    )

@@ -65,6 +65,7 @@ class LakeColumn:
 
     field: int  # Iceberg field id, which is also in the Parquet files
     type: str  # Iceberg's name: int, long, decimal(12, 2), timestamptz, …
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class LakeFiles:
     names: Mapping[int, str] = field(default_factory=dict)  # in all `paths`; {} = not known
     rest: Callable[[], Iterator[pa.RecordBatch]] | None = None
     first: int | None = None
+    bytes: int = 0  # of all these files, as they are stored
 
 
 @dataclass(frozen=True, slots=True)

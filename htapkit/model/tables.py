@@ -37,7 +37,7 @@ class SqlType:
     name: str
     oid: int
     typmod: int = -1
-    category: str = ""  # "e" enum, "c" composite, "r" range, "" everything else (pg_type.typtype)
+    category: str = ""  # "e" enum, "c" composite, "r" range (pg_type.typtype), "v" see `dimensions`
 
     @property
     def decimal(self) -> tuple[int, int] | None:
@@ -47,6 +47,14 @@ class SqlType:
         packed = self.typmod - 4
         scale = packed & 0x7FF
         return (packed >> 16) & 0xFFFF, scale - 0x800 if scale & 0x400 else scale
+
+    @property
+    def dimensions(self) -> int:
+        """How many float4 a vector has, which is shown as a json array; 0: it is none.
+
+        A type of a source without one of its own name for it; PostgreSQL's extensions' stay text.
+        """
+        return self.typmod if self.category == "v" else 0
 
     @property
     def length(self) -> int | None:
@@ -98,6 +106,8 @@ def native_arrow(type_: SqlType) -> pa.DataType | None:
         precision, scale = type_.decimal
         fits = 0 <= scale <= precision <= DECIMAL_DIGITS_MAX
         return pa.decimal128(precision, scale) if fits else None
+    if type_.dimensions:
+        return pa.list_(pa.float32(), type_.dimensions)
     return _NATIVE.get(type_.name)
 
 
@@ -119,7 +129,7 @@ class Column:
     storage: Storage = Storage.NATIVE
     binary_order: bool = True  # text sorts by its bytes (collation C), so that both engines agree
     deterministic: bool = True  # equal text means equal bytes (no nondeterministic collation)
-    collation: str = ""  # `schema.name`, where it is another than the database's own
+    collation: str = ""  # `schema.name` in SQL, where it is another than the database's own
     shared: bool = False  # of a reconciled table: all rows with the same first key columns have it
     gathered: str = (
         ""  # of a reconciled table: two brackets, around the elements that it is made of

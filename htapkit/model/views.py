@@ -28,7 +28,7 @@ _COLUMNS = {
     """,
     "tables": """
         table_schema text, table_name text, state text, rows int8, lake_rows int8,
-        lake_below text, why text, position text
+        lake_below text, why text, position text, archived_rows int8
     """,
     "routes": "at timestamptz, route text, reason text, statement text",
     "jobs": """

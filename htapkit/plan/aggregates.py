@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from htapkit.plan import casts
+from htapkit.plan import casts, durations
 from htapkit.plan.division import quotient
+from htapkit.plan.durations import ELAPSED
 from htapkit.plan.expr import Expr, numeric
 from htapkit.plan.operators import comparable, guard, texts, trimmed
 from htapkit.plan.types import FLOATS, INTEGERS, NUMERIC_ORDER, TEXTS
@@ -34,9 +35,11 @@ def count(arguments: list[Expr], emit: Emit, *, distinct: bool, tail: str) -> Ex
 
 
 def total(arguments: list[Expr], emit: Emit, *, distinct: bool, tail: str) -> Expr:
-    """`sum`: int8 of small integers, numeric of int8 and numeric, float8 of float8."""
-    argument = _number(arguments, "sum", distinct=distinct)
+    """`sum`: int8 of small integers, numeric of int8 and numeric, float8 of float8; intervals."""
     word = "DISTINCT " if distinct else ""
+    if [a.type for a in arguments] == [ELAPSED] and not distinct:
+        return durations.total(arguments[0], emit, tail)
+    argument = _number(arguments, "sum", distinct=distinct)
     raw = f"sum({word}{argument.sql}){tail}"
     if argument.type in {"int2", "int4"}:
         return Expr(f"CAST({emit(raw)} AS BIGINT)", "int8")
@@ -90,13 +93,15 @@ def extreme(name: str) -> Callable[..., Expr]:
         if len(arguments) != 1:
             raise UnprovenError(name, "takes one argument here")
         argument = arguments[0]
-        comparable(argument, f"{name}({argument.type})", order=True)
+        ordered = replace(argument, binary=argument.binary or argument.uniform)
+        comparable(ordered, f"{name}({argument.type})", order=True)
         allowed = argument.type in set(NUMERIC_ORDER) | {
             "date",
             "time",
             "timestamp",
             "timestamptz",
             "text",
+            ELAPSED,
         }
         if argument.type == "varchar":
             argument, allowed = replace(argument, type="text", typmod=-1), True

@@ -97,6 +97,7 @@ class Reference:
     span: Span = Span()
     scan: str = ""  # the view of its lake rows; "" = none, or not decided yet
     hot: str = ""  # the view of its hot rows; "" = the relation itself
+    lake_alone: bool = False  # its hot rows are left out: who reads it looks that none counts
 
     @property
     def table(self) -> TableId:
@@ -156,7 +157,7 @@ class Reference:
         )
         if not self.scan:
             return f"{hot} AS {self.alias}"
-        if self.past or self.imported:
+        if self.past or self.imported or self.lake_alone:
             return f"{quote(self.scan)} AS {self.alias}"
         columns = ", ".join(quote(column.name) for column in self.status.schema.columns)
         lake = quote(self.scan)
@@ -186,6 +187,8 @@ class Reference:
             return f"{self.table}: its lake as it was, {times}"
         if not self.scan:
             return f"{self.table}: no lake, {times}"
+        if self.lake_alone:
+            return f"{self.table}: its lake alone, {times}"
         forced = "" if self.reads_lake() else ", which is forced"
         return f"{self.table}: with its lake{forced}, {times}"
 

@@ -74,16 +74,19 @@ def _comparison(
     """`subject operator value`."""
     found = _subject(context, subject, timed)
     if found is not None:
-        reference, column = found
-        span = _span(context, operator, column, value)
+        reference, column, slack = found
+        span = _span(context, operator, column, value, slack)
         if span is not None:
             reference.narrow(span)
 
 
 def _subject(
     context: Context, node: exp.Expression, timed: Sequence[Reference]
-) -> tuple[Reference, Expr] | None:
-    """The reference whose time column this is, bare or cast to a date; and its expression."""
+) -> tuple[Reference, Expr, int] | None:
+    """The reference whose time column this is, bare or cast to a date; and its expression.
+
+    Last, by how many microseconds a zone's local time may differ from the column's own.
+    """
     while isinstance(node, exp.Paren):
         node = node.this
     column = node.this if isinstance(node, exp.Cast) else node
@@ -94,16 +97,19 @@ def _subject(
     bare, seen = context(column), context(node)
     if bare.type not in MOMENTS or (seen.sql != bare.sql and seen.type != "date"):
         return None
+    local = seen.sql != bare.sql and bare.type == "timestamptz" and not context.statement.utc
     reference = next((each for each in timed if each.is_time(bare.sql)), None)
-    return (reference, seen) if reference is not None else None
+    return (reference, seen, DAY_MICROS if local else 0) if reference is not None else None
 
 
-def _span(context: Context, operator: str, column: Expr, value: exp.Expression) -> Span | None:
-    """Where `column operator value` is true."""
+def _span(
+    context: Context, operator: str, column: Expr, value: exp.Expression, slack: int
+) -> Span | None:
+    """Where `column operator value` is true, or wider."""
     days = column.type == "date"
     begins, ends = operator in {">", ">=", "="}, operator in {"<", "<=", "="}
     after_low, after_high = operator == ">", operator != "<"
-    parameter = _parameter(context, column, value)
+    parameter = _parameter(context, column, value) if not slack else None
     if parameter is not None:
         limits = []
         if begins:
@@ -111,32 +117,48 @@ def _span(context: Context, operator: str, column: Expr, value: exp.Expression) 
         if ends:
             limits.append(Limit(parameter, upper=True, after=after_high, days=days))
         return Span(limits=tuple(limits))
-    micros = _constant(context, column, value)
-    if micros is None:
+    found = _constant(context, column, value)
+    if found is None:
         return None
+    first, last = found[0] - slack, found[1] + slack
     return Span(
-        edge(micros, after=after_low, days=days) if begins else None,
-        edge(micros, after=after_high, days=days) if ends else None,
+        edge(first, after=after_low, days=days) if begins else None,
+        edge(last, after=after_high, days=days) if ends else None,
     )
 
 
-def _constant(context: Context, column: Expr, node: exp.Expression) -> int | None:
-    """The microseconds of a constant as it is compared with the column."""
+def _constant(context: Context, column: Expr, node: exp.Expression) -> tuple[int, int] | None:
+    """Between which microseconds a constant lies, as it is compared with the column.
+
+    That is one, but of a local time in the session's zone, which is less than a day from UTC.
+    """
     if not all(isinstance(inner, _FOLDED) for inner in node.walk()):
         return None
-    value = context(node)
+    value, slack = context(node), 0
     if value.type == "unknown" and value.text is not None:
-        value = casts.literal_as(value, column.type, utc=context.statement.utc)
+        try:
+            value = casts.literal_as(value, column.type, utc=context.statement.utc)
+        except UnprovenError:
+            value = casts.literal_as(value, column.type, utc=True)
+            slack = DAY_MICROS
+    elif _zone_decides(context, column, value.type):
+        slack = DAY_MICROS
     if value.moment is None or value.type not in MOMENTS:
         return None
-    return value.moment * DAY_MICROS if value.type == "date" else value.moment
+    micros = value.moment * DAY_MICROS if value.type == "date" else value.moment
+    return micros - slack, micros + slack
+
+
+def _zone_decides(context: Context, column: Expr, type_: str) -> bool:
+    """Whether one of the two is local to the session's zone, which is not UTC, and one is not."""
+    return (column.type == "timestamptz") != (type_ == "timestamptz") and not context.statement.utc
 
 
 def _parameter(context: Context, column: Expr, node: exp.Expression) -> Parameter | None:
     """The parameter that this is, bare or cast to its own type, or a constant of the clock."""
     asked = clock.parameter(context, node, column.type)
     if asked is not None:
-        return asked
+        return None if _zone_decides(context, column, asked.type.name) else asked
     inner = node
     while isinstance(inner, (exp.Paren, exp.Cast)):
         inner = inner.this
@@ -144,6 +166,8 @@ def _parameter(context: Context, column: Expr, node: exp.Expression) -> Paramete
         return None
     bare, seen = context(inner), context(node)
     if bare.sql != seen.sql or bare.type not in MOMENTS:
+        return None
+    if _zone_decides(context, column, bare.type):
         return None
     number = int(str(inner.this.this if isinstance(inner.this, exp.Literal) else inner.this))
     return next(each for each in context.statement.parameters if each.number == number)
@@ -154,10 +178,12 @@ def _listed(context: Context, node: exp.In, timed: Sequence[Reference]) -> None:
     found = _subject(context, node.this, timed)
     if found is None:
         return
-    reference, column = found
+    reference, column, slack = found
     values = [_constant(context, column, item) for item in node.expressions]
     known = [value for value in values if value is not None]
     if known and len(known) == len(values):
         days = column.type == "date"
-        lower = edge(min(known), after=False, days=days)
-        reference.narrow(Span(lower, edge(max(known), after=True, days=days)))
+        first, last = min(low for low, _ in known) - slack, max(high for _, high in known) + slack
+        reference.narrow(
+            Span(edge(first, after=False, days=days), edge(last, after=True, days=days))
+        )

@@ -1,11 +1,11 @@
-"""A condition on the rows of one table, given by itself, as a statement that counts them."""
+"""A condition on the rows of one table, given by itself, as a statement over them."""
 
 from __future__ import annotations
 
 from sqlglot import exp
 
 from htapkit.errors import ConfigError
-from htapkit.model import TableId
+from htapkit.model import ARCHIVE, NUMBER, TableId
 from htapkit.plan.names import quote
 from htapkit.plan.parse import statement_of, tokens_of
 
@@ -17,8 +17,18 @@ def counting(table: TableId, condition: str, further: str = "") -> str:
 
     Raises ConfigError where the condition is not one, or looks at something else than the table.
     """
-    relation = f"{quote(table.schema)}.{quote(table.name)}"
-    text = f"SELECT count(*) FROM {relation} WHERE ({condition}\n)"  # noqa: S608 - checked below
+    text = _selecting("count(*)", table, condition)
+    return text + (f" AND {further}" if further else "")
+
+
+def archived(table: TableId, condition: str) -> str:
+    """The numbers of the archived rows of the table that meet the condition. Raises ConfigError."""
+    return _selecting(quote(NUMBER), table, condition, f"{ARCHIVE}.")
+
+
+def _selecting(what: str, table: TableId, condition: str, catalog: str = "") -> str:
+    relation = f"{catalog}{quote(table.schema)}.{quote(table.name)}"
+    text = f"SELECT {what} FROM {relation} WHERE ({condition}\n)"  # noqa: S608 - checked below
     tokens = tokens_of(text)
     tree = statement_of(tokens, text) if tokens is not None else None
     where = tree.args.get("where") if isinstance(tree, exp.Select) else None
@@ -28,4 +38,4 @@ def counting(table: TableId, condition: str, further: str = "") -> str:
         raise ConfigError(f"where: {condition!r} is more than a condition")
     if len(list(tree.find_all(exp.Query))) > 1:
         raise ConfigError(f"where: only columns of {table} can be named, no other query")
-    return text + (f" AND {further}" if further else "")
+    return text

@@ -63,7 +63,10 @@ class Grouping:
             if existing.sql == below.sql:
                 return number
         name = f"{self.alias}.{quote(f'k{len(self.keys) + 1}')}"
-        above = replace(derived(below, name), origin=None if self.nullable_keys else below.origin)
+        above = derived(below, name)
+        if self.nullable_keys:
+            seen = below.origin or below.collation
+            above = replace(above, origin=None, collation=seen)
         self.keys.append((node, below, above, shown))
         return len(self.keys)
 

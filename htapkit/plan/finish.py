@@ -9,15 +9,16 @@ its own column), so the remaining expressions mean what they meant.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
 from htapkit.plan import groups
+from htapkit.plan.durations import DURATIONS
 from htapkit.plan.expr import Expr, derived
 from htapkit.plan.names import quote
 from htapkit.plan.parse import source_text
-from htapkit.plan.plan import Finish, OutColumn
+from htapkit.plan.plan import Finish, OutColumn, Ranking
 from htapkit.plan.queries import (
     Core,
     bind_query,
@@ -27,9 +28,11 @@ from htapkit.plan.queries import (
     order_clause,
     value_of,
 )
+from htapkit.plan.ranked import ranked
 from htapkit.plan.residue import Leaves, Residue
 from htapkit.plan.scopes import Statement, known_name
 from htapkit.plan.selects import Item, limit_clause
+from htapkit.plan.tables import Query
 from htapkit.plan.types import source_sql
 from htapkit.plan.unproven import UnprovenError
 
@@ -44,48 +47,72 @@ class Local:
     columns: tuple[OutColumn, ...]
     finish: Finish | None
     why: str = ""
+    ranking: Ranking | None = None
 
 
 def local_query(statement: Statement, tree: exp.Expression) -> Local:
     """The whole statement as a local query, finished at the source where needed."""
     try:
-        query = bind_query(statement, tree, None, {})
-        for column in query.columns:
-            _shown(column.expr)
-        columns = tuple(
-            OutColumn(known_name(column.name), derived(column.expr, "").sql_type)
-            for column in query.columns
-        )
-        return Local(query.sql, columns, None)
+        return _proven(bind_query(statement, tree, None, {}))
     except UnprovenError as refusal:
         if not isinstance(tree, exp.Select):
             raise
-        fresh = Statement(
-            statement.catalog,
-            statement.session,
-            statement.parameter_types,
-            cuts=statement.cuts,
-            clock=statement.clock,
-            unseen=statement.unseen,
-        )
         try:
-            local = _Split(fresh, tree).local(str(refusal))
-        except UnprovenError as second:
-            if str(second) == str(refusal):
-                raise
-            raise UnprovenError(
-                str(refusal),
-                f"and it cannot be finished at the source: {second}",
-                by_value=refusal.by_value or second.by_value,
-            ) from second
+            fresh = _again(statement)
+            query, ranking = ranked(fresh, tree)
+            local = replace(_proven(query), why=str(refusal), ranking=ranking)
+        except UnprovenError:
+            fresh = _again(statement)
+            local = _split(fresh, tree, refusal)
         statement.access, statement.parameters = fresh.access, fresh.parameters
         statement.references, statement.clocks = fresh.references, fresh.clocks
+        statement.zones, statement.probes = fresh.zones, fresh.probes
         return local
 
 
+def _again(statement: Statement) -> Statement:
+    """The same statement, of which nothing is bound yet."""
+    return Statement(
+        statement.catalog,
+        statement.session,
+        statement.parameter_types,
+        cuts=statement.cuts,
+        clock=statement.clock,
+        unseen=statement.unseen,
+        parsed=statement.parsed,
+    )
+
+
+def _proven(query: Query) -> Local:
+    for column in query.columns:
+        _shown(column.expr)
+    columns = tuple(
+        OutColumn(known_name(column.name), derived(column.expr, "").sql_type)
+        for column in query.columns
+    )
+    return Local(query.sql, columns, None)
+
+
+def _split(statement: Statement, tree: exp.Select, refusal: UnprovenError) -> Local:
+    try:
+        return _Split(statement, tree).local(str(refusal))
+    except UnprovenError as second:
+        if str(second) == str(refusal):
+            raise
+        raise UnprovenError(
+            str(refusal),
+            f"and it cannot be finished at the source: {second}",
+            by_value=refusal.by_value or second.by_value,
+        ) from second
+
+
 def _shown(expr: Expr) -> None:
+    if expr.type in DURATIONS:
+        raise UnprovenError("an interval", "PostgreSQL prints it")
     if expr.dscale != "":
         raise UnprovenError("a numeric result", "whose scale differs from row to row")
+    if expr.doubtful:
+        raise UnprovenError("a document's text", "that the source can compute in any case")
 
 
 @dataclass(slots=True)

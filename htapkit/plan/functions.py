@@ -8,36 +8,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from htapkit.plan import casts
-from htapkit.plan.expr import SEVERAL, Expr, collate_of, numeric
+from htapkit.plan import casts, choices
+from htapkit.plan.expr import SEVERAL, Expr, collate_of, numeric, refused
 from htapkit.plan.operators import (
     arithmetic,
-    common_type,
-    comparable,
-    compare,
     guard,
     texts,
 )
-from htapkit.plan.types import DUCKDB, FLOATS, INTEGERS, MOMENTS, NUMERIC_ORDER, TEXTS, decimal_sql
-from htapkit.plan.unproven import UnprovenError
+from htapkit.plan.types import FLOATS, INTEGERS, MOMENTS, NUMERIC_ORDER, TEXTS, decimal_sql
 
 Build = Callable[[list[Expr], bool], Expr]
 """Arguments and whether the session's zone is UTC."""
 
 
-def _refuse(name: str, arguments: list[Expr], why: str = "not proven equal") -> UnprovenError:
-    return UnprovenError(f"{name}({', '.join(argument.type for argument in arguments)})", why)
-
-
 def _text(name: str, arguments: list[Expr], at: int) -> Expr:
     """The argument as text."""
     if at >= len(arguments):
-        raise _refuse(name, arguments)
+        raise refused(name, arguments)
     argument = arguments[at]
     if argument.type not in TEXTS | {"unknown"} - {"name"} or argument.opaque:
-        raise _refuse(name, arguments)
+        raise refused(name, arguments)
     if not argument.deterministic or collate_of(arguments) == SEVERAL:
-        raise _refuse(name, arguments, "a nondeterministic collation, or several")
+        raise refused(name, arguments, "a nondeterministic collation, or several")
     return casts.coerce(argument, "text", utc=False)
 
 
@@ -46,24 +38,10 @@ def constant_number(name: str, arguments: list[Expr], at: int, least: int | None
     try:
         value = int(arguments[at].sql.removeprefix("CAST(").partition(" ")[0])
     except (IndexError, ValueError) as error:
-        raise _refuse(name, arguments, "needs a constant number") from error
+        raise refused(name, arguments, "needs a constant number") from error
     if not arguments[at].constant or (least is not None and value < least):
-        raise _refuse(name, arguments, "needs a constant number in range")
+        raise refused(name, arguments, "needs a constant number in range")
     return value
-
-
-def _case(name: str) -> Build:
-    """ASCII letters under a binary collation; other letters depend on the locale."""
-
-    def build(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
-        del utc
-        value = _text(name, arguments, 0)
-        if not value.binary:
-            raise _refuse(name, arguments, "letters depend on the collation")
-        ascii_only = f"strlen({value.sql}) <> length({value.sql})"
-        return texts(guard(ascii_only, f"{name}({value.sql})", "letters beyond ASCII"), value)
-
-    return build
 
 
 def _length(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
@@ -78,7 +56,7 @@ def _octets(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
         or arguments[0].type not in {"text", "varchar", "bpchar"}
         or arguments[0].opaque
     ):
-        raise _refuse("octet_length", arguments)
+        raise refused("octet_length", arguments)
     return Expr(f"CAST(strlen({arguments[0].sql}) AS INTEGER)", "int4")
 
 
@@ -120,7 +98,7 @@ def trim(name: str) -> Build:
             return texts(f"{name}({value.sql}, ' ')", value)
         characters = _text(name, arguments, 1)
         if not characters.text:
-            raise _refuse(name, arguments, "the characters are not a literal")
+            raise refused(name, arguments, "the characters are not a literal")
         return texts(f"{name}({value.sql}, {characters.sql})", value)
 
     return build
@@ -130,7 +108,7 @@ def _replace(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
     del utc
     parts = [_text("replace", arguments, at) for at in range(3)]
     if not parts[1].text:
-        raise _refuse("replace", arguments, "what to replace is not a literal")
+        raise refused("replace", arguments, "what to replace is not a literal")
     return texts(f"replace({', '.join(part.sql for part in parts)})", *parts)
 
 
@@ -138,7 +116,7 @@ def _concat(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
     parts = []
     for argument in arguments:
         if argument.type in {"bool", "bpchar"}:
-            raise _refuse("concat", arguments)
+            raise refused("concat", arguments)
         parts.append(casts.explicit(argument, "text", -1, utc=utc))
     return texts(f"concat({', '.join(part.sql for part in parts)})", *parts)
 
@@ -158,7 +136,7 @@ def _split_part(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
     del utc
     value, by = _text("split_part", arguments, 0), _text("split_part", arguments, 1)
     if not by.text:
-        raise _refuse("split_part", arguments, "the separator is not a literal")
+        raise refused("split_part", arguments, "the separator is not a literal")
     return texts(
         f"split_part({value.sql}, {by.sql}, {constant_number('split_part', arguments, 2, 1)})",
         value,
@@ -167,9 +145,9 @@ def _split_part(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
 
 def _one_number(name: str, arguments: list[Expr]) -> Expr:
     if not arguments or arguments[0].type not in NUMERIC_ORDER or arguments[0].opaque:
-        raise _refuse(name, arguments)
+        raise refused(name, arguments)
     if arguments[0].inexact:
-        raise _refuse(name, arguments, "a float aggregate's last digits are open")
+        raise refused(name, arguments, "a float aggregate's last digits are open")
     return arguments[0]
 
 
@@ -185,11 +163,11 @@ def _round(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
     if len(arguments) == 1 and value.type != "numeric":
         return Expr(f"round_even({casts.as_float(value).sql}, 0)", "float8")
     if value.type in FLOATS:
-        raise _refuse("round", arguments)
+        raise refused("round", arguments)
     places = constant_number("round", arguments, 1, 0) if len(arguments) == 2 else 0
     value = casts.as_numeric(value)
     if places > 20:
-        raise _refuse("round", arguments, "too many places")
+        raise refused("round", arguments, "too many places")
     digits = min(value.digits - value.scale + places + 1, 38)
     return numeric(f"CAST({value.sql} AS {decimal_sql(digits, places)})", digits, places)
 
@@ -201,7 +179,7 @@ def _whole(name: str) -> Build:
         del utc
         value = _one_number(name, arguments)
         if len(arguments) > 1:
-            raise _refuse(name, arguments)
+            raise refused(name, arguments)
         if value.type != "numeric":
             return Expr(f"{name}({casts.as_float(value).sql})", "float8")
         digits = min(value.digits - value.scale + 1, 38)
@@ -214,13 +192,13 @@ def _sign(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
     del utc
     value = _one_number("sign", arguments)
     if value.type != "numeric":
-        raise _refuse("sign", arguments)
+        raise refused("sign", arguments)
     return numeric(f"CAST(sign({value.sql}) AS DECIMAL(1,0))", 1, 0)
 
 
 def _mod(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
     if len(arguments) != 2 or any(argument.type not in INTEGERS for argument in arguments):
-        raise _refuse("mod", arguments)
+        raise refused("mod", arguments)
     return arithmetic("%", arguments[0], arguments[1], utc=utc)
 
 
@@ -228,126 +206,9 @@ def _sqrt(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
     del utc
     value = _one_number("sqrt", arguments)
     if value.type == "numeric":
-        raise _refuse("sqrt", arguments)
+        raise refused("sqrt", arguments)
     root = casts.as_float(value).sql
     return Expr(guard(f"{root} < 0", f"sqrt({root})", "root of a negative number"), "float8")
-
-
-def unify(parts: list[Expr], construct: str, *, utc: bool) -> tuple[list[Expr], Expr]:
-    """The parts as their common type, and a pattern of the result (its `sql` is empty)."""
-    type_ = common_type(parts, construct)
-    if any(part.opaque for part in parts):
-        raise UnprovenError(construct, "a column is kept as text")
-    cast = [casts.coerce(part, type_, utc=utc) for part in parts]
-    typmods = {part.typmod for part in parts}
-    pattern = Expr(
-        "",
-        type_,
-        typmod=typmods.pop()
-        if len(typmods) == 1 and len({part.type for part in parts}) == 1
-        else -1,
-        binary=all(part.binary for part in parts),
-        deterministic=all(part.deterministic for part in parts),
-        collate=collate_of(parts),
-        inexact=any(part.inexact for part in parts),
-        constant=all(part.constant for part in parts),
-    )
-    if type_ == "numeric":
-        scale = max(part.scale for part in cast)
-        digits = max(part.digits - part.scale for part in cast) + scale
-        digits = min(digits, 38)
-        cast = [
-            replace(
-                part,
-                sql=f"CAST({part.sql} AS {decimal_sql(digits, scale)})",
-                dscale=_kept_scale(part),
-            )
-            for part in cast
-        ]
-        same = {part.dscale for part in cast}
-        dscale = "" if same == {str(scale)} else None
-        pattern = replace(pattern, digits=digits, scale=scale, dscale=dscale)
-    elif type_ in DUCKDB:
-        cast = [
-            replace(part, sql=f"CAST({part.sql} AS {DUCKDB[type_]})")
-            if part.type != type_
-            else part
-            for part in cast
-        ]
-    return cast, pattern
-
-
-def _kept_scale(part: Expr) -> str | None:
-    return None if part.dscale is None else part.shown_scale
-
-
-def case(conditions: list[str], values: list[Expr], *, utc: bool) -> Expr:
-    """CASE: as many values as conditions, and one more for ELSE."""
-    # PostgreSQL looks at ELSE first when it chooses the type.
-    cast, pattern = unify([values[-1], *values[:-1]], "CASE", utc=utc)
-    cast = [*cast[1:], cast[0]]
-
-    def render(parts: list[str]) -> str:
-        arms = " ".join(f"WHEN {c} THEN {v}" for c, v in zip(conditions, parts, strict=False))
-        return f"CASE {arms} ELSE {parts[-1]} END"
-
-    dscale = pattern.dscale
-    if pattern.type == "numeric" and dscale is None:
-        scales = [part.dscale for part in cast]
-        if all(scale is not None for scale in scales):
-            dscale = f"({render([scale or '' for scale in scales])})"
-    # Constant arms do not make it constant: which one is taken depends on the row.
-    sql = f"({render([part.sql for part in cast])})"
-    return replace(pattern, sql=sql, dscale=dscale, constant=False)
-
-
-def coalesce(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
-    """The first that is not NULL, as the common type of all."""
-    cast, pattern = unify(arguments, "COALESCE", utc=utc)
-    if pattern.type == "numeric" and pattern.dscale is None:
-        return case([f"{part.sql} IS NOT NULL" for part in cast[:-1]], arguments, utc=utc)
-    return replace(pattern, sql=f"coalesce({', '.join(part.sql for part in cast)})")
-
-
-def _nullif(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
-    if len(arguments) != 2 or arguments[0].type == "unknown":
-        raise _refuse("nullif", arguments)
-    same = compare("=", arguments[0], arguments[1], utc=utc)
-    value, types = arguments[0], {argument.type for argument in arguments}
-    # The result is the left operand as `=` takes it.
-    if types & {"text", "varchar"}:
-        value = casts.coerce(replace(value, typmod=-1), "text", utc=utc)
-    elif (
-        types <= set(NUMERIC_ORDER)
-        and len(types) > 1
-        and not types <= FLOATS
-        and not types <= set(INTEGERS)
-    ):
-        value = casts.as_float(value) if types & FLOATS else casts.as_numeric(value)
-    return replace(
-        value,
-        sql=f"(CASE WHEN {same.sql} THEN NULL ELSE {value.sql} END)",
-        origin=None,
-        text=None,
-        moment=None,
-        constant=False,
-    )
-
-
-def _extreme(name: str) -> Build:
-    """`greatest` and `least`: NULLs are passed over in both engines."""
-
-    def build(arguments: list[Expr], utc: bool) -> Expr:  # noqa: FBT001
-        cast, pattern = unify(arguments, name, utc=utc)
-        for part in [*cast, pattern]:
-            comparable(part, name, order=True)
-        if pattern.type in FLOATS | {"bpchar", "bool"} or (
-            pattern.type == "numeric" and pattern.dscale is None
-        ):
-            raise _refuse(name, arguments)
-        return replace(pattern, sql=f"{name}({', '.join(part.sql for part in cast)})", typmod=-1)
-
-    return build
 
 
 FUNCTIONS: Mapping[str, Build] = {
@@ -357,18 +218,17 @@ FUNCTIONS: Mapping[str, Build] = {
     "ceiling": _whole("ceil"),
     "char_length": _length,
     "character_length": _length,
-    "coalesce": coalesce,
+    "coalesce": choices.coalesce,
     "concat": _concat,
     "floor": _whole("floor"),
-    "greatest": _extreme("greatest"),
-    "least": _extreme("least"),
+    "greatest": choices.extreme("greatest"),
+    "least": choices.extreme("least"),
     "left": _side("left"),
     "length": _length,
-    "lower": _case("lower"),
     "ltrim": trim("ltrim"),
     "md5": _md5,
     "mod": _mod,
-    "nullif": _nullif,
+    "nullif": choices.nullif,
     "octet_length": _octets,
     "replace": _replace,
     "right": _side("right"),
@@ -381,18 +241,6 @@ FUNCTIONS: Mapping[str, Build] = {
     "strpos": position,
     "substr": substring,
     "trunc": _whole("trunc"),
-    "upper": _case("upper"),
 }
 
-__all__ = [
-    "FUNCTIONS",
-    "MOMENTS",
-    "Build",
-    "case",
-    "coalesce",
-    "constant_number",
-    "position",
-    "substring",
-    "trim",
-    "unify",
-]
+__all__ = ["FUNCTIONS", "MOMENTS", "Build", "constant_number", "position", "substring", "trim"]

@@ -14,19 +14,19 @@ broadcast btrim cardinality cbrt ceil ceiling char_length character_length chr c
 concat_ws convert_from convert_to cos cosd cosh cot date_bin date_part date_trunc decode degrees
 div encode erf exp extract factorial family floor format format_type gcd get_bit get_byte
 greatest host hostmask inet_merge initcap int4range int8range isempty isfinite json_array_length
-json_extract_path json_extract_path_text json_strip_nulls json_typeof jsonb_array_length
-jsonb_extract_path jsonb_extract_path_text jsonb_path_exists jsonb_path_match
-jsonb_path_query_array jsonb_path_query_first jsonb_pretty jsonb_set jsonb_strip_nulls
-jsonb_typeof justify_days justify_hours justify_interval lcm least left length ln log log10
-lower lower_inc lower_inf lpad ltrim make_date make_interval make_time make_timestamp
-make_timestamptz masklen md5 min_scale mod netmask network normalize nullif num_nonnulls
-num_nulls numnode octet_length overlay pg_size_pretty pg_typeof pi position power quote_ident
-quote_literal quote_nullable radians regexp_count regexp_instr regexp_like regexp_match
-regexp_replace regexp_split_to_array regexp_substr repeat replace reverse right round rpad rtrim
-scale sha224 sha256 sha384 sha512 sign sin sind sinh split_part sqrt starts_with string_to_array
-strpos substr substring tan tand tanh text timezone to_ascii to_char to_date to_hex to_json
-to_jsonb to_number to_timestamp translate trim trim_array trim_scale trunc unaccent upper
-upper_inc upper_inf width_bucket
+json_build_array json_build_object json_extract_path json_extract_path_text json_strip_nulls
+json_typeof jsonb_array_length jsonb_build_array jsonb_build_object jsonb_extract_path
+jsonb_extract_path_text jsonb_path_exists jsonb_path_match jsonb_path_query_array
+jsonb_path_query_first jsonb_pretty jsonb_set jsonb_strip_nulls jsonb_typeof justify_days
+justify_hours justify_interval lcm least left length ln log log10 lower lower_inc lower_inf lpad
+ltrim make_date make_interval make_time make_timestamp make_timestamptz masklen md5 min_scale
+mod netmask network normalize nullif num_nonnulls num_nulls numnode octet_length overlay
+pg_size_pretty pg_typeof pi position power quote_ident quote_literal quote_nullable radians
+regexp_count regexp_instr regexp_like regexp_match regexp_replace regexp_split_to_array
+regexp_substr repeat replace reverse right round rpad rtrim scale sha224 sha256 sha384 sha512
+sign sin sind sinh split_part sqrt starts_with string_to_array strpos substr substring tan tand
+tanh text timezone to_ascii to_char to_date to_hex to_json to_jsonb to_number to_timestamp
+translate trim trim_array trim_scale trunc unaccent upper upper_inc upper_inf width_bucket
 """
 
 _AGGREGATES = """
@@ -47,10 +47,9 @@ has_any_column_privilege has_column_privilege has_database_privilege has_functio
 has_schema_privilege has_sequence_privilege has_server_privilege has_table_privilege
 has_tablespace_privilege has_type_privilege inet inet_client_addr inet_server_addr
 inet_server_port information_schema._pg_expandarray int2 int4 int8 json_array_elements
-json_array_elements_text json_build_array json_build_object json_each json_each_text
-json_object_keys jsonb_array_elements jsonb_array_elements_text jsonb_build_array
-jsonb_build_object jsonb_each jsonb_each_text jsonb_object_keys localtime localtimestamp now
-numeric numrange obj_description oidvectortypes overlaps pg_backend_pid pg_char_to_encoding
+json_array_elements_text json_each json_each_text json_object_keys jsonb_array_elements
+jsonb_array_elements_text jsonb_each jsonb_each_text jsonb_object_keys localtime localtimestamp
+now numeric numrange obj_description oidvectortypes overlaps pg_backend_pid pg_char_to_encoding
 pg_client_encoding pg_collation_is_visible pg_conf_load_time pg_conversion_is_visible
 pg_database_size pg_describe_object pg_encoding_to_char pg_function_is_visible
 pg_get_constraintdef pg_get_expr pg_get_function_arguments pg_get_function_identity_arguments

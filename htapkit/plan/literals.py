@@ -22,8 +22,17 @@ _MOMENT = re.compile(
 _INTEGER = re.compile(r"[+-]?\d{1,19}\Z", re.ASCII)
 _DECIMAL = re.compile(r"([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,3}))?\Z", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z", re.ASCII)
-_PART = re.compile(r"\s*([+-]?\d{1,9})\s*([a-zA-Z]+)\s*", re.ASCII)
+# What touches the word before it (1 day-2 hours) makes one of both, which is no interval.
+_PART = re.compile(r"\s*([+-]?\s*\d{1,9})\s*([a-zA-Z]+)(?!\S)\s*", re.ASCII)
+_CLOCK = re.compile(r"\s*([+-]?)(\d{1,4}):([0-5]\d)(?::([0-5]\d)(?:\.(\d{1,6}))?)?\Z", re.ASCII)
+_FRACTION = re.compile(r"\s*([+-]?)(\d{1,9})\.(\d{1,6})\s*(?i:(?:sec|second)s?)(?!\S)\s*", re.ASCII)
 _TIME = re.compile(r"(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?\Z", re.ASCII)
+
+_ELEMENT = re.compile(
+    r'\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s,{}"\\][^,{}"\\]*?))\s*(?=,|\Z)',
+    re.ASCII | re.DOTALL,
+)
+_BLANKS = " \t\n\r\v\f"
 
 DAY_MICROS = 86_400_000_000
 _UNITS = {
@@ -37,6 +46,8 @@ _UNITS = {
     "min": (0, 0, 60_000_000),
     "second": (0, 0, 1_000_000),
     "sec": (0, 0, 1_000_000),
+    "millisecond": (0, 0, 1_000),
+    "microsecond": (0, 0, 1),
 }
 _TRUE = frozenset({"t", "tr", "tru", "true", "y", "ye", "yes", "on", "1"})
 _FALSE = frozenset({"f", "fa", "fal", "fals", "false", "n", "no", "of", "off", "0"})
@@ -133,7 +144,14 @@ def read_interval(text: str, unit: str | None) -> Interval:
             raise _bad(text, "interval")
         body = f"{body} {unit}"
     months = days = micros = at = 0
+    given: list[Interval] = []  # a unit may stand once, and none of a day beside a time of day
     while at < len(body):
+        time = _CLOCK.match(body, at) or _FRACTION.match(body, at)
+        if time:
+            micros, at = micros + _time_micros(time), time.end()
+            of_day = ("hour", "minute", "second") if time.re is _CLOCK else ("second",)
+            given += [_UNITS[name] for name in of_day]
+            continue
         found = _PART.match(body, at)
         if not found:
             raise _bad(text, "interval")
@@ -141,16 +159,27 @@ def read_interval(text: str, unit: str | None) -> Interval:
         size = _UNITS.get(word) or _UNITS.get(word.removesuffix("s"))
         if size is None:
             raise _bad(text, "interval")
-        count = int(found[1])
+        count = int("".join(found[1].split()))
         months, days, micros = (
             months + count * size[0],
             days + count * size[1],
             micros + count * size[2],
         )
         at = found.end()
-    if not body:
+        given.append(size)
+    if not body or len(set(given)) < len(given):
         raise _bad(text, "interval")
     return months, days, micros
+
+
+def _time_micros(found: re.Match[str]) -> int:
+    """Of `02:30`, `-02:30:00.5` (to the end) or `90.25 seconds`."""
+    sign, *whole, fraction = found.groups()
+    seconds = 0
+    for part in whole:  # hours, minutes and seconds, or seconds alone
+        seconds = seconds * 60 + int(part or 0)
+    micros = seconds * 1_000_000 + int((fraction or "").ljust(6, "0"))
+    return -micros if sign == "-" else micros
 
 
 def interval_sql(value: Interval) -> str:
@@ -234,3 +263,29 @@ def read_uuid(text: str) -> str:
     if not _UUID.match(text):
         raise _bad(text, "uuid")
     return text.lower()
+
+
+def read_array(text: str) -> list[str | None]:
+    """The elements of an array of one dimension, NULL as None."""
+    inner = text.strip(_BLANKS)
+    if inner[:1] != "{" or inner[-1:] != "}" or len(inner) < 2:
+        raise _bad(text, "an array")
+    inner, at = inner[1:-1], 0
+    if not inner.strip(_BLANKS):
+        return []
+    found: list[str | None] = []
+    while True:
+        element = _ELEMENT.match(inner, at)
+        if element is None:
+            raise _bad(text, "an array")
+        found.append(_array_element(element["quoted"], element["bare"]))
+        at = element.end()
+        if at == len(inner):
+            return found
+        at += 1  # the comma
+
+
+def _array_element(quoted: str | None, bare: str | None) -> str | None:
+    if quoted is not None:
+        return re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
+    return None if bare is None or bare.upper() == "NULL" else bare

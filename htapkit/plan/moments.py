@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from htapkit.plan import casts
+from htapkit.plan import casts, durations
+from htapkit.plan.durations import DURATIONS
 from htapkit.plan.expr import Expr, numeric
+from htapkit.plan.literals import DAY_MICROS, Interval
 from htapkit.plan.operators import guard, kept_infinite
 from htapkit.plan.types import MOMENTS
 from htapkit.plan.unproven import UnprovenError
@@ -33,6 +35,8 @@ _OF_TIME = frozenset({"hour", "minute"})
 
 def extract(field: str, value: Expr, *, utc: bool) -> Expr:
     """`extract(field FROM value)`: numeric, with six decimals for seconds and epochs."""
+    if value.type in DURATIONS:
+        return durations.extract(field, value)
     construct = f"extract({field} from {value.type})"
     if value.type not in MOMENTS or value.opaque:
         raise UnprovenError(construct, "not proven equal")
@@ -67,8 +71,16 @@ def extract(field: str, value: Expr, *, utc: bool) -> Expr:
 
 
 def date_part(field: str, value: Expr, *, utc: bool) -> Expr:
-    """`date_part('field', value)`: the same as float8."""
-    return casts.as_float(extract(field, value, utc=utc))
+    """`date_part('field', value)`: the same as float8, computed with floats where fractions are."""
+    if value.type in DURATIONS:
+        return durations.date_part(field, value)
+    number = extract(field, value, utc=utc)
+    if number.scale == 0:
+        return casts.as_float(number)
+    micros = f"CAST({number.sql} * 1000000 AS BIGINT)"
+    if field == "epoch":
+        return Expr(f"(CAST({micros} AS DOUBLE) / CAST(1000000 AS DOUBLE))", "float8")
+    return Expr(durations.seconds(micros), "float8")
 
 
 def date_trunc(field: str, value: Expr, *, utc: bool) -> Expr:
@@ -85,3 +97,26 @@ def date_trunc(field: str, value: Expr, *, utc: bool) -> Expr:
     if result == "timestamptz":
         sql = f"CAST({sql} AS TIMESTAMP WITH TIME ZONE)"
     return Expr(sql, result)
+
+
+def date_bin(stride: Interval | None, value: Expr, origin: Expr) -> Expr:
+    """`date_bin(stride, value, origin)` of a constant stride and origin.
+
+    Values before the origin are an error: releases of PostgreSQL differ about their bins.
+    """
+    construct = f"date_bin(interval, {value.type})"
+    if value.type not in {"timestamp", "timestamptz"} or value.opaque or value.constant:
+        raise UnprovenError(construct, "not proven equal")
+    if stride is None or not origin.constant or stride[0] != 0:
+        raise UnprovenError(construct, "needs a constant stride without months, and an origin")
+    micros = stride[1] * DAY_MICROS + stride[2]
+    if micros <= 0:
+        raise UnprovenError(construct, "a stride that is not positive", by_value=True)
+    since, start = f"epoch_us({value.sql})", f"epoch_us({origin.sql})"
+    if origin.moment is not None:
+        start = f"CAST({origin.moment} AS BIGINT)"
+    sql = f"make_timestamp({since} - ({since} - {start}) % {micros})"
+    if value.type == "timestamptz":
+        sql = f"make_timestamptz({since} - ({since} - {start}) % {micros})"
+    early = f"isfinite({value.sql}) AND {since} < {start}"
+    return Expr(guard(early, kept_infinite(value.sql, sql), "before the origin"), value.type)

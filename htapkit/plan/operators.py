@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from htapkit.plan import casts, literals
+from htapkit.plan import casts, durations, literals
+from htapkit.plan.durations import ELAPSED, ELAPSED_SUM
 from htapkit.plan.expr import SEVERAL, Expr, as_decimal, boolean, collate_of, fails, numeric
 from htapkit.plan.names import quote_text
 from htapkit.plan.types import DUCKDB, FLOATS, INTEGERS, MOMENTS, NUMERIC_ORDER, PLAIN_TEXTS, TEXTS
@@ -69,7 +70,7 @@ def comparable(expr: Expr, construct: str, *, order: bool) -> None:
             raise UnprovenError(construct, "a text of several collations")
         if order and not expr.binary:
             raise UnprovenError(construct, "text order under a collation other than C")
-    if expr.type in {"interval", "json"}:
+    if expr.type in {"interval", "json", ELAPSED_SUM}:
         raise UnprovenError(construct, f"{expr.type} is not compared here")
 
 
@@ -93,6 +94,8 @@ def compare(operator: str, left: Expr, right: Expr, *, utc: bool) -> Expr:
 
 
 def _unified(left: Expr, right: Expr, construct: str, *, utc: bool) -> tuple[Expr, Expr]:  # noqa: PLR0911 - one line for each rule
+    if ELAPSED in {left.type, right.type}:
+        return _duration(left, construct), _duration(right, construct)
     if left.type == "unknown" and right.type == "unknown":
         raise UnprovenError(construct, "both sides are literals without a type")
     if left.type == "unknown":
@@ -115,6 +118,17 @@ def _unified(left: Expr, right: Expr, construct: str, *, utc: bool) -> tuple[Exp
     if types <= MOMENTS:
         return _unified_moments(left, right, utc=utc)
     raise UnprovenError(construct, "not proven equal")
+
+
+def _duration(expr: Expr, construct: str) -> Expr:
+    if expr.type == ELAPSED:
+        return expr
+    value = expr.months_days_micros
+    if expr.text is not None and expr.type == "unknown":
+        value = literals.read_interval(expr.text, None)
+    if value is None:
+        raise UnprovenError(construct, "not proven equal")
+    return durations.constant(value)
 
 
 def _as_known(literal: Expr, other: Expr) -> Expr:
@@ -152,7 +166,7 @@ def _compare_padded(operator: str, left: Expr, right: Expr) -> str:
 
 def trimmed(expr: Expr) -> str:
     """The text by which a value is ordered: char(n) without its padding."""
-    return f"rtrim({expr.sql}, ' ')" if expr.type == "bpchar" else expr.sql
+    return casts.unpadded(expr) if expr.type == "bpchar" else expr.sql
 
 
 def _aligned(left: Expr, right: Expr) -> tuple[str, str]:
@@ -246,7 +260,7 @@ def _numeric_sum(operator: str) -> Callable[[Expr, Expr], Expr]:
         digits = max(left.digits - left.scale, right.digits - right.scale) + scale + 1
         a, b = _aligned(left, right) if digits > DIGITS else (left.sql, right.sql)
         return numeric(
-            f"({a} {operator} {b})",
+            _within(f"({a} {operator} {b})", digits),
             digits,
             scale,
             _dscale_of(operator, left, right),
@@ -256,12 +270,21 @@ def _numeric_sum(operator: str) -> Callable[[Expr, Expr], Expr]:
     return render
 
 
+def _within(sql: str, digits: int) -> str:
+    """A number that may have more digits than DuckDB has, which is an error of its own there.
+
+    Nothing is computed for it: the text says that such an error may come (`MADE_ERROR`), so that it
+    comes before the first rows are shown.
+    """
+    return guard("FALSE", sql, "digits of a number") if digits > DIGITS else sql
+
+
 def _numeric_product(left: Expr, right: Expr) -> Expr:
     scale = left.scale + right.scale
     if scale > DIGITS:
         raise UnprovenError("numeric * numeric", "a scale over 38 digits")
     return numeric(
-        f"({left.sql} * {right.sql})",
+        _within(f"({left.sql} * {right.sql})", left.digits + right.digits),
         left.digits + right.digits,
         scale,
         _dscale_of("*", left, right),
@@ -297,6 +320,12 @@ def _moment_arithmetic(
         sql = f"date_diff('day', {right.sql}, {left.sql})"
         bad = f"NOT isfinite({left.sql}) OR NOT isfinite({right.sql})"
         return Expr(f"CAST({guard(bad, sql, 'infinite date')} AS INTEGER)", "int4")
+    if operator == "-" and {left.type, right.type} <= MOMENTS:
+        type_ = common_type([left, right], construct)
+        later, earlier = (casts.coerce(side, type_, utc=utc) for side in (left, right))
+        return replace(
+            durations.elapsed(later, earlier), constant=later.constant and earlier.constant
+        )
     if left.type == "date" and right.type in {"int2", "int4"} and operator in {"+", "-"}:
         sql = f"({left.sql} {operator} CAST({right.sql} AS INTEGER))"
         return Expr(kept_infinite(left.sql, _in_range(sql, "date"), right.sql), "date")
@@ -356,6 +385,7 @@ def concatenate(left: Expr, right: Expr, *, utc: bool) -> Expr:
 def texts(sql: str, *parts: Expr, type_: str = "text") -> Expr:
     """A text computed from other texts: it keeps the doubts about their collations."""
     collations = {part.origin or part.collation for part in parts if not part.constant}
+    plain = bool(collations) and all(part.constant or part.database_collation for part in parts)
     return Expr(
         sql,
         type_,
@@ -364,4 +394,5 @@ def texts(sql: str, *parts: Expr, type_: str = "text") -> Expr:
         deterministic=all(part.deterministic for part in parts),
         collate=collate_of(parts),
         collation=collations.pop() if len(collations) == 1 else None,
+        database_collation=plain,
     )

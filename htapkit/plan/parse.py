@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from sqlglot import exp
 from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import SqlglotError
+from sqlglot.generators.postgres import PostgresGenerator
 from sqlglot.parsers.postgres import PostgresParser
 from sqlglot.tokenizer_core import Token, TokenType
 
@@ -27,13 +28,48 @@ logging.getLogger("sqlglot").addFilter(
 )
 
 
+class CosineDistance(exp.Expression, exp.Binary):
+    """`a <=> b`, which is not MySQL's equality."""
+
+
+class InnerProduct(exp.Expression, exp.Binary):
+    """`a <#> b`: the negative one."""
+
+
 class Source(Postgres):
-    """PostgreSQL's dialect without anybody else's functions."""
+    """PostgreSQL's dialect without anybody else's functions and operators."""
+
+    class Tokenizer(Postgres.Tokenizer):
+        """With the operators of vectors, under tokens that PostgreSQL has no use for."""
+
+        KEYWORDS: ClassVar[dict[str, TokenType]] = {
+            **{k: v for k, v in Postgres.Tokenizer.KEYWORDS.items() if k != "<<->>"},
+            "<#>": TokenType.LLRR_ARROW,
+        }
+
+    class Generator(PostgresGenerator):
+        """With the same operators."""
+
+        TRANSFORMS: ClassVar[dict[type[exp.Expr], Any]] = {
+            **PostgresGenerator.TRANSFORMS,
+            CosineDistance: lambda self, node: self.binary(node, "<=>"),
+            InnerProduct: lambda self, node: self.binary(node, "<#>"),
+        }
 
     class Parser(PostgresParser):
         """Calls become `exp.Anonymous`."""
 
         FUNCTIONS: ClassVar[dict[str, Any]] = {}
+        EQUALITY: ClassVar[dict[TokenType, Any]] = {
+            token: node
+            for token, node in PostgresParser.EQUALITY.items()
+            if token is not TokenType.NULLSAFE_EQ
+        }
+        FACTOR: ClassVar[dict[TokenType, Any]] = {
+            **PostgresParser.FACTOR,
+            TokenType.NULLSAFE_EQ: CosineDistance,
+            TokenType.LLRR_ARROW: InnerProduct,
+        }
         FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
             name: parser
             for name, parser in PostgresParser.FUNCTION_PARSERS.items()
@@ -46,6 +82,12 @@ class Source(Postgres):
             parse_function_unit: bool = True,  # noqa: FBT001, FBT002 - as it is called
         ) -> exp.Interval:
             """An interval's text stays as it was: sqlglot would drop what it does not know."""
+            if not isinstance(this, exp.Literal) or not this.is_string:
+                self.raise_error("an interval of something else than a text")
+            following = self._curr
+            quoted = following is not None and following.token_type is TokenType.IDENTIFIER
+            if following is None or quoted or following.text.lower() not in _FIELDS:
+                return exp.Interval(this=this.copy())  # what follows is a name, if anything
             whole, begin = this.copy(), self._index
             span = super()._parse_interval_span(this, parse_function_unit)
             if self._index == begin:
@@ -114,6 +156,8 @@ def calls_of(tokens: list[Token]) -> list[str]:
     for at, token in enumerate(tokens[:-1]):
         if tokens[at + 1].token_type is not TokenType.L_PAREN:
             continue
+        if at and tokens[at - 1].token_type is TokenType.DCOLON:
+            continue  # a type with a modifier
         quoted = token.token_type is TokenType.IDENTIFIER
         name = token.text if quoted else token.text.lower()
         if not quoted and (

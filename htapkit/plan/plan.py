@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from htapkit.lookups import Lookup
 from htapkit.model import Access, Boundary, Pin, Position, Route, SqlType, TableId
 
 
@@ -19,11 +20,15 @@ class SessionView:
         "public",
     )  # effective schemas, "$user" resolved, without pg_catalog
     time_zone: str = "UTC"
-    route: str = "auto"  # htapkit.route: auto, hot, lake, union, source
+    route: str = "auto"  # htapkit.route: auto, hot, lake, union, source, spark
     as_of: str = ""  # htapkit.as_of: a time, of which all tables are read; "" = the present
     clock: bool = False  # the caller can ask the source for `LocalQuery.clocks`
     parts: bool = False  # the rows are wanted in parts, see `LocalQuery.parts`
     alone: bool = False  # the source answers no SQL, so nothing is faster there
+    spark: bool = False  # statements can be handed to a Spark
+    zones: bool = False  # the caller can compare editions of `LocalQuery.zones`, and ask `probes`
+    beyond: bool = False  # so are those that read more of the lake than they may here
+    lookups: tuple[str, ...] = ()  # sources that answer lookups themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,14 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """A question whose answer shows that the source computes as DuckDB does."""
+
+    sql: str  # PostgreSQL's, of one value; reads no table
+    answer: str  # its text
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """A bound that a parameter's value decides: `time >= $1`, once its value is known."""
 
@@ -155,13 +168,67 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
+class SortKey:
+    """One item of an ORDER BY, over a column of the local result.
+
+    `ranks` is PostgreSQL's: it takes one array of texts and gives a row with an int4 for each, its
+    rank. "": the values themselves are compared.
+    """
+
+    column: int
+    descending: bool
+    nulls_first: bool
+    ranks: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The order of a local result, where only PostgreSQL knows the order of texts.
+
+    The result has the statement's columns first, then those that are only sorted by.
+    """
+
+    keys: tuple[SortKey, ...]
+    rows_max: int  # more rows than this: the whole statement is relayed instead
+    limit: int | None
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class SparkType:
+    """A type of a column that Spark computes: PostgreSQL's name, or `decimal` with its size."""
+
+    name: str
+    digits: int = 0
+    scale: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SparkQuery:
+    """A statement as Spark runs it.
+
+    `sql` names each table as its LakeScan is called; whoever runs it says which rows those are, and
+    what `$1` and so on are: values of LocalQuery.parameters.
+    """
+
+    sql: str
+    columns: tuple[SparkType, ...]  # of its result
+
+
+LOOKED_UP = "htapkit hot 1"
+"""The view (unquoted) that stands for a table whose rows are given."""
+
+
+@dataclass(frozen=True, slots=True)
 class LocalQuery:
-    """Run `sql` in the hot store; finish at the source where `finish` says so.
+    """Run `sql` in the hot store; `finish` at the source, or sort by `ranking`, where it is there.
 
     `cuts` are the boundaries (microseconds) of the tables that had one: the statement may have left
     out a lake because of it, so it holds only as long as they are the same. `as_of` is the position
     whose rows it reads, where that is not the present; the source must then never be asked instead.
-    With `parts` it is run on parts of one table, whose results together are its rows.
+    With `parts` it is run on parts of one table, whose results together are its rows. With `spark`
+    a Spark runs it, and `sql` is only what that was made of. Where it reads more of the lake than
+    it may, `beyond` is run in its place: the same for a Spark, or why there is none.
     """
 
     route: Route
@@ -180,6 +247,18 @@ class LocalQuery:
     floors: tuple[Floor, ...] = ()  # where no row that a horizon hides may be asked for
     views: tuple[str, ...] = ()  # of schema htapkit
     parts: HotScan | None = None  # only where SessionView.parts asks for it, and it can be
+    ranking: Ranking | None = None  # never beside `finish`
+    spark: SparkQuery | None = None  # instead of `sql`: its lake scans are all that it reads
+    zones: tuple[str, ...] = ()  # time zones of which the source's edition must be DuckDB's
+    probes: tuple[Probe, ...] = ()  # that the source must answer so
+    beyond: LocalQuery | Refuse | None = None  # only where SessionView.beyond asks for it
+    lookup: Lookup | None = None  # what `sql` reads in the place of the copy's rows: LOOKED_UP
+    there: LocalQuery | None = None  # the same by a lookup, for when the copy is not fresh enough
+
+    @property
+    def completed(self) -> bool:
+        """Whether the source has a part in its answer, for which all local rows are needed."""
+        return self.finish is not None or self.ranking is not None
 
     @property
     def only_views(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sqlglot import exp
@@ -11,7 +11,9 @@ from sqlglot.tokenizer_core import Token, TokenType
 from htapkit.model import OWN, Access, Catalog, Route
 from htapkit.plan import classify, clock, finish, past, route
 from htapkit.plan.arms import Reference
-from htapkit.plan.names import folded
+from htapkit.plan.beyond import with_beyond
+from htapkit.plan.lookups import with_lookup
+from htapkit.plan.named import foreign, only_system, unknown_relation
 from htapkit.plan.parse import statement_count, statement_of, tokens_of, trees_of
 from htapkit.plan.parts import divisible
 from htapkit.plan.plan import (
@@ -26,13 +28,16 @@ from htapkit.plan.plan import (
     Refuse,
     Relay,
     SessionView,
+    SparkQuery,
 )
 from htapkit.plan.scopes import Statement
+from htapkit.plan.spark import spark_query
 from htapkit.plan.unproven import LocalOnlyError, UnprovenError
 
 NOT_SUPPORTED = "0A000"
 SYNTAX_ERROR = "42601"
 _FINISHED = "proven equal, finished at the source: "
+_RANKED = "proven equal, sorted by ranks from the source: "
 TEXT_CHARACTERS_MAX = 200_000
 """Longer statements are relayed unread: reading them would cost more than it can win."""
 
@@ -73,6 +78,11 @@ def plan(
 def decide(sql: str, given: Given) -> Decision:
     """Like `plan`, for the cache."""
     made = _decision(sql, given)
+    if given.session.beyond and isinstance(made.plan, LocalQuery) and made.plan.scans:
+        there = replace(given, session=replace(given.session, route="spark"))
+        made = replace(made, plan=with_beyond(made.plan, _decision(sql, there).plan, given.session))
+    if given.session.lookups:
+        made = replace(made, plan=_with_lookup(sql, made.plan, given))
     if given.session.alone:
         made = _alone(made, given.session)
     if not given.session.as_of or made.timeless or not isinstance(made.plan, Relay):
@@ -80,6 +90,24 @@ def decide(sql: str, given: Given) -> Decision:
     reason = made.plan.considered[0].reason
     message = f"htapkit.as_of is set, and this cannot be answered by the past: {reason}"
     return Decision(Refuse(NOT_SUPPORTED, message, ()))
+
+
+def _with_lookup(sql: str, made: Plan, given: Given) -> Plan:
+    session = given.session
+    named = session.alone or any(name.lower() in sql.lower() for name in session.lookups)
+    reads = isinstance(made, LocalQuery | Relay | Refuse) and len(sql) <= TEXT_CHARACTERS_MAX
+    tokens = tokens_of(sql) if named and reads else None
+    tree = statement_of(tokens, sql) if tokens else None
+    if tree is None:
+        return made
+    unseen = foreign(tree, session)
+    asks = session.clock and clock.can_be_asked(tree)
+    types = given.parameter_types
+    fresh = Statement(given.catalog, session, types, clock=asks, unseen=unseen, parsed=False)
+    try:
+        return with_lookup(tree, made, fresh)
+    except RecursionError:
+        return made
 
 
 def _alone(made: Decision, session: SessionView) -> Decision:
@@ -91,10 +119,10 @@ def _alone(made: Decision, session: SessionView) -> Decision:
     if isinstance(plan, Relay):
         stays = plan.effect not in READS and (made.timeless or plan.effect is not Effect.OTHER)
     else:
-        stays = not isinstance(plan, LocalQuery) or plan.finish is None
+        stays = not isinstance(plan, LocalQuery) or not plan.completed
     if stays or not isinstance(plan, (LocalQuery, Relay)):
         return made
-    reason = plan.considered[0].reason.removeprefix(_FINISHED)
+    reason = plan.considered[0].reason.removeprefix(_FINISHED).removeprefix(_RANKED)
     message = (
         f"{session.source} has no PostgreSQL behind it, and the copy cannot answer this: {reason}"
     )
@@ -154,7 +182,7 @@ def _several(tokens: Sequence[Token], sql: str, session: SessionView) -> Plan:
     """They go to the source as they are, unless PostgreSQL must not see one of them."""
     begin = 0
     trees = trees_of(list(tokens), sql)
-    ours = any(_foreign(tree, session) or past.names_past(tree) for tree in trees)
+    ours = any(foreign(tree, session) or past.names_past(tree) for tree in trees)
     for at, token in enumerate([*tokens, None]):
         if token is None or token.token_type is TokenType.SEMICOLON:
             words = classify.words_of(tokens[begin:at])
@@ -170,11 +198,20 @@ def _several(tokens: Sequence[Token], sql: str, session: SessionView) -> Plan:
 
 
 def _asks_route(words: Sequence[str]) -> bool:
-    return words[1:4] == ["(", "route", ")"]
+    return bool(_options(words)) and "route" in _options(words)
+
+
+def _options(words: Sequence[str]) -> Sequence[str]:
+    """What stands in the parentheses behind EXPLAIN."""
+    if words[1:2] != ["("] or ")" not in words:
+        return ()
+    return words[2 : words.index(")")]
 
 
 def _explain(tokens: Sequence[Token], words: Sequence[str], given: Given) -> Plan:
     body = tokens[1].text if len(tokens) == 2 and tokens[1].token_type is TokenType.STRING else None
+    if _asks_route(words) and _options(words) != ["route"]:
+        return Refuse(SYNTAX_ERROR, "EXPLAIN (ROUTE) takes no other option", ())
     if body is not None and _asks_route(words):
         inner = tokens_of(body)
         assert inner is not None  # words_of has read it
@@ -195,27 +232,30 @@ def _query(tree: exp.Expression, tokens: Sequence[Token], given: Given) -> Decis
     session = given.session
     unknown = classify.unknown_calls(tokens, tree)
     effect = classify.query_effect(tree, unknown)
-    timeless = effect is Effect.READ and _only_system(tree)
+    timeless = effect is Effect.READ and only_system(tree)
     asks = session.clock and clock.can_be_asked(tree)
+    unseen = foreign(tree, session)
     statement = Statement(
         given.catalog,
         session,
         given.parameter_types,
         cuts=given.cuts,
         clock=asks,
-        unseen=_foreign(tree, session),
-        parts=session.parts and divisible(tree),
+        unseen=unseen,
+        parts=session.parts and session.route != "spark" and divisible(tree),
+        parsed=not (unseen or session.alone or past.names_past(tree)),
     )
     relayed = effect
-    if effect is Effect.READ and _unknown_relation(statement, tree):
+    if effect is Effect.READ and unknown_relation(statement, tree):
         relayed = Effect.VIEW
-    if session.route == "source" and not _foreign(tree, session) and not past.names_past(tree):
+    if session.route == "source" and not unseen and not past.names_past(tree):
         return Decision(_relay(relayed, "htapkit.route is source"), timeless=timeless)
     try:
         _harmless(effect, unknown)
         local = finish.local_query(statement, tree)
         read = [each for each in statement.references if each.sql() in local.sql]
         route.check_horizons(session.route, read)
+        return Decision(_chosen(local, statement, relayed, tree, read), timeless=timeless)
     except UnprovenError as refusal:
         made = _refused(refusal, relayed, tree, session)
         return Decision(made, not refusal.by_value, timeless)
@@ -226,7 +266,6 @@ def _query(tree: exp.Expression, tokens: Sequence[Token], given: Given) -> Decis
         )
     except RecursionError:
         return Decision(_relay(relayed, "the statement is nested too deeply"))
-    return Decision(_chosen(local, statement, relayed, tree, read), timeless=timeless)
 
 
 def _harmless(effect: Effect, unknown: Sequence[str]) -> None:
@@ -237,59 +276,18 @@ def _harmless(effect: Effect, unknown: Sequence[str]) -> None:
         raise UnprovenError("the statement", "may write, lock or change the session")
 
 
-def _tables(tree: exp.Expression) -> Iterator[exp.Table]:
-    """The relations that are named, without WITH items and system catalogs."""
-    ctes = {cte.alias for cte in tree.find_all(exp.CTE)}
-    for table in tree.find_all(exp.Table):
-        if not table.db and table.name in ctes:
-            continue
-        if table.db in {"pg_catalog", "information_schema"} or table.name.startswith("pg_"):
-            continue
-        yield table
-
-
-def _only_system(tree: exp.Expression) -> bool:
-    """Whether no table but system catalogs is named: that is never the hot store's business."""
-    return not any(True for _ in _tables(tree))
-
-
-def _unknown_relation(statement: Statement, tree: exp.Expression) -> bool:
-    """Whether a relation is named that may be a view, whose functions may do anything."""
-    for table in _tables(tree):
-        if not isinstance(table.this, exp.Identifier):
-            continue  # a function, which `unknown_calls` has looked at
-        try:
-            statement.known(
-                folded(table.args["catalog"]) if table.args.get("catalog") else None,
-                folded(table.args["db"]) if table.args.get("db") else None,
-                folded(table.this),
-            )
-        except (UnprovenError, LocalOnlyError):
-            return True
-    return False
-
-
-def _foreign(tree: exp.Expression, session: SessionView) -> bool:
-    """Whether what is named the connected source must never see: others' tables, our views."""
-    return any(
-        table.db.lower() == OWN
-        or (table.catalog and table.catalog.lower() != session.source.lower())
-        for table in tree.find_all(exp.Table)
-    )
-
-
 def _refused(
     refusal: UnprovenError, effect: Effect, tree: exp.Expression, session: SessionView
 ) -> Plan:
     considered = (route.hot_choice(chosen=False, reason=str(refusal)),)
-    if _foreign(tree, session):
+    if foreign(tree, session):
         message = f"{refusal} (a table of another source, and a view of htapkit, is read here only)"
         return Refuse(NOT_SUPPORTED, message, considered)
     if past.names_past(tree):
         message = f"{refusal} (the source has no past: AS OF is answered by the lake alone)"
         return Refuse(NOT_SUPPORTED, message, considered)
     reads = isinstance(tree, (exp.Query, exp.Values))
-    if session.route in route.LOCAL and reads and not _only_system(tree):
+    if session.route in route.LOCAL and reads and not only_system(tree):
         message = f"htapkit.route is {session.route}, which cannot answer this: {refusal}"
         return Refuse(NOT_SUPPORTED, message, considered)
     chosen = route.source_choice(chosen=True, reason="answers everything")
@@ -305,13 +303,13 @@ def _chosen(
 ) -> Plan:
     session = statement.session
     cost = route.rows_touched(read)
-    sources = tuple(sorted({table.source for table in statement.access}))
-    foreign = any(source != session.source for source in sources)
+    sources = route.sources(statement)
+    others = any(source != session.source for source in sources)
     own_words = past.names_past(tree)
     is_past = any(each.past for each in read)
     only_views = sources == (OWN,)
     forced = "auto" if only_views else "lake" if is_past else session.route
-    here = foreign or session.alone
+    here = others or session.alone
     faster = "" if here else route.faster_at_source(statement, tree, forced)
     if faster:
         return Relay(
@@ -323,26 +321,19 @@ def _chosen(
         )
     forbidden = past.obstacle(read, session)
     if not forbidden and not is_past:
-        forbidden = route.forbidden(forced, read)
+        forbidden = route.forbidden(forced, read, spark=session.spark)
     if forbidden:
         message = forbidden if is_past else f"htapkit.route is {forced}, and {forbidden}"
         refused = Considered(route.taken("auto", read), chosen=False, reason=forbidden, cost=cost)
         return Refuse(NOT_SUPPORTED, message, (refused,))
-    reason = "proven equal"
-    if local.finish is not None:
-        reason = f"{_FINISHED}{local.why}"
+    reason, spark = _reason(local), _for_spark(local, read) if forced == "spark" else None
     taken = route.taken(forced, read)
-    access = tuple(
-        Access(table, frozenset(columns))
-        for table, columns in sorted(statement.access.items())
-        if table.source != OWN
-    )
     return LocalQuery(
         taken,
         local.sql,
         local.columns,
         tuple(statement.parameters),
-        access,
+        _access(statement),
         sources,
         local.finish,
         route.candidates(taken, read, reason, cost),
@@ -354,7 +345,32 @@ def _chosen(
         route.floors(session.route, read),
         tuple(sorted(table.name for table in statement.access if table.source == OWN)),
         next((HotScan(each.hot, each.table) for each in read if each.hot), None),
+        local.ranking,
+        spark,
+        tuple(statement.zones),
+        tuple(statement.probes),
     )
+
+
+def _for_spark(local: finish.Local, read: Sequence[Reference]) -> SparkQuery:
+    if local.ranking is not None:
+        raise UnprovenError("text order", "under a collation other than C, not proven in Spark")
+    return spark_query(local.sql, read)
+
+
+def _access(statement: Statement) -> tuple[Access, ...]:
+    """What it reads of the sources' tables."""
+    return tuple(
+        Access(table, frozenset(columns))
+        for table, columns in sorted(statement.access.items())
+        if table.source != OWN
+    )
+
+
+def _reason(local: finish.Local) -> str:
+    if local.finish is not None:
+        return f"{_FINISHED}{local.why}"
+    return f"{_RANKED}{local.why}" if local.ranking is not None else "proven equal"
 
 
 def _relay(effect: Effect, reason: str) -> Plan:

@@ -74,7 +74,7 @@ def bind_query(
 ) -> Query:
     """Any query that stands where rows are wanted."""
     if isinstance(node, exp.Select):
-        return _select(statement, node, parent, ctes)
+        return select(statement, node, parent, ctes)
     if isinstance(node, exp.SetOperation):
         return setops.set_operation(statement, node, parent, ctes)
     if isinstance(node, exp.Values):
@@ -165,7 +165,7 @@ def figured_name(node: exp.Expression) -> str:
         return folded(node.this)
     if isinstance(node, exp.Anonymous):
         return str(node.this).lower()
-    if isinstance(node, (exp.Window, exp.Filter, exp.Paren)):
+    if isinstance(node, (exp.Window, exp.Filter, exp.Paren, exp.WithinGroup, exp.Collate)):
         return figured_name(node.this)
     if isinstance(node, exp.Cast) and isinstance(node.this, (exp.Column, exp.Anonymous)):
         return figured_name(node.this)
@@ -181,7 +181,15 @@ def value_of(bound: Core, item: Item) -> Expr:
     return bound.context(item.node)
 
 
-def _select(statement: Statement, node: exp.Select, parent: Scope | None, ctes: Relations) -> Query:
+def select(
+    statement: Statement,
+    node: exp.Select,
+    parent: Scope | None,
+    ctes: Relations,
+    *,
+    scales: bool = True,
+) -> Query:
+    """A SELECT; without `scales` for one whose values are computed with, and never shown."""
     bound = core(statement, node, parent, ctes)
     items = items_of(bound, node)
     values = [value_of(bound, item) for item in items]
@@ -194,7 +202,8 @@ def _select(statement: Statement, node: exp.Select, parent: Scope | None, ctes: 
     )
     tail = order + limit_clause(bound.context, node)
     return Query(
-        f"{bound.prefix}SELECT {distinct}{select_list(values)} {bound.body()}{tail}".rstrip(),
+        f"{bound.prefix}SELECT {distinct}{select_list(values, scales=scales)} {bound.body()}"
+        f"{tail}".rstrip(),
         columns,
     )
 

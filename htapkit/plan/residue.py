@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from sqlglot import exp
 
+from htapkit.model import TableId
+from htapkit.plan import deviations
 from htapkit.plan.clock import call_type
 from htapkit.plan.context import Context
+from htapkit.plan.durations import DURATIONS, ELAPSED_SUM, at_source
 from htapkit.plan.expr import Expr
-from htapkit.plan.expressions import LOOSE
 from htapkit.plan.groups import AGGREGATES
 from htapkit.plan.harmless import FINISHING
 from htapkit.plan.names import quote
+from htapkit.plan.operands import LOOSE
 from htapkit.plan.types import DUCKDB, TEXTS, source_sql
 from htapkit.plan.unproven import UnprovenError
 
@@ -55,6 +60,8 @@ class Leaves:
         """PostgreSQL's expression for a local value, of the type it had in the statement."""
         if expr.dscale is None:
             raise UnprovenError("a numeric", "whose scale is not known")
+        if expr.type in DURATIONS:
+            return at_source(expr, lambda sql: _local(self._name(sql, Expr(sql, "int8"))))
         if expr.opaque or expr.type not in {*DUCKDB, "numeric"}:
             return self._opaque(expr)
         if expr.dscale:
@@ -70,12 +77,35 @@ class Leaves:
 
     def _opaque(self, expr: Expr) -> exp.Expression:
         """A value kept as text is read back by its type's own input function."""
+        if (
+            expr.category == "e"
+            and expr.origin is not None
+            and expr.origin[0].source == self.source
+        ):
+            label = self._name(expr.sql, Expr(expr.sql, "text"))
+            labels = enum_labels(*expr.origin)
+            # Subqueries, which are computed once and not for each row.
+            place = f"array_position((SELECT CAST({labels} AS text[])), l.{label})"
+            return exp.Var(this=f"(SELECT {labels})[{place}]")
         if expr.oid >= FIRST_USER_OID or expr.category not in {"", "b"} or not expr.oid:
             raise UnprovenError(
                 f"a value of type {expr.type}", "a type of its own, which cannot travel"
             )
         text = _local(self._name(expr.sql, Expr(expr.sql, "text")))
         return _cast(text, source_sql(expr.type, expr.typmod if expr.type == "numeric" else -1))
+
+
+def enum_labels(table: TableId, column: str) -> str:
+    """PostgreSQL's array of all labels of a column's enum type, in their order.
+
+    COALESCE makes a domain its base.
+    """
+    return f"enum_range(coalesce(NULL, {_null_of(table, column)}))"
+
+
+def _null_of(table: TableId, column: str) -> str:
+    """A NULL of a column's very type and collation, neither of which has to be named."""
+    return f"(SELECT {quote(column)} FROM {quote(table.schema)}.{quote(table.name)} LIMIT 0)"  # noqa: S608 - quoted names
 
 
 def _local(name: str) -> exp.Column:
@@ -89,16 +119,24 @@ def _cast(value: exp.Expression, type_: str) -> exp.Expression:
 def _collated(value: exp.Expression, expr: Expr, source: str) -> exp.Expression:
     """The value with its column's collation, whatever that is called."""
     origin = expr.origin or expr.collation
+    if expr.database_collation:
+        return value
+    if expr.explicit:  # it prevails over any other, as where it was written
+        return exp.Collate(this=value, expression=exp.to_identifier("C", quoted=True))
     if origin is None:
         raise UnprovenError("a text", "whose collation is not known where it is computed")
     table, column = origin
     if table.source != source:
         if not expr.binary:
             raise UnprovenError(f"a text of {table}", f"whose collation {source} may not have")
-        bytewise = exp.Var(this='(SELECT NULL::text COLLATE "C" LIMIT 0)')
-        return exp.Anonymous(this="coalesce", expressions=[value, bytewise])
-    source = f"(SELECT {quote(column)} FROM {quote(table.schema)}.{quote(table.name)} LIMIT 0)"  # noqa: S608 - quoted names
-    return exp.Anonymous(this="coalesce", expressions=[value, exp.Var(this=source)])
+        return _bytewise(value)
+    typed = exp.Var(this=_null_of(table, column))
+    return exp.Anonymous(this="coalesce", expressions=[value, typed])
+
+
+def _bytewise(value: exp.Expression) -> exp.Expression:
+    nothing = exp.Var(this='(SELECT NULL::text COLLATE "C" LIMIT 0)')
+    return exp.Anonymous(this="coalesce", expressions=[value, nothing])
 
 
 @dataclass(slots=True)
@@ -117,8 +155,12 @@ class Residue:
         if _constant(node, clock=not self.context.statement.clock):
             return node.copy()
         bound, failure = self._bound(node, computed=computed)
-        if bound is not None and bound.dscale == "" and not bound.constant:
-            return self.leaves.column(bound, collated=collated)
+        sure = bound is not None and not bound.constant and not bound.doubtful
+        if bound is not None and sure and bound.dscale == "":
+            try:
+                return self.leaves.column(bound, collated=collated)
+            except UnprovenError as error:  # its parts may be able to travel
+                bound, failure = None, error
         try:
             return self._deeper(node)
         except UnprovenError as error:
@@ -140,9 +182,10 @@ class Residue:
         return bound, None
 
     def _deeper(self, node: exp.Expression) -> exp.Expression:
-        average = self._average(node)
-        if average is not None:
-            return average
+        for computed in (self._average, self._deviation):
+            found = computed(node)
+            if found is not None:
+                return found
         _finishing(node)
         if isinstance(node, OPERATORS) and not isinstance(node, (exp.Between, exp.Is)):
             for child in node.iter_expressions():
@@ -170,24 +213,51 @@ class Residue:
         return self.split(node, collated=True, computed=True)
 
     def _average(self, node: exp.Expression) -> exp.Expression | None:
-        """`avg(x)` of integers and numerics is `sum(x)::numeric / count(x)`."""
-        call = node
-        while isinstance(call, (exp.Window, exp.Filter)):
-            call = call.this
-        if not isinstance(call, exp.Anonymous) or str(call.this).lower() != "avg":
+        """`avg(x)` of integers and numerics is `sum(x)::numeric / count(x)`.
+
+        Of intervals it is `sum(x) / count(x)::float8`, which is what `interval_avg` computes.
+        """
+        if _called(node) != "avg":
             return None
-        parts = []
-        for name in ("sum", "count"):
-            copy = node.copy()
-            inner = copy
-            while isinstance(inner, (exp.Window, exp.Filter)):
-                inner = inner.this
-            inner.set("this", name)
-            holder = exp.Paren(this=copy)
-            parts.append(self.leaves.column(self.context(holder.this), collated=False))
-        return exp.Paren(
-            this=exp.Div(this=_cast(parts[0], "numeric"), expression=parts[1], typed=True)
-        )
+        whole, number = (self.context(_recalled(node, name)) for name in ("sum", "count"))
+        parts = [self.leaves.column(part, collated=False) for part in (whole, number)]
+        dividend = parts[0] if whole.type == ELAPSED_SUM else _cast(parts[0], "numeric")
+        return exp.Paren(this=exp.Div(this=dividend, expression=parts[1], typed=True))
+
+    def _deviation(self, node: exp.Expression) -> exp.Expression | None:
+        """`stddev`, `variance` and their like, of integers and numerics."""
+        name = _called(node)
+        if name not in deviations.NAMES:
+            return None
+        whole = self.context(_recalled(node, "sum"))
+        deviations.check(name, whole)
+        squares = _recalled(node, "sum", partial(deviations.squared, scale=whole.scale))
+        parts = [whole, self.context(squares), self.context(_recalled(node, "count"))]
+        given = [self.leaves.column(part, collated=False).sql() for part in parts]
+        return exp.Var(this=deviations.at_source(name, *given))
+
+
+def _called(node: exp.Expression) -> str:
+    """The name of an aggregate or window call."""
+    while isinstance(node, (exp.Window, exp.Filter)):
+        node = node.this
+    return str(node.this).lower() if isinstance(node, exp.Anonymous) else ""
+
+
+def _recalled(
+    node: exp.Expression, name: str, change: Callable[[exp.Anonymous], None] | None = None
+) -> exp.Expression:
+    """The same call of another function, within the same FILTER and OVER."""
+    copy = node.copy()
+    inner = copy
+    while isinstance(inner, (exp.Window, exp.Filter)):
+        inner = inner.this
+    assert isinstance(inner, exp.Anonymous)  # by _called
+    inner.set("this", name)
+    if change is not None:
+        change(inner)
+    held: exp.Expression = exp.Paren(this=copy).this
+    return held
 
 
 def _finishing(node: exp.Expression) -> None:
@@ -196,6 +266,8 @@ def _finishing(node: exp.Expression) -> None:
         name = str(node.this).lower()
         if name in AGGREGATES or name not in FINISHING | NOW:
             raise UnprovenError(f"function {name}()", "cannot be computed on the result")
+    elif isinstance(node, exp.Cast) and node.to.this is exp.DType.INTERVAL and node.to.expressions:
+        raise UnprovenError("a cast", "to interval of a precision, which would be spelled wrong")
     elif not isinstance(node, (*NODES, *STRUCTURE)):
         raise UnprovenError(type(node).__name__.lower(), "cannot be computed on the result")
 

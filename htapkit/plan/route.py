@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from htapkit.model import Route, TableId
+from htapkit.model import ARCHIVE, Route, TableId
 from htapkit.plan.arms import Reference, reasons
 from htapkit.plan.literals import moment_text
 from htapkit.plan.names import folded
@@ -22,7 +22,7 @@ from htapkit.plan.scopes import Statement
 from htapkit.plan.unproven import UnprovenError
 
 POINT_COST = 1.0
-LOCAL = frozenset({"hot", "lake", "union"})
+LOCAL = frozenset({"hot", "lake", "union", "spark"})
 """Values of htapkit.route that keep a statement away from the source."""
 
 _CONSTANTS = (exp.Literal, exp.Parameter, exp.Cast, exp.Neg)
@@ -38,6 +38,12 @@ def hot_choice(*, chosen: bool, reason: str, cost: float | None = None) -> Consi
     return Considered(Route.HOT, chosen, reason, cost)
 
 
+def sources(statement: Statement) -> tuple[str, ...]:
+    """The sources whose tables are read; with an archive, also the one that it is as far as."""
+    named = {table.source for table in statement.access}
+    return tuple(sorted(named | ({statement.session.source} if ARCHIVE in named else set())))
+
+
 def rows_touched(read: Sequence[Reference]) -> float:
     """Rows of all tables that are read, as last counted."""
     hot = sum({each.table: each.status.rows for each in read if not each.past}.values())
@@ -51,16 +57,20 @@ def rows_touched(read: Sequence[Reference]) -> float:
 
 def taken(forced: str, read: Sequence[Reference]) -> Route:
     """The route of a local plan."""
+    if forced == "spark":
+        return Route.SPARK
     if forced == "lake" or (read and all(each.imported for each in read)):
         return Route.LAKE
     return Route.UNION if any(each.scan for each in read) else Route.HOT
 
 
-def forbidden(forced: str, read: Sequence[Reference]) -> str:
+def forbidden(forced: str, read: Sequence[Reference], *, spark: bool) -> str:
     """Why the forced route cannot be taken, table and boundary named; "" = it can."""
+    if forced == "spark" and not spark:
+        return "no Spark is configured here (engines.spark)"
     if forced == "union" and all(each.boundary is None for each in read):
         return "no table of the statement has a part in the lake"
-    if forced not in {"hot", "lake"}:
+    if forced not in {"hot", "lake", "spark"}:
         return ""
     return next((why for each in read if (why := _forbidden(forced, each))), "")
 
@@ -69,7 +79,7 @@ def _forbidden(forced: str, each: Reference) -> str:
     """Why this table keeps the statement from being answered by hot, or by the lake, alone."""
     boundary = each.boundary
     if boundary is None:
-        return f"{each.table} has no part in the lake" if forced == "lake" else ""
+        return "" if forced == "hot" else f"{each.table} has no part in the lake"
     if each.imported:
         return f"all rows of {each.table} lie in the lake" if forced == "hot" else ""
     asked = (
@@ -78,6 +88,8 @@ def _forbidden(forced: str, each: Reference) -> str:
     )
     if forced == "hot":
         return asked if each.scan else ""
+    if forced == "spark" and any(limit.upper for limit in each.span.limits):
+        return ""  # the values decide, when it is run
     return asked if each.span.upper is None or each.span.upper > boundary.below else ""
 
 

@@ -6,10 +6,11 @@ The local SQL never relies on DuckDB's own name rules: every relation gets a fre
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from htapkit.model import (
+    ARCHIVE,
     HISTORY,
     IMPORTED,
     OWN,
@@ -21,12 +22,13 @@ from htapkit.model import (
     TableState,
     TableStatus,
 )
+from htapkit.plan import vectors
 from htapkit.plan.arms import Reference
 from htapkit.plan.expr import Expr, numeric
 from htapkit.plan.names import quote
 from htapkit.plan.past import cut_of
-from htapkit.plan.plan import Clock, Cut, Parameter, SessionView
-from htapkit.plan.types import DUCKDB, NAMES, OIDS, is_utc, numeric_typmod, sql_type
+from htapkit.plan.plan import LOOKED_UP, Clock, Cut, Parameter, Probe, SessionView
+from htapkit.plan.types import ARRAYS, DUCKDB, NAMES, OIDS, is_utc, numeric_typmod, sql_type
 from htapkit.plan.unproven import LocalOnlyError, UnprovenError
 
 UNSURE = "\x00"
@@ -64,8 +66,11 @@ class Statement:
     cuts: Sequence[Cut] = ()
     clock: bool = False  # its calls of the clock can be asked of the source
     clocks: list[Clock] = field(default_factory=list)
+    zones: list[str] = field(default_factory=list)  # that it computes local times of
+    probes: list[Probe] = field(default_factory=list)
     unseen: bool = False  # PostgreSQL must never see it, so it cannot say what its parameters are
     parts: bool = False  # the hot rows of its one table come from a view
+    parsed: bool = True  # PostgreSQL has parsed its very text before it is answered
 
     @property
     def utc(self) -> bool:
@@ -77,16 +82,40 @@ class Statement:
         self.aliases += 1
         return f"{prefix}{self.aliases}"
 
-    def parameter(self, number: int) -> Expr:
-        """The client's parameter, as a placeholder of the local SQL."""
+    def parameter_oid(self, number: int, place: str = "") -> int:
+        """The type of the client's parameter; 0 = nobody knows.
+
+        `place`: the type that PostgreSQL gives to one without a type where this one stands.
+        """
         oid = self.parameter_types[number - 1] if number <= len(self.parameter_types) else 0
-        if oid == 0 and self.unseen:
-            oid = OIDS["text"]
+        if oid == 0 and (self.unseen or (place and self.session.alone)):
+            oid = OIDS[place or "text"]
+        return oid
+
+    def parameter(self, number: int, place: str = "") -> Expr:
+        """The client's parameter, as a placeholder of the local SQL."""
+        oid = self.parameter_oid(number, place)
         name = NAMES.get(oid, "")
         if name not in DUCKDB and name != "numeric":
             raise UnprovenError(f"${number}", "a parameter whose type is not known here")
         typmod = numeric_typmod(PARAMETER_DIGITS, PARAMETER_SCALE) if name == "numeric" else -1
         return self.placeholder(Parameter(number, SqlType(name, oid, typmod)))
+
+    def label(self, number: int, enum: Expr) -> Expr:
+        """The client's parameter beside a value of an enum type: one of its labels."""
+        if self.parameter_oid(number) != enum.oid:
+            raise UnprovenError(f"${number}", f"a parameter of another type than {enum.type}")
+        sql = f"CAST({self.numbered(Parameter(number, enum.sql_type))} AS VARCHAR)"
+        return replace(enum, sql=sql, origin=None)
+
+    def elements(self, number: int) -> tuple[str, str]:
+        """The client's parameter as an array: its elements' type, and DuckDB's list."""
+        oid = self.parameter_oid(number)
+        name = ARRAYS.get(oid, "")
+        if not name or not self.session.clock:
+            raise UnprovenError(f"${number}", "an array of a type that is not known here")
+        placeholder = self.numbered(Parameter(number, SqlType(f"_{name}", oid, -1)))
+        return name, f"CAST({placeholder} AS {DUCKDB[name]}[])"
 
     def asked(self, sql: str, type_: str) -> Expr:
         """A constant of the clock, as a placeholder of the local SQL."""
@@ -95,15 +124,26 @@ class Statement:
             self.clocks.append(wanted)
         return self.placeholder(Parameter(-self.clocks.index(wanted) - 1, wanted.type))
 
+    def probe(self, wanted: Probe) -> None:
+        """Note what the source has to be asked before. Raises UnprovenError."""
+        if not self.session.zones:
+            raise UnprovenError("what the source must be asked", "and nobody asks it here")
+        if wanted not in self.probes:
+            self.probes.append(wanted)
+
     def placeholder(self, wanted: Parameter) -> Expr:
         """The expression of a parameter; the same one is numbered once."""
-        if wanted not in self.parameters:
-            self.parameters.append(wanted)
-        at, name = self.parameters.index(wanted) + 1, wanted.type.name
+        at, name = self.numbered(wanted)[1:], wanted.type.name
         if name == "numeric":
             sql = f"CAST(${at} AS DECIMAL({PARAMETER_DIGITS},{PARAMETER_SCALE}))"
             return numeric(sql, PARAMETER_DIGITS, PARAMETER_SCALE, None)
         return Expr(f"CAST(${at} AS {DUCKDB[name]})", name)
+
+    def numbered(self, wanted: Parameter) -> str:
+        """The placeholder of a parameter: `$1`."""
+        if wanted not in self.parameters:
+            self.parameters.append(wanted)
+        return f"${self.parameters.index(wanted) + 1}"
 
     def reference(self, status: TableStatus, alias: str, as_of: str) -> Reference:
         """A table in FROM, of the present or as it was."""
@@ -120,7 +160,8 @@ class Statement:
 
     def from_item(self, reference: Reference) -> str:
         """A table as FROM has it, now that its span is known; forced to, always with the lake."""
-        forced = reference.past or self.session.route == "union"
+        reference.lake_alone = self.session.route == "spark" and not reference.past
+        forced = reference.past or self.session.route in {"union", "spark"}
         if reference.reads_lake() or (reference.boundary is not None and forced):
             reference.scan = f"htapkit lake {sum(bool(e.scan) for e in self.references) + 1}"
         if (
@@ -129,7 +170,7 @@ class Statement:
             and not reference.imported
             and reference.table.source != OWN
         ):
-            reference.hot = "htapkit hot 1"
+            reference.hot = LOOKED_UP
         self.references.append(reference)
         return reference.sql()
 
@@ -140,12 +181,17 @@ class Statement:
             return _view(name)
         if schema is None:
             schema = self._first_schema(name)
-        if source == HISTORY:
+        if source in {HISTORY, ARCHIVE}:
             schema = f"{self.session.source}.{schema}"
         table = TableId(source, schema, name)
         status = self.catalog.status(table)
         if status is None and source in IMPORTED:
             raise LocalOnlyError(f"{table} is not imported; see htapkit status", "42P01")
+        if status is None and source == ARCHIVE:
+            raise LocalOnlyError(
+                f"{schema}.{name} has no archive; tables.{schema}.{name}.on_delete keeps one",
+                "42P01",
+            )
         if status is None and source != self.session.source:
             raise LocalOnlyError(
                 f"{table} is not mirrored, and {source} is not the connected database"
@@ -256,6 +302,9 @@ def table_columns(schema: TableSchema, alias: str) -> list[tuple[str, Expr]]:
     """The columns of a base table under a local alias."""
     columns = []
     for column in schema.columns:
+        if column.type.dimensions and column.computable:
+            columns.append((column.name, vectors.column(schema.table, column, alias)))
+            continue
         decimal = column.type.decimal
         known = column.type.name in DUCKDB or decimal is not None
         columns.append(

@@ -24,12 +24,12 @@ class Item:
     expr: Expr | None
 
 
-def select_list(values: list[Expr]) -> str:
-    """The columns c1, c2, …, each followed by its scale where that varies."""
+def select_list(values: list[Expr], *, scales: bool = True) -> str:
+    """The columns c1, c2, …, each followed by its scale where that varies and is asked for."""
     parts = []
     for number, value in enumerate(values, 1):
         parts.append(f"{_typed(value)} AS {quote(f'c{number}')}")
-        if value.dscale:
+        if value.dscale and scales:
             parts.append(f"{value.dscale} AS {quote(f'c{number}s')}")
     return ", ".join(parts)
 
@@ -43,6 +43,7 @@ def distinct_value(value: Expr) -> Expr:
     operators.comparable(value, "DISTINCT", order=False)
     if value.dscale != "" or (value.type == "bpchar" and value.typmod < 4):
         raise UnprovenError("DISTINCT", f"of {value.type} whose equal values may look different")
+    value = replace(value, doubtful=False)
     return replace(value, sql=unsigned_zero(value.sql)) if value.type in FLOATS else value
 
 
@@ -86,7 +87,7 @@ def _row_count(context: Context, node: exp.Expression) -> str:
     ):
         return str(node.this)
     if isinstance(node, exp.Parameter):
-        value = context(node)
+        value = context.statement.parameter(int(str(node.name)), "int8")
         if value.type in INTEGERS:
             # A NULL is no limit in both engines, a negative number an error.
             return f"CAST({value.sql} AS BIGINT)"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from htapkit.plan import casts, functions, groups, operators
+from htapkit.plan import casts, choices, groups, operators
 from htapkit.plan.context import Context
 from htapkit.plan.expr import Expr, collate_of, derived
 from htapkit.plan.expressions import bind
@@ -92,11 +92,13 @@ def _united(seen: list[Expr], *, distinct: bool, utc: bool) -> tuple[list[Expr],
         all(part.opaque and part.type == seen[0].type and part.oid == seen[0].oid for part in seen)
         and not distinct
     ):
-        return seen, replace(seen[0], origin=None)
+        lengths = {part.vector.dimensions if part.vector else 0 for part in seen}
+        vector = seen[0].vector if len(lengths) == 1 else None
+        return seen, replace(seen[0], origin=None, vector=vector)
     if all(part.type == "bpchar" and part.typmod == seen[0].typmod for part in seen):
         cast, pattern = seen, replace(seen[0], origin=None, collate=collate_of(seen))
     else:
-        cast, pattern = functions.unify(seen, "a set operation", utc=utc)
+        cast, pattern = choices.unify(seen, "a set operation", utc=utc)
         if pattern.type == "bpchar":
             raise UnprovenError("a set operation", "of char(n) of several lengths")
     if pattern.dscale != "":
@@ -116,7 +118,7 @@ def values(statement: Statement, node: exp.Values, parent: Scope | None, ctes: R
         raise UnprovenError("VALUES", "rows of different lengths")
     columns, cells = [], []
     for number, column in enumerate(zip(*rows, strict=True), 1):
-        cast, pattern = functions.unify(list(column), "VALUES", utc=statement.utc)
+        cast, pattern = choices.unify(list(column), "VALUES", utc=statement.utc)
         if pattern.dscale != "" or pattern.type == "bpchar":
             raise UnprovenError("VALUES", "numerics of several scales")
         cells.append([casts.coerce(part, pattern.type, utc=statement.utc).sql for part in cast])

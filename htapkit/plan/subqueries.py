@@ -52,15 +52,21 @@ def in_subquery(context: Context, subject: Expr, node: exp.Expression) -> Expr:
 
 def scalar(context: Context, node: exp.Expression) -> Expr:
     """A subquery as a value; more than one row is an error in both engines."""
-    sql, columns = _bound(context, node)
+    from htapkit.plan.queries import select  # noqa: PLC0415 - they hold each other
+
+    inner = _inner(node)
+    if isinstance(inner, exp.Select):
+        # Its scale is not asked for: DuckDB takes as long to plan that as the value.
+        query = select(context.statement, inner, context.scope, context.ctes, scales=False)
+        sql, columns = query.sql, [column.expr for column in query.columns]
+    else:
+        sql, columns = _bound(context, inner)
     if len(columns) != 1:
         raise UnprovenError("a scalar subquery", "of several columns")
     value = columns[0]
-    if value.dscale:
-        return derived(value, f"({_only_first(context, sql)})", None)
-    return derived(value, f"({sql})", value.dscale)
-
-
-def _only_first(context: Context, sql: str) -> str:
-    alias = context.statement.alias("s")
-    return f"SELECT {alias}.{quote('c1')} FROM ({sql}) AS {alias}"  # noqa: S608 - quoted names
+    if not value.dscale:
+        return derived(value, f"({sql})", value.dscale)
+    if not isinstance(inner, exp.Select):
+        alias = context.statement.alias("s")
+        sql = f"SELECT {alias}.{quote('c1')} FROM ({sql}) AS {alias}"  # noqa: S608 - quoted names
+    return derived(value, f"({sql})", None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from htapkit.plan import bounds, functions, operators, past
+from htapkit.plan import bounds, choices, operators, past, series
 from htapkit.plan.arms import Reference
 from htapkit.plan.context import Context
 from htapkit.plan.expr import Expr, derived
@@ -184,7 +184,7 @@ class From:
                 used(self._statement, expr)
             parts.append(operators.compare("=", a[0], b[0], utc=self._statement.utc).sql)
             if side == "FULL":
-                merged.append((name, functions.coalesce([a[0], b[0]], self._statement.utc)))
+                merged.append((name, choices.coalesce([a[0], b[0]], self._statement.utc)))
             else:
                 merged.append((name, b[0] if side == "RIGHT" else a[0]))
         if not parts:
@@ -195,7 +195,8 @@ class From:
 
     def _item(self, node: exp.Expression) -> tuple[list[Part], Relation, Scope | None]:
         if isinstance(node, exp.Table):
-            return self._table(node)
+            called = isinstance(node.this, exp.Anonymous)
+            return self._series(node) if called else self._table(node)
         if isinstance(node, exp.Lateral):
             if not isinstance(node.this, exp.Subquery):
                 raise UnprovenError("LATERAL", "of something else than a subquery")
@@ -244,6 +245,16 @@ class From:
         reference = self._statement.reference(status, local, as_of)
         self.references.append(reference)
         return [reference], relation, None
+
+    def _series(self, node: exp.Table) -> tuple[list[Part], Relation, Scope | None]:
+        """`generate_series(…) AS name (column)`; its column is called like it, else."""
+        only(node, frozenset({"this", "alias"}), "a function in FROM")
+        sql, value = series.series(self._context(), node.this)
+        alias, renamed = _alias(node.args.get("alias"))
+        local, name = self._statement.alias("t"), alias or series.NAME
+        column = derived(value, f"{local}.{quote('c1')}")
+        columns = _renamed([(name, column)], renamed)
+        return [f"({sql}) AS {local}"], Relation(name, columns), None
 
     def _derived(
         self,

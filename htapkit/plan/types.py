@@ -33,6 +33,19 @@ OIDS: Mapping[str, int] = {
     "jsonb": 3802,
 }
 
+ARRAYS: Mapping[int, str] = {
+    1005: "int2",
+    1007: "int4",
+    1016: "int8",
+    1009: "text",
+    1015: "varchar",
+    1115: "timestamp",
+    1182: "date",
+    1185: "timestamptz",
+    2951: "uuid",
+}
+"""Array types by their OID: the types of their elements."""
+
 NAMES: Mapping[int, str] = {oid: name for name, oid in OIDS.items()}
 
 INTEGERS: Mapping[str, int] = {"int2": 5, "int4": 10, "int8": 19}

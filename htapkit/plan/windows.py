@@ -12,6 +12,7 @@ from htapkit.plan.context import Context
 from htapkit.plan.expr import Expr
 from htapkit.plan.names import folded
 from htapkit.plan.operators import comparable, trimmed
+from htapkit.plan.ordered_sets import ordered_set
 from htapkit.plan.unproven import UnprovenError
 
 _RANKS = {
@@ -33,6 +34,8 @@ def sort_key(value: Expr, *, descending: bool, nulls_first: bool, shown: bool = 
     """
     if value.inexact and shown:
         value = replace(value, inexact=False)
+    if value.uniform:
+        value = replace(value, binary=True)
     comparable(value, "ORDER BY", order=True)
     direction, place = "DESC" if descending else "ASC", "FIRST" if nulls_first else "LAST"
     return f"{trimmed(value)} {direction} NULLS {place}"
@@ -74,16 +77,18 @@ def _aggregate(
     context: Context, node: exp.Expression, filtered: exp.Expression | None, emit: aggregates.Emit
 ) -> Expr:
     """Bind an aggregate's arguments and filter in `context`."""
-    if not isinstance(node, exp.Anonymous):
-        raise UnprovenError(type(node).__name__.lower(), "not on the list of what is proven")
-    name = str(node.this).lower()
-    inner, distinct, order = _arguments(node)
     tail = ""
     if filtered is not None:
         condition = context(filtered.args["expression"].this)
         if condition.type != "bool":
             raise UnprovenError("FILTER", "not boolean")
         tail = f" FILTER (WHERE {condition.sql})"
+    if isinstance(node, exp.WithinGroup):
+        return ordered_set(context, node, emit, tail)
+    if not isinstance(node, exp.Anonymous):
+        raise UnprovenError(type(node).__name__.lower(), "not on the list of what is proven")
+    name = str(node.this).lower()
+    inner, distinct, order = _arguments(node)
     arguments = [context(argument) for argument in inner]
     if name == "string_agg":
         if distinct:
@@ -186,6 +191,7 @@ def _ranking(context: Context, call: exp.Anonymous, name: str, emit: aggregates.
         sql=emit(f"{name}({', '.join(texts)})"),
         origin=None,
         constant=False,
+        uniform=value.uniform and len(rest) < 2,
         typmod=value.typmod if len(rest) < 2 else -1,
     )
 

@@ -43,7 +43,7 @@ def run(
             _still_readable(query, catalog)
         elif catalog.version != catalog_version:
             raise CatalogChanged(f"the catalog moved on from version {catalog_version}")
-        _above_horizons(query, values, catalog)
+        check_horizons(query, values, catalog)
         arms = lake_arms(query, values, catalog, files)
         try:
             return store.read(
@@ -60,7 +60,7 @@ def run(
     raise AssertionError
 
 
-def _above_horizons(query: LocalQuery, values: Sequence[object], catalog: Catalog) -> None:
+def check_horizons(query: LocalQuery, values: Sequence[object], catalog: Catalog) -> None:
     """Raise NotRoutable where the values ask for rows that the copy no longer keeps."""
     for floor in query.floors:
         status = catalog.tables.get(floor.table)
@@ -92,7 +92,7 @@ def run_in_parts(
         raise CatalogChanged(f"the catalog moved on from version {catalog_version}")
     if query.parts is None:
         return None
-    _above_horizons(query, values, catalog)
+    check_horizons(query, values, catalog)
     schema = catalog.tables[query.parts.table].schema
     parted = Parted(
         query.sql,

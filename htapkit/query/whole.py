@@ -1,31 +1,30 @@
-"""All rows of one table, wherever they lie, in one snapshot."""
+"""All rows of one table, wherever they lie, in no order."""
 
 from __future__ import annotations
 
 from htapkit.errors import CatalogChanged
-from htapkit.hot import HotStore, Read, table_query
-from htapkit.model import IMPORTED, TableId
+from htapkit.hot import Asked, table_query
+from htapkit.model import IMPORTED, Catalog, TableId
 from htapkit.query.arms import Files, present_arm
 
 _ARM = "htapkit lake"
 
 
-def read_whole(store: HotStore, files: Files, table: TableId) -> Read:
-    """Start reading a table that follows, in its Arrow schema and no order.
+def whole_rows(files: Files, catalog: Catalog, table: TableId) -> Asked:
+    """The statement of it on that catalog, for a `HotStore.moment`; in the table's Arrow schema.
 
-    Raises CatalogChanged, LakeFailed, LimitReached, StoreFailed.
+    Raises CatalogChanged, LakeFailed.
     """
-    catalog = store.catalog
     schema = catalog.readable(table)
     if schema is None:
         raise CatalogChanged(f"{table} is not followed now")
     status = catalog.status(table)
     assert status is not None
     if status.boundary is None:
-        return store.read(table_query(schema), catalog_version=catalog.version)
+        return Asked(table_query(schema))
     arm = present_arm(_ARM, status, files, None, None)
     if table.source in IMPORTED:
-        return store.read(f'FROM "{_ARM}"', catalog_version=catalog.version, lake=(arm,))
+        return Asked(f'FROM "{_ARM}"', lake=(arm,))
     # The view has the table's columns in their order.
     sql = f'{table_query(schema)} UNION ALL FROM "{_ARM}"'
-    return store.read(sql, catalog_version=catalog.version, lake=(arm,))
+    return Asked(sql, lake=(arm,))

@@ -39,8 +39,19 @@ class BadRequest(HtapkitError):
 class HttpServer:
     """Runs the API in a thread of its own."""
 
-    def __init__(self, control: Control, host: str, port: int, token: str | None) -> None:
-        """`token` None: no authentication (the configuration allows that on loopback only)."""
+    def __init__(
+        self,
+        control: Control,
+        host: str,
+        port: int,
+        token: str | None,
+        fail: Callable[[str], object] = str,
+    ) -> None:
+        """`token` None: no authentication (the configuration allows that on loopback only).
+
+        `fail` counts a refused request by the name of its error.
+        """
+        self._fail = fail
         self._control = control
         self._token = token
         configuration = uvicorn.Config(
@@ -91,14 +102,19 @@ class HttpServer:
                 Route(DOCUMENT_PATH, self._document),
                 *operations,
             ],
-            exception_handlers={HtapkitError: _explain},  # type: ignore[dict-item]
+            exception_handlers={HtapkitError: self._refuse},  # type: ignore[dict-item]
         )
+
+    def _refuse(self, request: Request, error: HtapkitError) -> Response:
+        self._fail(type(error).__name__)
+        return _explain(request, error)
 
     def _authorise(self, request: Request) -> None:
         if self._token is None:
             return
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given.encode(), self._token.encode()):
+            self._fail("NoToken")
             raise HTTPException(
                 401, "a token is needed: Authorization: Bearer <servers.http.token>"
             )
@@ -148,8 +164,11 @@ def _read(operation: Operation, octets: bytes) -> Body:
         raise BadRequest(f"{operation.method} {operation.path}: {found}") from error
 
 
-def _explain(_: Request, error: HtapkitError) -> Response:
+def _explain(request: Request, error: HtapkitError) -> Response:
     """An error as JSON: what, which, what to do, and the SQLSTATE."""
+    # Its path names nothing that is there; or what is wrong is in its body.
+    if isinstance(error, ConfigError) and not request.path_params:
+        error = BadRequest(str(error))
     status = 404 if isinstance(error, ConfigError) else 409
     status = 400 if isinstance(error, BadRequest) else status
     status = 503 if error.retry or isinstance(error, LimitReached) else status

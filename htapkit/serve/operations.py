@@ -102,6 +102,9 @@ class TableStatus(Answer):
     lake_rows: int
     lake_below: str
     kept_since: str
+    on_delete: str
+    archived_rows: int | None
+    archive_why: str
     time_column: str
     history_why: str
 
@@ -130,6 +133,19 @@ class ImportedTable(Answer):
     why: str
 
 
+class SinkStatus(Answer):
+    """A sink, and how far it is."""
+
+    name: str
+    source: str
+    state: str
+    why: str
+    position: str
+    lag_bytes: int
+    kept_bytes: int
+    rows_sent: int
+
+
 class Status(Answer):
     """The server."""
 
@@ -137,6 +153,7 @@ class Status(Answer):
     pid: int
     pgwire_port: int
     store: dict[str, float]
+    sinks: list[SinkStatus]
     imported: list[ImportedTable]
 
 
@@ -158,8 +175,8 @@ class Compared(Answer):
 
     table: str
     equal: bool
-    rows_source: int
-    rows_copy: int
+    rows_source: int | None = Field(description="null: not compared")
+    rows_copy: int | None
     examples: list[str]
     why: str
 

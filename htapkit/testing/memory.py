@@ -181,6 +181,7 @@ class MemoryStream:
                 end=position_of(end),
                 committed_at=datetime.now(UTC),
                 marks=passed,
+                times=tuple(self._at + i + 1 for i in range(len(commits))),
             )
             self._at = end
             return batch

@@ -1,8 +1,9 @@
 """Erasing what is left of rows that were deleted: old values in the hot file, in the lake, in cuts.
 
-The present does not have them: the copy is exact. What does are rows in the lake under a tombstone
-(a run works those in), versions that AS OF reads (they are forgotten, and expire by a deadline),
-and blocks of the hot store's file (it is written anew). Nothing is ever deleted at a source.
+The present does not have them: the copy is exact. What does are the table's archive (they leave
+it), rows in the lake under a tombstone (a run works those in), versions that AS OF reads (they are
+forgotten, and expire by a deadline), and blocks of the hot store's file (it is written anew).
+Nothing is ever deleted at a source.
 """
 
 from __future__ import annotations
@@ -12,14 +13,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+import pyarrow as pa
 import structlog
 
 from htapkit import failpoints
 from htapkit.errors import CatalogChanged, ConfigError, LakeFailed, StillThere
 from htapkit.hot import HotStore
 from htapkit.jobs import Progress
-from htapkit.model import Boundary, LakeFiles, Pin, TableId, TableState, TableStatus
-from htapkit.plan import Cut, LocalQuery, Refuse, Relay, SessionView, counting, plan
+from htapkit.model import (
+    Boundary,
+    LakeFiles,
+    Pin,
+    TableId,
+    TableState,
+    TableStatus,
+    archive_of,
+)
+from htapkit.plan import Cut, LocalQuery, Refuse, Relay, SessionView, archived, counting, plan
 from htapkit.query import run
 from htapkit.tier.retention import Retention
 from htapkit.tier.rules import Rule, text_of
@@ -48,6 +58,7 @@ class Erased:
 
     table: TableId
     folded: int  # tombstones that were worked into the lake
+    archived: int  # rows that left the archive
     gone_by: datetime
 
 
@@ -64,6 +75,7 @@ class Erasure:
     def check(self, table: TableId, condition: str) -> None:
         """Raise ConfigError where the condition cannot be judged here."""
         self._counted(table, condition)
+        self._archived(table, condition)
 
     def erase(
         self, table: TableId, rule: Callable[[], Rule], condition: str, progress: Progress
@@ -80,6 +92,8 @@ class Erasure:
                 f"{count} rows of {table} that match are still at the source, and would come back; "
                 "delete them there, then erase what is left of them here"
             )
+        archived = self._erase_archived(table, condition)
+        failpoints.reach("erase.archived")
         self.retention.retire(table)  # what a crash left hidden, no tombstone covers
         folded, boundary = 0, self._status(table).boundary
         if boundary is not None:
@@ -92,9 +106,9 @@ class Erasure:
         if self._status(table).boundary is None:
             self.lake.drop(table)
         self.store.rewrite(table)
-        _log.info("erased", table=str(table), folded=folded)
+        _log.info("erased", table=str(table), folded=folded, archived=archived)
         gone_by = datetime.now(UTC) + timedelta(seconds=self.deadline_seconds)
-        return Erased(table, folded, gone_by)
+        return Erased(table, folded, archived, gone_by)
 
     def _counted(self, table: TableId, condition: str) -> LocalQuery:
         """The statement that counts such rows of the present."""
@@ -102,6 +116,25 @@ class Erasure:
         return self._planned(
             counting(table, condition), table, SessionView(table.source, route=route)
         )
+
+    def _archived(self, table: TableId, condition: str) -> LocalQuery | None:
+        """The statement that finds such rows in the archive; None: it has none."""
+        archive = archive_of(table)
+        if archive not in self.store.catalog.tables:
+            return None
+        view = SessionView(table.source, route="hot")
+        return self._planned(archived(table, condition), archive, view)
+
+    def _erase_archived(self, table: TableId, condition: str) -> int:
+        query = self._archived(table, condition)
+        if query is None:
+            return 0
+        with run(query, self.store, files=self.lake.files) as read:
+            numbers = pa.concat_arrays([b.column(0) for b in read.batches()] or [pa.array([])])
+        if len(numbers):
+            self.store.archives.erase(table, numbers.cast(pa.int64()))
+        self.store.rewrite(archive_of(table))
+        return len(numbers)
 
     def _check_lake(self, table: TableId, condition: str) -> None:
         """The version that is read now has no such row, whatever lies on top of it."""

@@ -34,7 +34,7 @@ from htapkit.model import (
     TieringRun,
     history_of,
 )
-from htapkit.query import read_whole
+from htapkit.query import whole_rows
 from htapkit.tier.parquet import Wanted, batches_of, check_file
 from htapkit.tier.rules import Rule
 
@@ -190,8 +190,8 @@ class History:
         if there is None:
             return
         self.store.imports.put(there)
-        with read_whole(self.store, self.lake.files, there.table) as read:
-            yield from read.batches()
+        with self.store.moment() as moment:
+            yield from moment.batches(whole_rows(self.lake.files, moment.catalog, there.table))
 
     def _commit(
         self, schema: TableSchema, rule: Rule, there: Import | None, incoming: Incoming

@@ -83,14 +83,19 @@ class TierService:
         """What the configuration asks of a table's history, or why it cannot be done."""
         config = self._tables.get(str(table), TableConfig())
         asked = {"hot": config.hot, "retention": config.retention}
+        keeps: dict[str, str] = {"on_delete": config.on_delete}
+        status = self._store.catalog.tables.get(table)
+        if config.on_delete == "keep" and status is not None and status.schema.reconciled:
+            keeps["archive_why"] = "it is kept cell by cell, so it has no archive"
         try:
             rule = self.rule(table)
         except ConfigError as error:
             # Nobody needs to know why a table has no rule that is not to have one.
             why = str(error) if any(asked.values()) or config.time_column else ""
-            return {**asked, "time_column": "", "history_why": why}
+            return {**asked, **keeps, "time_column": "", "history_why": why}
         return {
             **asked,
+            **keeps,
             "time_column": rule.column.name,
             "time_column_inferred": config.time_column is None,
             "partition": rule.layout.partition,
@@ -158,6 +163,7 @@ class TierService:
             return {
                 "table": str(table),
                 "folded": done.folded,
+                "archived": done.archived,
                 "gone_by": done.gone_by.isoformat(),
             }
 
@@ -175,18 +181,20 @@ class TierService:
         self._store.copy_from(table, horizon, "asked for by the user")
 
     def compact(self, tables: Sequence[TableId], engine: str = "") -> Job:
-        """Join small files of these tables (none: all in the lake). Raises LimitReached.
+        """Join small files of these tables (none: all in the lake).
 
-        `engine` "": here; else the other engine of that name.
+        `engine` "": here; else the other engine of that name. Raises LimitReached, ConfigError.
         """
+        self._upkeep.check(engine)
         by = partial(self._upkeep.compact_by, engine) if engine else self._upkeep.compact
         return self._upkeep_job("compact", by, tables)
 
     def expire(self, tables: Sequence[TableId], engine: str = "") -> Job:
-        """Remove what nobody reads any more of these tables (none: all). Raises LimitReached.
+        """Remove what nobody reads any more of these tables (none: all).
 
-        `engine` as in `compact`.
+        `engine` as in `compact`. Raises LimitReached, ConfigError.
         """
+        self._upkeep.check(engine)
         by = partial(self._upkeep.expire_by, engine) if engine else self._upkeep.expire
         return self._upkeep_job("expire", by, tables)
 

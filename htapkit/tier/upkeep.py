@@ -86,6 +86,11 @@ class Upkeep:
         self._lake = lake
         self._keep = timedelta(seconds=keep_seconds)
 
+    def check(self, engine: str) -> None:
+        """Raise ConfigError where that engine ("" is this server) or its settings are not right."""
+        if engine:
+            self._engines(engine)
+
     def tables(self) -> Sequence[TableId]:
         """Those that have a part in the lake now."""
         found = self._store.catalog.tables

@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS htapkit.staged (
     schema_name VARCHAR NOT NULL,
     table_name VARCHAR NOT NULL,
     kind VARCHAR NOT NULL,             -- rows, truncate, schema
-    commits VARCHAR NOT NULL,          -- positions, as JSON
+    commits VARCHAR NOT NULL,          -- positions, or (position, time) each, as JSON
     size BIGINT NOT NULL,              -- of the payload, in bytes
     payload BLOB
 );
@@ -103,7 +103,7 @@ CREATE TABLE IF NOT EXISTS htapkit.ranges (
     token VARCHAR NOT NULL,            -- the connector's own
     rows_estimate BIGINT NOT NULL,
     position VARCHAR,                  -- at which its rows were read; NULL: they are not in the copy
-    row_count BIGINT                   -- how many those were; NULL: none were ever read
+    row_count BIGINT                   -- how many were read; NULL: none; -1: the table's own, which do not count
 );
 -- Iceberg tables that belong to no source, and the version of each that is read.
 CREATE TABLE IF NOT EXISTS htapkit.imports (
@@ -118,4 +118,12 @@ CREATE TABLE IF NOT EXISTS htapkit.imports (
     pin_rows BIGINT NOT NULL,
     left_out VARCHAR NOT NULL,         -- columns that cannot be read, as JSON
     why VARCHAR NOT NULL
+);
+-- Tables whose deleted rows are kept beside them. While a new copy is made, what the table was before.
+CREATE TABLE IF NOT EXISTS htapkit.archived (
+    source VARCHAR NOT NULL,
+    schema_name VARCHAR NOT NULL,
+    table_name VARCHAR NOT NULL,
+    former_definition VARCHAR,         -- columns and key, as JSON; NULL: there is none
+    former_follows BOOLEAN             -- whether changes still come into it
 );

@@ -17,7 +17,9 @@ SELECT a.attrelid::int8, a.attname, a.attnum::int4,
        CASE WHEN a.atttypmod >= 0 THEN a.atttypmod ELSE coalesce(b.typmod, -1) END,
        CASE WHEN co.oid IS NULL THEN '' WHEN co.collprovider = 'd' THEN d.datlocprovider::text
             ELSE co.collprovider::text END,
-       CASE WHEN co.collprovider = 'd' THEN d.datcollate ELSE coalesce(co.collcollate, '') END,
+       -- By its bytes, but with letters' cases of its own (LC_CTYPE is Turkish): not C's.
+       CASE WHEN co.collprovider = 'd' AND lower('I') = 'i' THEN d.datcollate
+            WHEN co.collcollate = co.collctype THEN co.collcollate ELSE '' END,
        coalesce(co.collisdeterministic, true),
        a.attgenerated::text, a.atthasmissing, a.atttypid::int8,
        coalesce(md5(pg_get_expr(def.adbin, def.adrelid)), ''),

@@ -84,7 +84,7 @@ def test_tier_moves_what_the_interval_closes(shop: Mirrored, airflow: AirflowHom
     add_orders(shop, 11, 29)
     add_orders(shop, 21, 1)
     moved = []
-    for days_ago in (29, 29, 28, 28, 29):
+    for days_ago in (29, 28, 29):
         end = (TODAY - timedelta(days=days_ago)).isoformat()
         run = airflow.run_dag("htapkit_tier", end, {"hot_days": 0, "tables": "shop.public.orders"})
         assert run.state == "success", run.log
@@ -92,7 +92,7 @@ def test_tier_moves_what_the_interval_closes(shop: Mirrored, airflow: AirflowHom
         moved.append(value[0]["rows"])
         assert [uri for uri, _ in run.assets] == ([LAKE_ORDERS] if moved[-1] else [])
         shop.same_answer("SELECT count(*), min(id), max(id), sum(total) FROM orders", "union")
-    assert moved == [10, 0, 10, 0, 0]
+    assert moved == [10, 10, 0]
     run = airflow.run_dag("htapkit_tier", TODAY.isoformat())  # by the table's own `hot`
     assert run.tasks["tier"].value["tables"][0]["rows"] == 0
 
@@ -142,8 +142,8 @@ def test_backfill_maps_over_the_parts_of_a_range(shop: Mirrored, airflow: Airflo
 def test_upkeep_compacts_and_expires(shop: Mirrored, airflow: AirflowHome) -> None:
     """One after the other, on the tables that are in the lake."""
     add_orders(shop, 301, 40)
-    moved = airflow.run_dag("htapkit_tier", TODAY.isoformat(), {"tables": "shop.public.orders"})
-    assert moved.state == "success", moved.log
+    with shop.stack.client() as client:
+        client.wait(client.tier(["shop.public.orders"])["id"], timeout_seconds=120)
     run = airflow.run_dag("htapkit_upkeep", TODAY.isoformat())
     assert run.state == "success", run.log
     for verb in ("compact", "expire"):

@@ -22,6 +22,7 @@ NAMES = (
     "lake",
     "cycles",
     "cells",
+    "vectors",
 )
 
 

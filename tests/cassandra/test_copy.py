@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from array import array
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime
@@ -224,7 +225,8 @@ TYPES: Sequence[tuple[str, str, object]] = (
     ("tuple<int, text>", "(1, null)", "[1, null]"),
     ("place", "{street: 's', spots: [1]}", '{"street": "s", "spots": [1]}'),
     ("frozen<place>", "{street: 's'}", '{"street": "s"}'),
-    ("vector<float, 2>", "[0.5, 1]", "[0.5, 1.0]"),
+    ("vector<float, 2>", "[0.1, 1e20]", array("f", [0.1, 1e20]).tolist()),
+    ("vector<int, 2>", "[1, 2]", "[1, 2]"),
 )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
 import time
+from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
@@ -19,10 +21,9 @@ from psycopg.conninfo import conninfo_to_dict
 from htapkit.testing.postgres import Database
 from htapkit.testing.stack import Stack
 from tests.cassandra.workload import Workload
-from tests.fix_cassandra import SECONDS, Keyspace, wait_for
+from tests.fix_cassandra import SECONDS, Keyspace, connected, wait_for
 
 pytestmark = pytest.mark.cassandra
-_OPTIONS = f"-c htapkit.freshness=strong -c htapkit.wait_timeout={int(SECONDS)}s"
 
 
 class Server:
@@ -35,14 +36,7 @@ class Server:
 
     def connect(self, database: str) -> psycopg.Connection[tuple[object, ...]]:
         """At its port; everything that it answers is as fresh as the sources are now."""
-        return psycopg.connect(
-            host="127.0.0.1",
-            port=self.stack.port,
-            user=self.user,
-            dbname=database,
-            options=_OPTIONS,
-            autocommit=True,
-        )
+        return connected(self.stack, database, self.user)
 
     def rows(self, database: str, sql: str) -> list[tuple[object, ...]]:
         """What a statement gives, sorted."""
@@ -78,13 +72,13 @@ def test_joined_with_postgres_in_one_statement(
     ks = keyspace.name
     keyspace.session.execute(
         f"CREATE TABLE {ks}.events (customer int, at timeuuid, kind text, amount decimal,"
-        " tags set<text>, PRIMARY KEY (customer, at)) WITH cdc = true"
+        " tags set<text>, e vector<float, 2>, PRIMARY KEY (customer, at)) WITH cdc = true"
     )
     database.execute("CREATE TABLE customers (id int PRIMARY KEY, name text)")
     database.execute("INSERT INTO customers VALUES (1, 'Ada'), (2, 'Bo')")
     insert = (
-        f"INSERT INTO {ks}.events (customer, at, kind, amount, tags)"
-        " VALUES (%s, now(), %s, 1.50, {'a', 'b'})"
+        f"INSERT INTO {ks}.events (customer, at, kind, amount, tags, e)"
+        " VALUES (%s, now(), %s, 1.50, {'a', 'b'}, [3, 4])"
     )
     keyspace.session.execute(insert, (1, "view"))
     server = _server(keyspace, tmp_path / "stack", running, database)
@@ -98,6 +92,16 @@ def test_joined_with_postgres_in_one_statement(
     assert server.rows("shop", joined.format(shop="")) == expected
     assert server.rows("events", joined.format(shop="shop.public.")) == expected
     found = server.rows("events", f"SELECT customer, kind, amount, tags FROM {ks}.events")
+    near = (
+        f"SELECT c.name, e.kind, e.e <-> %s::vector FROM events.{ks}.events e"
+        " JOIN customers c ON c.id = e.customer WHERE e.kind = 'buy' ORDER BY 3 LIMIT %s"
+    ).encode()
+    with closing(server.connect("shop")) as connection:
+        for asked in ("[0,0]", [0.0, 0.0]):
+            for _ in range(7):  # psycopg prepares it at the sixth time
+                assert connection.execute(near, (asked, 3)).fetchall() == [("Ada", "buy", 5.0)]
+        with pytest.raises(psycopg.errors.DataException, match="different vector dimensions 2"):
+            connection.execute(near, ([1.0], 3))
     rest = (Decimal("1.50"), ["a", "b"])
     assert found == [(1, "buy", *rest), (1, "view", *rest)]
 
@@ -121,17 +125,8 @@ def test_roles_that_may_read_are_named(
     stack.wait_ready(SECONDS)
 
     def count(name: str, database_name: str = "shop") -> object:
-        with closing(
-            psycopg.connect(
-                host="127.0.0.1",
-                port=stack.port,
-                user=f"{ks}_{name}",
-                password="secret",
-                dbname=database_name,
-                options=_OPTIONS,
-                autocommit=True,
-            )
-        ) as connection:
+        opened = connected(stack, database_name, f"{ks}_{name}", password="secret")
+        with closing(opened) as connection:
             return connection.execute(f"SELECT count(*) FROM events.{ks}.t".encode()).fetchone()
 
     assert count("ann") == (1,)
@@ -176,6 +171,42 @@ def test_a_database_without_a_postgres(
         with pytest.raises(psycopg.errors.FeatureNotSupported), connection.transaction():
             connection.execute("DELETE FROM t")
         assert connection.execute(f"SELECT count(*) FROM {ks}.t".encode()).fetchone() == (1,)
+
+
+def test_nearest_vectors(keyspace: Keyspace, tmp_path: Path, running: ExitStack) -> None:
+    """By texts and by lists, from the copy; what has another length is an error."""
+    ks, session = keyspace.name, keyspace.session
+    session.execute(
+        f"CREATE TABLE {ks}.t (id int PRIMARY KEY, kind int, e vector<float, 3>) WITH cdc = true"
+    )
+    rolled = random.Random(7)
+    rows = {n: array("f", [rolled.uniform(-1, 1) for _ in range(3)]).tolist() for n in range(60)}
+    insert = session.prepare(f"INSERT INTO {ks}.t (id, kind, e) VALUES (?, ?, ?)")
+    for n in range(30):
+        session.execute(insert, (n, n % 2, rows[n]))
+    server = _server(keyspace, tmp_path / "stack", running)
+    for n in range(30, 60):
+        session.execute(insert, (n, n % 2, rows[n]))
+    session.execute(f"INSERT INTO {ks}.t (id, kind) VALUES (100, 1)")
+    asked = [0.25, -0.5, 1.0]
+    near = sorted((math.dist(row, asked), n) for n, row in rows.items() if n % 2)[:5]
+    sql = f"SELECT e <-> %s::vector, id FROM {ks}.t WHERE kind = 1 ORDER BY 1 LIMIT %s".encode()
+    with closing(server.connect("events")) as connection:
+        for _ in range(8):  # psycopg prepares it at the sixth time
+            for given in (str(asked), asked):
+                found = connection.execute(sql, (given, 5)).fetchall()
+                assert [n for _, n in found] == [n for _, n in near]
+                assert [d for d, _ in found] == pytest.approx([d for d, _ in near], rel=1e-15)
+        last = f"SELECT id, e FROM {ks}.t WHERE kind = 1 ORDER BY e <=> '{asked}' DESC LIMIT 1"
+        assert connection.execute(last.encode()).fetchone() == (100, None)
+        assert connection.execute("SHOW htapkit.last_route").fetchone() == ("hot",)
+        for wrong in ([1.0], "[1,2,3,4]"):
+            with pytest.raises(
+                psycopg.errors.DataException, match=r"different vector dimensions 3"
+            ):
+                connection.execute(sql, (wrong, 5))
+        with pytest.raises(psycopg.errors.InvalidTextRepresentation, match="invalid vector"):
+            connection.execute(sql, ("nonsense", 5))
 
 
 def _write_until_it_dies(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
+from cassandra import ConsistencyLevel
 from cassandra.concurrent import execute_concurrent
+from cassandra.query import Statement
 
 from tests.fix_cassandra import Keyspace
 
@@ -45,31 +47,39 @@ STATEMENTS: Mapping[str, tuple[int, str]] = {
     "now": (3, "INSERT INTO t (pk, ck, a) VALUES (:far, :ck, :a)"),
 }
 SHORT_TTL = 1
-_TIME = 1_000_000
+FIRST_TIME = 1_000_000
 
 
 class Workload:
     """Statements for one keyspace's table, made by a seed."""
 
-    def __init__(self, keyspace: Keyspace, seed: int) -> None:
-        """Make the table."""
+    def __init__(self, keyspace: Keyspace, seed: int, *, make: bool = True) -> None:
+        """Make the table, unless it is there already."""
         self._session = keyspace.session
         self._random = random.Random(seed)
-        self._session.execute(TABLE.format(ks=keyspace.name))
+        self.time = FIRST_TIME  # of what is written next: this one, or one of the 30 behind it
+        if make:
+            self._session.execute(TABLE.format(ks=keyspace.name))
         self._statements = {
             kind: self._session.prepare(text.replace(" t ", f" {keyspace.name}.t "))
             for kind, (_, text) in STATEMENTS.items()
         }
 
-    def write(self, count: int) -> None:
+    def write(self, count: int, consistency: int = ConsistencyLevel.LOCAL_ONE) -> None:
         """Write so many, all acknowledged; an equal time means that the tie rule decides."""
-        chosen = self._random.choices(
-            list(STATEMENTS), [weight for weight, _ in STATEMENTS.values()], k=count
-        )
-        calls = [(self._statements[kind], self._values(kind)) for kind in chosen]
+        calls = self.calls(count)
+        for statement in self._statements.values():
+            statement.consistency_level = consistency
         results = execute_concurrent(self._session, calls, concurrency=16)
         assert len(results) == count
         assert all(result.success for result in results)
+
+    def calls(self, count: int) -> list[tuple[Statement, object]]:
+        """So many, each with its values."""
+        chosen = self._random.choices(
+            list(STATEMENTS), [weight for weight, _ in STATEMENTS.values()], k=count
+        )
+        return [(self._statements[kind], self._values(kind)) for kind in chosen]
 
     def _values(self, kind: str) -> dict[str, object]:
         roll = self._random
@@ -82,8 +92,8 @@ class Workload:
             "b": roll.randrange(-40, 40),
             "k": f"k{roll.randrange(3)}",
             "m": {f"k{roll.randrange(3)}": roll.randrange(9)},
-            "ts": _TIME + roll.randrange(30),
-            "early": _TIME + roll.randrange(12),
+            "ts": self.time + roll.randrange(30),
+            "early": self.time + roll.randrange(12),
             "ttl": roll.choice([SHORT_TTL, 90_000, 100_000]),
         }
         return {name: v for name, v in values.items() if f":{name}" in STATEMENTS[kind][1]}

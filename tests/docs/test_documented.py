@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 import htapkit
 import htapkit_cassandra
+import htapkit_kafka
 import htapkit_postgres
 from htapkit import metrics
 from htapkit.cli import cli
@@ -26,6 +27,7 @@ from htapkit.errors import HtapkitError
 from htapkit.model import VIEWS
 from htapkit.serve.pgwire.settings import OPTIONS, Options
 from htapkit_cassandra.settings import Settings as CassandraSettings
+from htapkit_kafka.settings import Settings as KafkaSettings
 from htapkit_postgres.connection import Settings as PostgresSettings
 
 ROOT = Path(__file__).parents[2]
@@ -91,13 +93,14 @@ def _models(annotation: object) -> Iterator[tuple[type[BaseModel], bool]]:
 
 def test_every_key_has_a_row() -> None:
     """configuration.md has exactly the keys that the configuration knows."""
-    settings = (CassandraSettings, PostgresSettings)
-    connector = {name for each in settings for name in each.__dataclass_fields__} - {"source"}
+    settings = (CassandraSettings, KafkaSettings, PostgresSettings)
+    connector = {name for each in settings for name in each.__dataclass_fields__}
+    connector -= {"source", "sink"}  # their own names
     assert set(_rows("configuration.md")) == set(_keys(Config)) | connector
 
 
 def _error_classes() -> list[type[HtapkitError]]:
-    for package in (htapkit, htapkit_cassandra, htapkit_postgres):
+    for package in (htapkit, htapkit_cassandra, htapkit_kafka, htapkit_postgres):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.startswith((*NOT_SHOWN_MODULES, "htapkit.__main__")):
                 importlib.import_module(module.name)
@@ -182,6 +185,16 @@ def test_architecture_stays_short() -> None:
     assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 200
     long = [p.name for p in (DOCS / "adr").glob("*.md") if len(p.read_text().splitlines()) > 40]
     assert not long
+
+
+def test_decisions_are_numbered_and_found() -> None:
+    """Each has a number of its own, and stands in ARCHITECTURE.md and in the pages' menu."""
+    decisions = sorted(path.name for path in (DOCS / "adr").glob("*.md"))
+    numbers = [int(name[:4]) for name in decisions]
+    assert numbers == list(range(1, len(numbers) + 1))
+    for page in ("ARCHITECTURE.md", "mkdocs.yml"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert [name for name in decisions if f"adr/{name}" not in text] == [], page
 
 
 def test_every_package_says_what_it_promises() -> None:

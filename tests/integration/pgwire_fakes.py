@@ -2,7 +2,9 @@
 
 They come over a second connection, so every one of them has a reference. What the planner would
 know is written into the statements: `/*hot*/` is answered locally, `/*finish*/` locally and
-finished at the source, `/*broken*/` fails in the hot store, `/*half*/` fails after its first rows.
+finished at the source, `/*broken*/` fails in the hot store, `/*half*/` fails after its first rows,
+`/*fault*/` is a fault of ours.
+`/*zone Asia/Tokyo*/` beside `/*hot*/`: it computes in that time zone.
 Everything else is relayed, by its first word.
 """
 
@@ -74,6 +76,7 @@ class FakeRead:
             self._connection.close()
             raise QueryFailed(str(error)) from error
         self.schema = pa.schema([(column.name, _arrow(column.type)) for column in query.columns])
+        self.route = query.route
         self.positions: Mapping[str, Position] = {fake.name: Position("0" * 16)}
         self.committed_at: Mapping[str, datetime | None] = {fake.name: None}
 
@@ -198,6 +201,8 @@ class FakeSource:
             inner = self.plan(found[1], view, types)
             assert isinstance(inner, (LocalQuery, Relay, Refuse))
             return ExplainRoute(inner)
+        if "/*fault*/" in text:
+            raise ZeroDivisionError
         if "/*refused*/" in text:
             return Refuse("0A000", "the planner refuses this", ())
         marked = "/*hot*/" in text or "/*finish*/" in text
@@ -232,6 +237,7 @@ class FakeSource:
             (self.name,),
             finish,
             (Considered(Route.HOT, chosen=True, reason="marked", cost=1.0),),
+            zones=tuple(re.findall(r"/\*zone ([A-Za-z/]+)\*/", text)),
         )
 
     def _describe(

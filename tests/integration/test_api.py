@@ -142,6 +142,8 @@ def test_every_call_matches_the_document(shop: Mirrored, tmp_path: Path) -> None
             client.job("nothing")
         with pytest.raises(ServerRefused, match="older_than"):
             client.tier([ORDERS], "soon")
+        with pytest.raises(ServerRefused, match="no time lies in it"):
+            client.backfill(ORDERS, begin="2026-02-01", end="2026-01-01")
         client.detach("shop")
     there = {(each.method, each.path) for each in OPERATIONS}
     assert checked.seen == there
@@ -153,8 +155,11 @@ def test_a_request_that_is_not_described_is_refused(shop: Mirrored) -> None:
         for path, body, why in (
             ("tier", b'{"table": ["a.b.c"]}', "table: Extra inputs are not permitted"),
             ("tier", b'{"tables": "a.b.c"}', "tables: "),
+            ("tier", b'{"older_than": "bogus"}', "bogus"),
             ("export", b'{"sql": "SELECT 1"}', "path: Field required"),
             ("export", b'{"path": "x", "sql": "SELECT 1", "format": "xlsx"}', "format: "),
+            ("compact", b'{"engine": "flint"}', "engine 'flint' is not installed"),
+            ("expire", b'{"engine": "flint"}', "engine 'flint' is not installed"),
             ("verify", b"{", "the body: Invalid JSON"),
             ("verify", b"[" + b"1," * 2**20 + b"1]", "more than 1048576 bytes"),
         ):

@@ -121,11 +121,18 @@ def test_the_certificate_can_be_verified(place: Place) -> None:
         ("postgres", "anything"),
     ],
 )
-def test_who_does_not_get_in(place: Place, user: str, password: str) -> None:
+def test_who_does_not_get_in(
+    place: Place, user: str, password: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names who tried; no password is in it."""
     with pytest.raises(psycopg.OperationalError) as found:
         place.connect(user, password)
     assert "password authentication failed" in str(found.value) or "no password" in str(found.value)
     wait_until(lambda: place.fake.origin.connections == 0, 60)
+    if password:
+        refused = [r.__dict__ for r in caplog.records if r.getMessage() == "login refused"]
+        assert {(r["user"], r["client"]) for r in refused} == {(user, "127.0.0.1")}
+        assert password not in str(refused)
 
 
 def test_a_changed_password_counts_at_once(place: Place) -> None:

@@ -35,8 +35,9 @@ def test_columns(database: Database) -> None:
         "create domain price as numeric(12,2)",
         "create domain net as price check (value > 0)",
         "create type mood as enum ('ok')",
+        "create collation mixed (provider = libc, lc_collate = 'C', lc_ctype = 'C.utf8')",
         'create table "A b" (id bigint, gone int, "we.ird" text collate "C", p net, m mood, '
-        "v varchar(7) not null, a int[], c text, primary key (v, id))",
+        "v varchar(7) not null, a int[], c text, x text collate mixed, primary key (v, id))",
         'alter table "A b" drop column gone',
     )
     schema = discover(database)["A b"].schema
@@ -50,6 +51,7 @@ def test_columns(database: Database) -> None:
         ("v", 6),
         ("a", 7),
         ("c", 8),
+        ("x", 9),
     ]
     assert columns["p"].type.decimal == (12, 2)
     assert columns["m"].type.category == "e"
@@ -59,6 +61,7 @@ def test_columns(database: Database) -> None:
     assert not columns["id"].nullable
     assert columns["p"].nullable
     assert columns["we.ird"].binary_order
+    assert not columns["x"].binary_order  # what letters become there is not C's
 
 
 def test_patterns_and_kinds(database: Database) -> None:

@@ -50,6 +50,7 @@ ANYWHERE = (
     "WHERE day >= now()::date - 10 AND day < (now() + interval '3 days')::date",
     "SELECT count(*), max(id) FROM visits WHERE at >= current_date - 30 AND current_date > at",
     "SELECT count(*) FROM visits WHERE at BETWEEN localtimestamp - interval '9 days' AND now()",
+    "SELECT max(now() - at), min(now() - at), avg(now() - at) FROM visits",
     "SELECT count(*) FROM visits WHERE at >= $1 AND at < now() - interval '1 day'",
 )
 UTC_ONLY = (
@@ -63,7 +64,6 @@ AT_SOURCE = (
     "SELECT count(*) FROM visits WHERE at < now() - interval '1 day ago'",
     "SELECT count(*) FROM visits WHERE at < now() - interval '900000 years'",
     "SELECT count(*) FROM visits WHERE at < now() AT TIME ZONE 'Nowhere/There'",
-    "SELECT max(now() - at) FROM visits",
     "SELECT count(*) FROM visits WHERE at < 'now'",
 )
 Answer = tuple[str, list[tuple[bytes | None, ...]]]

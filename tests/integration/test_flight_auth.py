@@ -135,10 +135,14 @@ def test_the_catalog_is_what_the_role_may_see(place: Place, roots: str) -> None:
 @pytest.mark.parametrize(
     ("user", "password"), [("app", "wrong"), ("nobody", "wrong"), ("app", "stranger-secret")]
 )
-def test_wrong_passwords(place: Place, roots: str, user: str, password: str) -> None:
+def test_wrong_passwords(
+    place: Place, roots: str, user: str, password: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(DatabaseError, match="28P01") as raised:
         connect(place, roots, user, password)
     assert f'password authentication failed for user "{user}"' in str(raised.value)
+    refused = [r for r in caplog.records if r.getMessage() == "login refused"]
+    assert {record.__dict__["user"] for record in refused} == {user}
 
 
 def query(sql: str) -> flight.FlightDescriptor:

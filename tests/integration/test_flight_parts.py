@@ -203,7 +203,10 @@ def test_the_tickets_are_the_table_after_one_transaction(place: Place, seed: int
 
 def test_a_condition_and_parameters_go_with_every_ticket(place: Place) -> None:
     sql = "select id, at, note from ledger where amount % 3 = $1 and at < $2"
-    with place.connect(partitions="3") as connection, connection.cursor() as cursor:
+    with (
+        place.connect(partitions="3", freshness="strong") as connection,  # others' changes are in
+        connection.cursor() as cursor,
+    ):
         place.mirror.follows("ledger")
         values = (1, datetime.now(UTC) - timedelta(days=5))
         cursor.execute(sql, values)

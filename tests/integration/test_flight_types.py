@@ -146,3 +146,15 @@ def test_the_roles_time_zone_counts(place: Place, zone: str) -> None:
         assert [tuple(row.values()) for row in tables[0].to_pylist()] == told
     finally:
         place.database.execute("alter role postgres reset timezone")
+
+
+def test_texts_are_sorted_as_the_source_sorts_them(place: Place) -> None:
+    """It ranks them. What is only sorted by is not among the columns."""
+    text = f"c{list(typed_rows.TYPES).index('text')}"
+    sql = f"select id from typed order by {text} desc nulls last, id limit 200 offset 5"
+    here, route = answer(place, sql, "hot")
+    there, _ = answer(place, sql, "source")
+    assert (route, here.column_names) == ("hot", ["id"])
+    assert here == there
+    plan, _ = answer(place, f"explain (route) {sql}", "auto")
+    assert "sorted by ranks" in str(plan.column("reason")[0])

@@ -16,11 +16,10 @@ import psycopg
 import pytest
 
 from htapkit import failpoints
-from htapkit.client import ServerRefused, ServerUnreachable
 from htapkit.testing import bank
 from htapkit.testing.postgres import Database
-from htapkit.testing.stack import Stack, wait_until
-from tests.fix_kills import Progress, Reader
+from htapkit.testing.stack import Stack
+from tests.fix_kills import DIES_SECONDS, Progress, Reader, ask_for_copy
 
 TABLES = ("checking", "savings", "ledger")
 LIMITS = {"limits": {"batch_rows": 100}}  # so that a transaction can be larger than that
@@ -74,35 +73,19 @@ def _kill(database: Database, stack: Stack, kills: int, chance: random.Random) -
         count = chance.randint(2, 12) if name.startswith("apply.") else 1
         stack.start({"HTAPKIT_FAILPOINT": f"{name}:{count}"})
         if name.startswith("copy."):
-            _ask_for_copy(stack, chance.choice(TABLES))
+            ask_for_copy(stack, f"shop.public.{chance.choice(TABLES)}")
         if name == "chunk.written":
             database.execute(LARGE)
         if number % 6 == 5:
             stack.wait_ended(chance.random(), kill=True)
             died["anywhere"] += 1
         else:
-            code = stack.wait_ended(60)
+            code = stack.wait_ended(DIES_SECONDS)
             assert code == -signal.SIGKILL, f"{name}: ended with {code}: {stack.log_end()}"
             died[name] += 1
         progress.look(stack)
     assert progress.moved > kills // 3, "the copy hardly got on"
     return died
-
-
-def _ask_for_copy(stack: Stack, table: str) -> None:
-    """Have a table copied again; the server may die of it at once."""
-
-    def asked() -> bool:
-        if not stack.running:
-            return True
-        try:
-            with stack.client() as client:
-                client.table_action("resync", f"shop.public.{table}")
-        except (ServerRefused, ServerUnreachable, OSError):
-            return False  # not followed yet, or dying
-        return True
-
-    wait_until(asked, 60, stack.log_end)
 
 
 def _equal(database: Database, stack: Stack) -> None:

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from htapkit.serve.pgwire import PgwireServer
+from htapkit.serve.pgwire.zone_editions import computing_answer, computing_question
 from htapkit.serve.pgwire.zone_offsets import zone_answer, zone_question
 from htapkit.testing.postgres import Database
 from htapkit.testing.stack import wait_until
@@ -67,6 +68,38 @@ def test_editions_of_time_zones_are_compared(database: Database) -> None:
         seoul = ZoneInfo("Asia/Seoul")
         assert c.execute(zone_question(seoul).encode()).fetchone() != (zone_answer(seoul),)
     assert len(answers) == len(ZONES)
+
+
+def test_the_source_and_duckdb_are_compared_in_what_they_compute(database: Database) -> None:
+    berlin, tokyo = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Tokyo")
+    with database.connect() as c:
+        for zone in (berlin, tokyo):
+            assert c.execute(computing_question(zone).encode()).fetchone() == (
+                computing_answer(zone),
+            )
+        told = computing_question(berlin).replace("'Europe/Berlin'", "'Europe/Warsaw'")
+        assert c.execute(told.encode()).fetchone() != (computing_answer(berlin),)
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_nothing_is_computed_in_a_zone_of_another_edition(
+    port: Port, monkeypatch: pytest.MonkeyPatch, autocommit: bool
+) -> None:
+    tokyo = "/*hot*/ /*zone Asia/Tokyo*/ select 1 as x"
+    berlin = "/*hot*/ /*zone Europe/Berlin*/ select 1 as x"
+    nowhere = "/*hot*/ /*zone Not/Existing*/ select 1 as x"
+    with connect(port) as c:
+        c.execute(tokyo)
+        assert route(c) == "hot"
+    changed = "htapkit.serve.pgwire.questions.computing_answer"
+    monkeypatch.setattr(changed, lambda _: "of another edition")
+    with connect(port, autocommit=autocommit) as c:
+        c.execute(berlin)
+        assert route(c) == "source"
+        c.execute(nowhere)
+        assert route(c) == "source"
+        c.execute("/*hot*/ select 1 as x")
+        assert route(c) == "hot"
 
 
 @pytest.mark.parametrize("autocommit", [True, False])

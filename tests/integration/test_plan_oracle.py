@@ -108,6 +108,19 @@ def test_random_statements(mirror: Mirror, seed: int) -> None:
     assert hot > _STATEMENTS_PER_SEED // 2, f"seed {seed}: only {hot} were answered hot"
 
 
+@pytest.mark.parametrize(
+    "zone", ["Europe/Berlin", "Asia/Kolkata", "America/St_Johns", "Pacific/Kiritimati"]
+)
+def test_in_another_zone(mirror: Mirror, zone: str) -> None:
+    """The same statements in a session whose local time is not UTC are equal, or refused."""
+    mirror.at(zone)
+    try:
+        hot = sum(_check(mirror, sql) for sql in [*(sql for _, sql in HOT), *NASTY])
+    finally:
+        mirror.at("UTC")
+    assert hot > len(HOT) * 0.9, hot
+
+
 def _check(mirror: Mirror, sql: str) -> bool:
     """Whether it was answered locally; fails where that differs from PostgreSQL."""
     made = mirror.plan(sql)
@@ -185,6 +198,8 @@ def collated(pg: PostgresServer) -> Iterator[Mirror]:
 
 
 _COLLATED = [
+    "SELECT t, k, count(*), grouping(t) FROM plain GROUP BY ROLLUP (t, k) ORDER BY t, k, 4",
+    "SELECT s AS u, k, sum(n) FROM plain GROUP BY CUBE (s, k) ORDER BY u DESC, k, 3",
     "SELECT id, t FROM nasty ORDER BY t, id",
     "SELECT t, count(*) FROM plain GROUP BY t ORDER BY t",
     "SELECT DISTINCT s FROM plain ORDER BY s",
@@ -192,6 +207,10 @@ _COLLATED = [
     "SELECT id, t FROM plain ORDER BY t DESC NULLS LAST, id LIMIT 7 OFFSET 2",
     "SELECT x.name, sum(n) FROM plain p JOIN dim x USING (k) GROUP BY x.name ORDER BY x.name DESC",
     "SELECT t AS a, id FROM nasty ORDER BY a, 2",
+    "SELECT id FROM plain ORDER BY t, s DESC, n DESC NULLS LAST, id OFFSET 3",
+    "SELECT id, k FROM plain ORDER BY k DESC NULLS LAST, s NULLS FIRST, n, id",
+    "SELECT id, 'x', t FROM nasty WHERE id < 0 ORDER BY t",
+    "SELECT id, upper(t) FROM plain ORDER BY t, id",
     "SELECT id, t < 'm' FROM nasty ORDER BY id",
 ]
 
@@ -201,7 +220,7 @@ def test_text_order_under_a_locale(collated: Mirror, sql: str) -> None:
     """The source sorts and compares, by its own collation."""
     made = collated.plan(sql)
     assert isinstance(made, LocalQuery), made
-    assert made.finish is not None
+    assert made.completed
     expected = collated.expected(sql)
     got = collated.local(made, expected)
     assert got.rows == expected.rows

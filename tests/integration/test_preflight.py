@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from htapkit.model import Finding, Severity
@@ -36,6 +38,27 @@ def test_a_superuser_finds_nothing_wrong(database: Database) -> None:
     limit = next(f for f in findings if f.subject == "max_slot_wal_keep_size")
     assert limit.severity is Severity.WARNING
     assert "ALTER SYSTEM" in limit.remedy
+
+
+def test_slots_of_sinks(database: Database) -> None:
+    """Those that are configured are counted and looked at; what a former one left is named."""
+    database.execute("create table a (id int primary key)")
+    wanted = options(database)
+    source = PostgresSource(replace(wanted, readers=("events",)))
+    own = str(wanted.settings["slot"])
+    for name in ("gone", "events"):
+        made = "select pg_create_logical_replication_slot(%s, 'pgoutput')"
+        database.execute(made, [f"{own}_{name}"])
+    try:
+        found = {f.subject: f for f in source.check()}
+        assert found[f"slot {own}"].message == "will be created"
+        assert found[f"slot {own}_events"].severity is Severity.OK
+        left = found[f"slot {own}_gone"]
+        assert left.severity is Severity.WARNING
+        database.execute(left.remedy)
+        assert f"slot {own}_gone" not in {f.subject for f in source.check()}
+    finally:
+        database.execute("select pg_drop_replication_slot(%s)", [f"{own}_events"])
 
 
 def test_nothing_is_changed(database: Database) -> None:

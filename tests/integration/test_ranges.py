@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 import signal
-import threading
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import errors
 
 from htapkit.hot import HotStore
 from htapkit.model import TableId
 from htapkit.testing.postgres import Database
 from htapkit.testing.stack import Stack, wait_until
+from tests.fix_kills import DIES_SECONDS
+from tests.fix_load import SmallTransactions
 from tests.fix_mirror import Mirrored, mirrored, slot_name
 
 RANGE_ROWS = 5_000
@@ -55,37 +55,14 @@ TABLES = {
 }
 
 
-class Load(threading.Thread):
+class Load(SmallTransactions):
     """Inserts, updates, deletes and key changes from one end of the table to the other."""
 
     def __init__(self, database: Database, seed: int) -> None:
         """Runs until `stop`."""
-        super().__init__(daemon=True)
-        self._dsn = database.dsn
-        self._chance = random.Random(seed)
-        self._stopping = threading.Event()
+        super().__init__(database, seed)
         self.long_values_move = False  # such a move may put a range out of the copy again
-        self.transactions = 0
         self.moves = 0
-
-    def run(self) -> None:
-        """Small transactions, for ever."""
-        with psycopg.connect(self._dsn, autocommit=True) as connection:
-            while not self._stopping.is_set():
-                try:
-                    with connection.transaction():
-                        for _ in range(self._chance.randint(1, 5)):
-                            self._change(connection)
-                    self.transactions += 1
-                except (errors.UniqueViolation, errors.DeadlockDetected):
-                    continue
-
-    def stop(self) -> None:
-        """End it; raises what it died of."""
-        self._stopping.set()
-        if self.ident is not None:
-            self.join(30)
-        assert not self.is_alive()
 
     def _change(self, connection: psycopg.Connection) -> None:
         key, other = self._chance.randint(1, KEYS), self._chance.randint(-1000, KEYS)
@@ -183,7 +160,7 @@ def kill_loop(database: Database, folder: Path, kills: int, seed: int) -> None:
                 break  # the copy has all of them, and would only be finished
             hits = chance.randint(1, min(3, left))
             stack.start({"HTAPKIT_FAILPOINT": f"copy.range:{hits}"})
-            code = stack.wait_ended(60)
+            code = stack.wait_ended(DIES_SECONDS)
             assert code == -signal.SIGKILL, stack.log_end()
             done, ranges = finished(stack)
             assert ranges >= 12
@@ -208,7 +185,7 @@ def kill_loop(database: Database, folder: Path, kills: int, seed: int) -> None:
     finally:
         load.stop()
         stack.stop()
-    print(f"{load.transactions} transactions, {load.moves} moves; finished ranges: {seen}")
+    print(f"{load.done} transactions, {load.moves} moves; finished ranges: {seen}")
 
 
 @pytest.mark.integration

@@ -211,6 +211,9 @@ def _said(sqlstate: str, *, early: bool = False) -> Outcome:
         ("SELECT 1 / 0 FROM sales WHERE false", True, True),  # a constant, computed in planning
         ("SELECT id / (id - 9) FROM sales", False, False),
         ("SELECT id / (id - 9) FROM sales ORDER BY 1 LIMIT 1", False, True),
+        ("SELECT id FROM sales WHERE 1 / id = 1 OR id > -1", False, True),
+        ("SELECT id FROM sales WHERE 1 / id = 1 AND id > -1", False, False),
+        ("WITH w AS (SELECT sum(1 / id) FROM sales) SELECT count(*) FROM w", False, True),
         ("SELECT 1 FROM sales a JOIN sales b ON a.id = b.id AND 1 / a.id = 1", False, True),
     ],
 )

@@ -20,7 +20,7 @@ from htapkit.client import ServerRefused, ServerUnreachable
 from htapkit.testing import bank
 from htapkit.testing.postgres import Database
 from htapkit.testing.stack import Stack, wait_until
-from tests.fix_kills import Progress, Reader, position
+from tests.fix_kills import DIES_SECONDS, Progress, Reader, position
 from tests.fix_mirror import last_route, printed
 
 TIERED = ("checking", "savings", "ledger")
@@ -103,12 +103,13 @@ def _kill(stack: Stack, kills: int, chance: random.Random) -> Counter[str]:
         assert line >= lines[-1], f"the line went back: {lines[-1]} to {line}"
         lines += [line] if line > lines[-1] else []
         anywhere = number % 6 == 5
+        progress.wait(stack)
         _ask(stack, HOURS * (number + 1) / kills, until_dead=not anywhere)
         if anywhere:
             stack.wait_ended(chance.random() * 2, kill=True)
             died["anywhere"] += 1
         else:
-            code = stack.wait_ended(60)
+            code = stack.wait_ended(DIES_SECONDS)
             assert code == -signal.SIGKILL, f"{name}: ended with {code}: {stack.log_end()}"
             died[name] += 1
         progress.look(stack)

@@ -114,6 +114,12 @@ SELECT id, length(t), char_length(s), octet_length(t), length(c) FROM plain ORDE
 SELECT id, length(t), octet_length(t) FROM nasty ORDER BY id
 -- name: upper and lower
 SELECT id, upper(t), lower(t) FROM plain ORDER BY id
+-- name: case of letters beside constants
+SELECT id, lower(t) = 'a', upper(s) IN ('A', 'B') FROM plain WHERE lower(t) LIKE 'a%' OR t ILIKE 'B_' ORDER BY id
+-- name: deviations of exact numbers
+SELECT k, stddev(n), stddev_pop(i), variance(q), var_pop(l % 1000), var_samp(k) FROM plain GROUP BY k ORDER BY k
+-- name: the last day of a month
+SELECT (date_trunc('month', d) + interval '1 month - 1 day')::date AS e, count(*), min(d + interval ' - 2 days + 1 month') FROM plain GROUP BY 1 ORDER BY 1
 -- name: trims
 SELECT id, trim(s), ltrim(t, 'abc'), rtrim(s), trim(both 'N' from s) FROM plain ORDER BY id
 -- name: replace and position
@@ -354,6 +360,30 @@ SELECT id FROM nasty WHERE u = 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'
 SELECT id FROM nasty WHERE u > 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a12' ORDER BY u
 -- name: group by uuid and enum
 SELECT u, count(DISTINCT e) FROM nasty GROUP BY u ORDER BY 1
+-- name: a label of an enum
+SELECT id FROM nasty WHERE e = 'ok' OR e IN ('sad', 'happy') ORDER BY id
+-- name: no label of an enum
+SELECT id, e <> 'ok', CASE e WHEN 'sad' THEN 1 END, e IS DISTINCT FROM 'ok' FROM nasty ORDER BY id
+-- name: enum order
+SELECT e, count(*) FROM nasty GROUP BY e ORDER BY e DESC
+-- name: enum order and a text
+SELECT id FROM nasty ORDER BY e NULLS FIRST, vc, id LIMIT 9
+-- name: enums beside an average
+SELECT e, avg(i4) FROM nasty GROUP BY e HAVING e <> 'sad' ORDER BY e DESC
+-- name: an enum that the source compares
+SELECT id, e > 'sad', e FROM nasty ORDER BY id
+-- name: an enum as text
+SELECT id, e::text || '!', e::text LIKE 's%' FROM nasty WHERE e::text <> 'ok' ORDER BY id
+-- name: text by its bytes where that is written down
+SELECT t COLLATE "C" AS x, count(*), min(s COLLATE "C") FROM plain WHERE s COLLATE "C" < t GROUP BY x ORDER BY x
+-- name: numbers that may have no rows
+SELECT g, count(p.id), sum(p.n) FROM generate_series(1, 10) AS g LEFT JOIN plain p ON p.k = g GROUP BY g ORDER BY g
+-- name: numbers downwards, and none
+SELECT s.x, d.name FROM generate_series(9, 0, -2) AS s (x) LEFT JOIN dim d ON d.k = s.x LEFT JOIN generate_series(5, 1) e ON true ORDER BY 1
+-- name: days that may have no rows
+SELECT day::date, count(p.id), sum(n) FROM generate_series(timestamp '2023-12-25', '2024-02-01', '1 day') AS day LEFT JOIN plain p ON p.ts >= day AND p.ts < day + interval '1 day' GROUP BY day ORDER BY day
+-- name: weeks of dates, and months
+SELECT w::date, m, count(*) FROM generate_series(date '2024-01-01', date '2024-03-01', interval '1 week') AS w JOIN generate_series(timestamp '2024-01-28', timestamp '2024-12-01', '1 month') AS m ON w < m JOIN plain p ON p.d = w::date GROUP BY w, m ORDER BY w, m
 -- name: infinite dates
 SELECT id FROM nasty WHERE d > '2000-01-01' ORDER BY d, id
 -- name: not a number is largest
@@ -376,6 +406,8 @@ SELECT k, sum(n) / count(*), 100.0 * sum(CASE WHEN ok THEN n ELSE 0 END) / sum(n
 SELECT to_char(date_trunc('month', ts), 'Mon YYYY'), count(*) FROM plain GROUP BY date_trunc('month', ts) ORDER BY date_trunc('month', ts)
 -- name: json finished at the source
 SELECT id, j ->> 'a', j -> 'b' FROM m ORDER BY id LIMIT 5
+-- name: products that may have too many digits
+SELECT id, n * n * n * 1.5, l * n * 1000.5 * i FROM plain WHERE l * n * 1000.5 * i <> 0.5 ORDER BY id
 -- name: row quotients finished at the source
 SELECT id, n / 3, n / q, i / 2.0 FROM plain ORDER BY id
 -- name: window average finished at the source
@@ -398,3 +430,113 @@ SELECT CASE WHEN k > 2 THEN 1 WHEN ok THEN 0 END AS c FROM plain ORDER BY c
 SELECT id, r IN (0.1), r IN ('0.25', '0.5'), r = ANY (ARRAY[0.25, 0.5]) FROM plain ORDER BY id
 -- name: days added to infinite dates and to NULL
 SELECT a.id, b.id, a.d + b.i4, a.d - b.i2 FROM nasty a JOIN nasty b ON b.id IN (1, 2, 13) WHERE a.id > 6 ORDER BY a.id, b.id
+-- name: a month as text
+SELECT to_char(ts, 'YYYY-MM') AS m, count(*), sum(n) FROM plain GROUP BY m ORDER BY m
+-- name: every proven pattern
+SELECT id, to_char(ts, 'YYYY IYYY YY MM DDD DD ID IW HH24 HH12 HH MI SS US Q'), to_char(ts, 'FMMM/FMDD FMHH24 FMYYYY'), to_char(ts, 'Month|FMMonth|MONTH|month|Mon|MON|mon'), to_char(d, 'Day|FMDay|DAY|day|Dy|DY|dy') FROM plain ORDER BY id
+-- name: patterns that begin like another one
+SELECT id, to_char(ts, 'IDDD'), to_char(ts, 'SSSS'), to_char(ts, 'FMUS.FMSS'), to_char(ts, 'YYYY"{}"MM"{0}"'), to_char(ts, 'ID DD IDDY') FROM plain ORDER BY id
+-- name: names of days in their collation's order
+SELECT to_char(ts, 'Dy') AS w, count(*) FROM plain GROUP BY w ORDER BY w
+-- name: the least month as text
+SELECT k, min(to_char(ts, 'YYYY-MM')), max(to_char(d, 'YYYY-MM-DD')) FROM plain GROUP BY k ORDER BY k
+-- name: a text that begins with a year
+SELECT to_char(ts, 'YYYY') || '-' || t AS x, count(*) FROM plain GROUP BY x ORDER BY x
+-- name: bins of a timestamp
+SELECT date_bin('15 min', ts, timestamp '2001-01-01') AS b, count(*) FROM plain GROUP BY b ORDER BY b
+-- name: bins of a timestamptz and of a date
+SELECT id, date_bin(interval '1 day 3 hours', tz, '2001-01-01'), date_bin('7 days', d, '1999-01-01') FROM plain ORDER BY id
+-- name: a key of a document as a group
+SELECT j ->> 'a' AS a, j -> 'b' ->> 'c' AS c, count(*) FROM m GROUP BY 1, 2 ORDER BY 1, 2
+-- name: conditions on a document
+SELECT id FROM m WHERE j ->> 'a' LIKE '1%' AND (j ->> 'a')::int > 12 ORDER BY id
+-- name: documents of every kind
+SELECT id, j ->> 'a', j ->> 'q', j ->> 'k' FROM nasty ORDER BY id
+-- name: any of an array's literal
+SELECT id, i = ANY ('{1,2,3,NULL}'), t <> ALL ('{"b B1", n D3,"q\"\\"}'), d = ANY ('{2024-01-01}'::date[]) FROM plain WHERE k = ANY ('{1,2}') ORDER BY id
+-- name: any of an empty array
+SELECT id, i = ANY ('{}'), i <> ALL ('{}') FROM plain ORDER BY id
+-- name: labels in an array's literal
+SELECT id FROM nasty WHERE e = ANY ('{sad,ok}') ORDER BY id
+-- name: any of an array of literals beside char
+SELECT id, c = ANY (ARRAY['bc ', 'cde']), c <> ALL (ARRAY['a ', c]), s = ANY (ARRAY['N', 'So']) FROM plain WHERE c = ANY (ARRAY['bc  ', 'cde', 'd', NULL]) ORDER BY id
+-- name: difference of timestamps
+SELECT id, ts - timestamp '2024-01-05 11:00:00.5', tz - ts::timestamptz, d - ts FROM plain ORDER BY id
+-- name: difference of timestamps sums and averages
+SELECT k, sum(ts - tz), avg(ts - tz), avg(tz - ts) FILTER (WHERE ok), sum(ts - ts) FROM plain GROUP BY k ORDER BY k
+-- name: difference of timestamps without rows
+SELECT sum(ts - tz), avg(ts - tz), min(ts - tz), count(ts - tz) FROM plain WHERE id < 0
+-- name: difference of timestamps extremes
+SELECT k, min(ts - tz), max(ts - tz), count(DISTINCT ts - tz) FROM plain GROUP BY k ORDER BY max(ts - tz) DESC, k
+-- name: difference of timestamps compared
+SELECT count(*) FILTER (WHERE tz - ts > interval '1 mon 2 days'), count(*) FILTER (WHERE ts - tz < '-3 days -4 hours'), count(*) FILTER (WHERE ts - tz BETWEEN '-90 days' AND interval '0 days'), count(*) FILTER (WHERE tz - ts = ts - tz) FROM plain
+-- name: difference of timestamps grouped and ordered
+SELECT ts - tz AS late, count(*) FROM plain GROUP BY ts - tz ORDER BY late DESC LIMIT 20
+-- name: difference of timestamps extracted
+SELECT id, extract(epoch FROM ts - tz), extract(day FROM tz - ts), extract(hours FROM ts - tz), extract(minute FROM ts - tz), extract(second FROM ts - tz) FROM plain ORDER BY id
+-- name: difference of timestamps parts
+SELECT id, date_part('epoch', ts - tz), date_part('day', ts - tz), date_part('second', ts - tz) FROM plain ORDER BY id
+-- name: difference of timestamps in hours
+SELECT k, round(avg(extract(epoch FROM tz - ts) / 3600), 2), max(extract(epoch FROM tz - ts)) FROM plain GROUP BY k ORDER BY k
+-- name: difference of timestamps of a subquery
+SELECT k, avg(w), extract(epoch FROM avg(w)) FROM (SELECT k, tz - ts AS w FROM plain) x WHERE w > '2 days' GROUP BY k ORDER BY k
+-- name: difference of timestamps in a window
+SELECT id, tz - lag(tz) OVER (ORDER BY tz), sum(tz - ts) OVER (PARTITION BY k ORDER BY id) FROM plain ORDER BY id
+-- name: seconds as floats
+SELECT id, date_part('second', ts), date_part('epoch', ts), date_part('epoch', tz), date_part('epoch', d) FROM plain ORDER BY id
+-- name: local times of regions
+SELECT id, tz AT TIME ZONE 'Europe/Berlin', tz AT TIME ZONE 'America/St_Johns', timezone('Asia/Kolkata', tz), tz AT TIME ZONE 'UTC' FROM plain ORDER BY id
+-- name: instants of local times
+SELECT id, ts AT TIME ZONE 'Europe/Berlin', ts AT TIME ZONE 'UTC' AT TIME ZONE 'Australia/Lord_Howe', d AT TIME ZONE 'Europe/Berlin' FROM plain ORDER BY id
+-- name: days of a region
+SELECT (tz AT TIME ZONE 'America/New_York')::date AS x, extract(hour FROM tz AT TIME ZONE 'America/New_York') AS h, count(*) FROM plain GROUP BY x, h ORDER BY x, h
+-- name: truncated in a region
+SELECT id, date_trunc('day', tz, 'Europe/Berlin'), date_trunc('hour', tz, 'Asia/Kolkata'), date_trunc('week', tz, 'America/New_York'), date_trunc('month', tz, 'UTC'), date_trunc('minute', tz, 'Europe/London') FROM plain ORDER BY id
+-- name: infinite local times
+SELECT id, tz AT TIME ZONE 'Europe/Berlin', ts AT TIME ZONE 'Europe/Berlin' FROM nasty WHERE id NOT IN (4, 5, 6) ORDER BY id
+-- name: moments of the session
+SELECT id, tz::date, tz::timestamp, ts::timestamptz, date_trunc('day', tz), date_trunc('hour', tz), extract(hour FROM tz), date_part('dow', tz), to_char(tz, 'YYYY-MM-DD HH24:MI') FROM plain ORDER BY id
+-- name: dates of a day that a zone skips
+SELECT id, to_char(d - 10593, 'YYYY-MM-DD'), date_trunc('year', d - 10593), date_trunc('month', d - 10593), date_trunc('hour', d) FROM plain ORDER BY id
+-- name: a timestamptz beside local times
+SELECT id, tz > '2024-03-31 02:30', tz = ts, tz < d, tz IN ('2024-01-01', '2024-03-10 08:00+00'), tz BETWEEN date '2024-02-01' AND timestamp '2024-10-27 02:30' FROM plain ORDER BY id
+-- name: bins from the session's midnight
+SELECT date_bin('1 day', tz, '2000-01-01') AS b, count(*) FROM plain GROUP BY b ORDER BY b
+-- name: documents built of aggregates
+SELECT k, json_build_object('rows', count(*), 'sum', sum(n), 'first', min(d), 'late', max(ts), 'none', NULL) AS j, jsonb_build_array(k, avg(n), 'x', bool_or(ok)) AS a FROM plain GROUP BY k ORDER BY k
+-- name: documents built of columns
+SELECT id, json_build_array(i, l, r, f, n, ok, t, s, c, d, ts, tz), jsonb_build_object('t', t, 'n', n, 'j', id) FROM plain ORDER BY id
+-- name: intervals with a time of day
+SELECT id, ts + interval '01:30:00.5', tz - interval '1 day -2:15', ts + '1 mon 2 days 03:04:05'::interval, d + interval '90.25 seconds', tz + interval '250 milliseconds', ts - interval '-0:00:07.000001' FROM plain ORDER BY id
+-- name: a name behind an interval is no unit
+SELECT id, ts + interval '5' week, ts - interval '5' days, ts + interval '7' "hour", ts + interval '7' hour, ts + interval '7' mon FROM plain ORDER BY id
+-- name: durations beside a time of day
+SELECT count(*) FROM plain WHERE ts - tz > interval '-80 days 02:30' AND tz - ts < '300 days 1.5 sec'
+-- name: percentiles between two values
+SELECT k, percentile_cont(0.9) WITHIN GROUP (ORDER BY f), percentile_cont(0.25) WITHIN GROUP (ORDER BY i DESC), percentile_cont(0.123) WITHIN GROUP (ORDER BY n) FILTER (WHERE ok), percentile_cont(0.77) WITHIN GROUP (ORDER BY l) FROM plain GROUP BY k ORDER BY k
+-- name: percentiles that are values
+SELECT k, percentile_disc(0.5) WITHIN GROUP (ORDER BY t), percentile_disc(0) WITHIN GROUP (ORDER BY d), percentile_disc(1) WITHIN GROUP (ORDER BY tz DESC), percentile_disc(0.7) WITHIN GROUP (ORDER BY s), percentile_disc(0.33) WITHIN GROUP (ORDER BY n) FROM plain GROUP BY k ORDER BY k
+-- name: percentiles of odd floats
+SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY f8), percentile_disc(0.9) WITHIN GROUP (ORDER BY f8), percentile_cont(0.95) WITHIN GROUP (ORDER BY f8 DESC), percentile_cont(0.4) WITHIN GROUP (ORDER BY f4) FROM nasty WHERE id <> 14
+-- name: percentiles of odd moments and numbers
+SELECT percentile_disc(0.1) WITHIN GROUP (ORDER BY d), percentile_disc(0.9) WITHIN GROUP (ORDER BY ts), percentile_disc(0.5) WITHIN GROUP (ORDER BY nw), percentile_cont(0.3) WITHIN GROUP (ORDER BY i8) FROM nasty
+-- name: percentiles of nothing
+SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY f8), percentile_disc(0.5) WITHIN GROUP (ORDER BY d), mode() WITHIN GROUP (ORDER BY t) FROM nasty WHERE id < 0
+-- name: a percentile in HAVING and rounded
+SELECT round(percentile_cont(0.5) WITHIN GROUP (ORDER BY f)::numeric, 2) AS p, k FROM plain GROUP BY k HAVING percentile_cont(0.5) WITHIN GROUP (ORDER BY f) > 0 ORDER BY p, k
+-- name: the most frequent value
+SELECT k, mode() WITHIN GROUP (ORDER BY i), mode() WITHIN GROUP (ORDER BY i DESC) FILTER (WHERE ok), mode() WITHIN GROUP (ORDER BY d DESC), mode() WITHIN GROUP (ORDER BY t), mode() WITHIN GROUP (ORDER BY r) FROM plain GROUP BY k ORDER BY k
+-- name: the most frequent odd value
+SELECT mode() WITHIN GROUP (ORDER BY f8), mode() WITHIN GROUP (ORDER BY tz), mode() WITHIN GROUP (ORDER BY n6) FROM nasty WHERE id <> 14
+-- name: percentiles of grouping sets
+SELECT k, ok, percentile_cont(0.5) WITHIN GROUP (ORDER BY id), percentile_disc(0.99) WITHIN GROUP (ORDER BY id) FROM plain GROUP BY GROUPING SETS ((k), (ok), ()) ORDER BY 1, 2, 3, 4
+-- name: a filter on a choice of constants or NULL
+SELECT id FROM plain WHERE (CASE WHEN ok THEN 'O' END) IN ('East', 'O') AND (CASE WHEN k > 5 THEN NULL ELSE 'big' END) LIKE 'b%' ORDER BY id
+-- name: filters that all texts between the least and the greatest meet
+SELECT k FROM dim WHERE nullif(name, 'dim 3') LIKE 'dim%' AND starts_with(coalesce(nullif(name, 'dim 4'), NULL), 'd') ORDER BY k
+-- name: filters on a choice of what a subquery gives as a constant
+SELECT id FROM (SELECT id, k, ok, 'a' AS x, to_char(date '2024-05-01', 'Mon') AS y FROM plain) q WHERE (CASE WHEN ok THEN x END) IN ('a', 'b') AND (CASE WHEN ok THEN y END) LIKE 'M%' ORDER BY id
+-- name: nullif of a constant
+SELECT id, nullif(text 'North', s) FROM plain WHERE nullif(text 'North', s) LIKE 'N%' ORDER BY id
+-- name: a filter on a choice below
+SELECT id, x FROM (SELECT id, CASE WHEN k > 3 THEN 'big' WHEN k > 5 THEN NULL WHEN k = 2 THEN 'mid' END AS x FROM plain) q WHERE x IN ('big', 'mid') ORDER BY id

@@ -118,6 +118,21 @@ select id, case dev when 'Dev-1' then 'one' else 'other' end from m where id<3 o
 select * from (values (1,'a'),(2,'b')) v(x,y) order by x
 select exists(select 1 from m where id=1), id = all(array[1]), id <> all(array[2]) from m where id=1
 select width_bucket(v,0,100,5) from m order by id limit 3
+SELECT g, p.id FROM generate_series(1, 9223372036854775807) g JOIN plain p ON p.id = g
+SELECT g, p.id FROM generate_series(1, 5, 0) g JOIN plain p ON p.id = g
+SELECT g, p.id FROM generate_series(1::int2, 5::int8) g JOIN plain p ON p.id = g
+SELECT g, p.id FROM generate_series(1.5, 4, 0.5) g JOIN plain p ON p.id > g
+SELECT g, p.id FROM generate_series(NULL::int, 4) g RIGHT JOIN plain p ON p.id = g
+SELECT g, p.id FROM generate_series(timestamp 'infinity', '2024-01-01', '1 day') g RIGHT JOIN plain p ON p.ts > g
+SELECT g, p.id FROM generate_series(timestamp '2024-01-01', 'infinity', '1 year') g JOIN plain p ON p.ts > g LIMIT 3
+SELECT g, p.id FROM generate_series(timestamp '2024-01-31', '2024-06-30', '1 month') g JOIN plain p ON p.ts > g
+SELECT g, p.id FROM generate_series(timestamptz '2024-03-30', '2024-04-02', '1 day') g JOIN plain p ON p.tz > g
+SELECT g, p.id FROM generate_series(date '2024-03-30', '2024-04-02', '-1 day') g RIGHT JOIN plain p ON p.tz > g
+SELECT g.*, o FROM generate_series(1, 3) WITH ORDINALITY AS g (x, o) JOIN plain p ON p.id = g.x
+SELECT p.id, g FROM plain p, generate_series(1, p.k) g
+SELECT p.id, g FROM plain p, LATERAL generate_series(1, 2) g
+SELECT p.id, generate_series(1, 2) FROM plain p
+SELECT count(*) FROM plain WHERE k IN (SELECT x FROM generate_series(1, 3) x)
 select corr(v,id), regr_slope(v,id), covar_pop(v,id) from m
 select bool_and(ok), bool_or(ok), every(ok), bit_and(id) from m
 select count(distinct dev), count(distinct (dev,ok)) from m
@@ -168,3 +183,78 @@ select id from nasty where f4 not in (0.1, 16777216, null)
 select id from nasty where f4 in (16777217, 3)
 select id from nasty where f4 = any (array[0.1, -0.5])
 select id from nasty where f4 in ('0.1', '-0.5')
+SELECT id, to_char(ts, 'YYYY-MM-DD IYYY-IW DDD') FROM nasty WHERE id NOT IN (4, 5, 6, 7, 8)
+SELECT id, to_char(ts, 'YYYY-MM-DD HH24:MI:SS.US') FROM nasty
+SELECT id, to_char(d, 'YYYY-MM-DD HH24') FROM nasty
+SELECT to_char(tz, 'Day, DD Month YYYY'), count(*) FROM nasty GROUP BY 1
+SELECT to_char(ts, 'YYYY-MMth'), to_char(ts, 'Yyyy') FROM plain
+SELECT to_char(ts, 'DD.MM.YYYY') AS x FROM plain WHERE to_char(ts, 'MM') > '02' ORDER BY x
+SELECT id, date_bin('7 days', ts, '1990-01-01') FROM nasty
+SELECT id, date_bin('7 days', ts, '0001-01-01') FROM nasty WHERE id <> 6
+SELECT id, date_bin('-7 days', ts, '1990-01-01') FROM nasty WHERE id = 9
+SELECT id, date_bin('1 month', ts, '1990-01-01') FROM nasty WHERE id = 9
+SELECT j ->> 'a', count(*) FROM nasty GROUP BY 1
+SELECT DISTINCT j ->> 'q' FROM nasty WHERE id <> 9
+SELECT id FROM nasty WHERE j ->> 'a' = '2'
+SELECT id FROM nasty WHERE js ->> 'a' = '2'
+SELECT id FROM nasty WHERE t::int = 1
+SELECT id FROM nasty WHERE t = ANY ('{"",a,NULL,"null"}')
+SELECT id FROM nasty WHERE c5 = ANY ('{a,ab}') OR vc = ANY ('{a }')
+SELECT id FROM nasty WHERE f8 = ANY ('{1.5,2.5}') OR n2 <> ALL ('{7.07,-1}')
+SELECT id FROM nasty WHERE i4 = ANY ('{{1,2},{3,4}}')
+select id, ts - timestamp '2000-01-01' from nasty order by id
+select id, ts - timestamp '2000-01-01' from nasty where isfinite(ts) order by id
+select id, tz - timestamptz '2020-05-05 01:02:03.456789+00' from nasty where id in (1,2,3,9,10,11,12,14,15) order by id
+select id, extract(epoch from ts - timestamp '2000-01-01') from nasty where isfinite(ts) order by id
+select sum(a.ts - b.ts), avg(a.ts - b.ts) from nasty a join nasty b on isfinite(a.ts) and isfinite(b.ts) and a.id <> 4
+select max(ts - tz), min(ts - tz) from nasty where isfinite(ts)
+select case when id = 1 then ts - tz else interval '1 day' end from nasty order by id
+select coalesce(ts - tz, '1 day') from nasty order by id
+select (ts - tz) + (ts - tz), (ts - tz) * 2, -(ts - tz) from m order by id
+select ts - tz from m union select tz - ts from m
+select array_agg(ts - tz) from m
+select sum(ts - tz) from m order by sum(ts - tz)
+select dev, sum(ts - tz) from m group by dev having sum(ts - tz) > interval '0' order by 2, 1
+select date_part('second', ts) from nasty where isfinite(ts) order by id
+select date_part('epoch', ts), date_part('epoch', tz) from nasty where isfinite(ts) order by id
+select ts - d from nasty where isfinite(ts) order by id
+select now() - ts > '1 day' from m order by id
+select count(*) from m where now() - tz > interval '1 day'
+select age(ts, tz) - (ts - tz) from m order by id
+select id, date_part('epoch', ts) from nasty where isfinite(ts) order by id
+SELECT id, tz AT TIME ZONE 'Europe/Berlin', ts AT TIME ZONE 'Europe/Berlin' FROM nasty
+SELECT id, tz AT TIME ZONE 'CET', tz AT TIME ZONE 'EST', tz AT TIME ZONE 'europe/berlin', tz AT TIME ZONE 'GMT' FROM plain
+SELECT id FROM plain WHERE tz AT TIME ZONE 'CET' > '2024-05-01'
+SELECT id FROM plain WHERE tz AT TIME ZONE '+05:30' > '2024-05-01'
+SELECT id FROM plain WHERE (tz AT TIME ZONE interval '2 hours') > '2024-05-01'
+SELECT id, tz::date, tz::timestamp, ts::timestamptz, date_trunc('month', tz), d::timestamptz FROM nasty
+SELECT id FROM nasty WHERE tz > ts OR tz = d
+SELECT date_trunc('day', tz AT TIME ZONE 'Pacific/Apia'), count(*) FROM plain GROUP BY 1
+SELECT date_trunc('decade', tz, 'Europe/Berlin') FROM plain
+SELECT date_trunc('day', ts, 'Europe/Berlin') FROM plain
+SELECT tz + interval '1 day', tz - interval '36 hours', tz + interval '1 month' FROM plain
+select ts + interval(0) '1.5 sec' from m order by id
+select ts + '1.5 sec'::interval(0), '1.5 sec'::interval(0) from m order by id
+select ts + interval '1 day 25:00', ts + interval '-1 day +02:00', ts + interval '1:2:3' from m order by id
+select ts + interval '12:60' from m order by id
+select ts + interval '1:30 day' from m order by id
+select ts + interval '02:00 1 day' from m order by id
+select ts + interval '1.5 days' from m order by id
+select ts + interval '1.25 sec 2 sec' from m order by id
+select ts + interval '.5 sec' from m order by id
+select ts + interval '1 02:03:04' from m order by id
+select ts + interval '02:03:04.1234567' from m order by id
+select ts - tz > '1 00:00' from m order by id
+SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY f8), mode() WITHIN GROUP (ORDER BY f8) FROM nasty
+SELECT percentile_cont(ARRAY[0.1, 0.5]) WITHIN GROUP (ORDER BY f) FROM plain
+SELECT percentile_cont(1.5) WITHIN GROUP (ORDER BY f) FROM plain
+SELECT percentile_cont(NULL) WITHIN GROUP (ORDER BY f) FROM plain
+SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY c), mode() WITHIN GROUP (ORDER BY c) FROM plain
+SELECT mode() WITHIN GROUP (ORDER BY j), mode() WITHIN GROUP (ORDER BY e), mode() WITHIN GROUP (ORDER BY b) FROM nasty
+SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY iv), percentile_disc(0.5) WITHIN GROUP (ORDER BY iv) FROM nasty
+SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY nu), percentile_cont(0.5) WITHIN GROUP (ORDER BY nu) FROM nasty
+SELECT rank(3) WITHIN GROUP (ORDER BY k) FROM plain
+SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY sum(f)) FROM plain
+SELECT (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY p.id) FROM dim x WHERE x.k = p.k) FROM plain p
+select ts + interval '6 hours 00:00:01', ts + interval '1 day 2 days' from m order by id
+SELECT id FROM nasty WHERE t = ANY ('{a , b}') OR vc <> ALL ('{a }')

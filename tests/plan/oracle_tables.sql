@@ -88,7 +88,7 @@ SELECT g, g % 7, CASE WHEN g % 11 = 0 THEN NULL ELSE (g * 37) % 101 - 50 END, CA
     CASE g % 3 WHEN 0 THEN true WHEN 1 THEN false END,
     CASE WHEN g % 9 = 0 THEN NULL ELSE chr(97 + g % 26) || ' ' || chr(65 + g % 5) || g % 4 END,
     substr('North South East West', 1 + g % 15, g % 6), substr('abcdefghij', 1 + g % 7, g % 5),
-    date '2023-11-15' + g, timestamp '2023-12-30 22:15:00' + g * interval '95 minutes 7.25 seconds',
+    date '2023-11-15' + g, timestamp '2023-12-30 22:15:00' + g * interval '95 minutes 7.252984 seconds',
     timestamptz '2023-12-30 22:15:00+00' + g * interval '26 hours'
 FROM generate_series(1, 200) g;
 

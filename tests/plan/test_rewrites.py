@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from htapkit.plan import LakeScan, LocalQuery, SessionView, plan
+from htapkit.plan import LakeScan, LocalQuery, Refuse, SessionView, plan
 from htapkit.plan.literals import moment_text
 from tests.unit.htapkit.plan.catalogs import SHOP, TIERED
 
@@ -24,6 +24,7 @@ class Pair:
     finish: str = ""
     route: str = "hot"
     scans: tuple[str, ...] = ()
+    refused: str = ""
 
 
 def _pairs(file: str) -> list[Pair]:
@@ -35,7 +36,7 @@ def _pairs(file: str) -> list[Pair]:
         local = []
         for line in rewrite.strip().splitlines():
             word, _, rest = line.removeprefix("-- ").partition(": ")
-            if line.startswith("-- ") and word in {"finish", "route", "scan"}:
+            if line.startswith("-- ") and word in {"finish", "refused", "route", "scan"}:
                 notes.setdefault(word, []).append(rest)
             elif "finish" in notes:
                 notes["finish"].append(line)
@@ -49,6 +50,7 @@ def _pairs(file: str) -> list[Pair]:
                 "\n".join(notes.get("finish", [])),
                 notes.get("route", ["hot"])[0],
                 tuple(notes.get("scan", [])),
+                "".join(notes.get("refused", [])),
             )
         )
     return pairs
@@ -62,7 +64,7 @@ def _noted(scan: LakeScan) -> str:
 @pytest.mark.parametrize("pair", _pairs("rewrites.sql"), ids=lambda pair: pair.name)
 def test_rewrite(pair: Pair) -> None:
     """The plan's SQL is the pair's other half."""
-    made = plan(pair.statement, SHOP, SessionView("shop"))
+    made = plan(pair.statement, SHOP, SessionView("shop", zones=True))
     assert isinstance(made, LocalQuery), made
     assert made.sql == pair.local
     assert (made.finish.sql if made.finish else "") == pair.finish
@@ -77,3 +79,18 @@ def test_union(pair: Pair) -> None:
     assert (made.finish.sql if made.finish else "") == pair.finish
     assert made.route == pair.route
     assert tuple(_noted(scan) for scan in made.scans) == pair.scans
+
+
+@pytest.mark.parametrize("pair", _pairs("spark.sql"), ids=lambda pair: pair.name)
+def test_spark(pair: Pair) -> None:
+    """What Spark gets, or why it gets nothing: the reason stands in EXPLAIN (ROUTE), too."""
+    made = plan(pair.statement, TIERED, SessionView("shop", route="spark", spark=True))
+    if pair.refused:
+        assert isinstance(made, Refuse), made
+        assert pair.refused in made.message
+        assert any(pair.refused in each.reason for each in made.considered)
+        return
+    assert isinstance(made, LocalQuery), made
+    assert made.spark is not None
+    assert made.spark.sql == pair.local
+    assert made.route == "spark"

@@ -51,9 +51,9 @@ SELECT t1."id" AS "c1" FROM "shop.public"."visits" AS t1 WHERE ((t1."at" >= TIME
 -- scan: htapkit lake 1, beats, -, 2023-12-31 23:00:00
 
 -- name: what only PostgreSQL can compute is finished there, over both arms
-SELECT to_char(max(at), 'YYYY') FROM visits WHERE at < '2024-02-01'
+SELECT to_char(max(at), 'CC') FROM visits WHERE at < '2024-02-01'
 ----
 SELECT g2."a1" AS "c1" FROM (SELECT max(t1."at") AS "a1" FROM (SELECT "id", "at", "page", "took" FROM "shop.public"."visits" UNION ALL SELECT "id", "at", "page", "took" FROM "htapkit lake 1") AS t1 WHERE (t1."at" < TIMESTAMP '2024-02-01 00:00:00.000000')) AS g2
--- finish: SELECT to_char(l.c1, 'YYYY') FROM unnest($1::timestamp[]) AS l(c1)
+-- finish: SELECT to_char(l.c1, 'CC') FROM unnest($1::timestamp[]) AS l(c1)
 -- route: union
 -- scan: htapkit lake 1, visits, -, 2024-02-01 00:00:00

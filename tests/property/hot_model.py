@@ -27,8 +27,10 @@ from htapkit.model import (
     TableId,
     TableSchema,
     TableState,
+    TableStatus,
     Truncate,
 )
+from tests.property.archive_model import Commit, Event, Row, check_archives
 from tests.unit.htapkit.hot.building import (
     INT4,
     INT8,
@@ -43,7 +45,6 @@ from tests.unit.htapkit.hot.building import (
 )
 from tests.unit.htapkit.hot.lakes import PlainLake, arm
 
-Row = tuple[Any, ...]
 KEYED = schema_of("keyed", {"id": INT8, "a": INT4, "s": TEXT})
 PAIRS = schema_of("pairs", {"x": TEXT, "y": INT4, "s": TEXT, "t": TEXT}, key=("x", "y"))
 WHOLE = schema_of("whole", {"a": INT4, "s": TEXT}, key=(), whole_rows=True)
@@ -53,23 +54,6 @@ DAYS = schema_of("days", {"s": TEXT, "x": TEXT, "on": SqlType("date", 1082)}, ke
 TABLES = (KEYED, PAIRS, WHOLE, EVENTS, TIMED, DAYS)
 TIME_COLUMNS = {TIMED.table: 2, DAYS.table: 3}  # of the tables that go to a lake
 DAY_ZERO = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Event:
-    """One change: `old` and `new` rows; a truncate has neither."""
-
-    table: TableId
-    old: Row | None = None
-    new: Row | None = None
-    skip: tuple[str, ...] = ()
-
-
-@dataclass
-class Commit:
-    events: list[Event]
-    rows: dict[TableId, list[Row]]  # of every table, after it
-    schemas: dict[TableId, TableSchema]
 
 
 @dataclass
@@ -105,8 +89,9 @@ class Origin:
     def _change(self, schema: TableSchema, rows: list[Row]) -> list[Event]:
         table, rng = schema.table, self.rng
         if rng.random() < 0.02:
+            gone = tuple(rows)
             rows.clear()
-            return [Event(table)]
+            return [Event(table, gone=gone)]
         kind = (
             "insert"
             if schema.append_only or not rows
@@ -185,11 +170,19 @@ def key_of(schema: TableSchema, row: Row) -> Row:
 
 
 class Follower:
-    """A hot store on a file, and the stream that feeds it."""
+    """A hot store on a file, and the stream that feeds it.
 
-    def __init__(self, path: Path, origin: Origin, **limits: Any) -> None:
+    With `archives` it keeps what is deleted of all tables, and no copy is made of one in doubt.
+    """
+
+    def __init__(
+        self, path: Path, origin: Origin, *, archives: bool = False, **limits: Any
+    ) -> None:
         self.path = path
         self.origin = origin
+        self.archives = archives
+        self.archived_since: dict[TableId, int] = {}
+        self.archived = 0
         self.limits = HotLimits(
             memory_bytes=400 * 2**20, position_seconds=0.0, disk_free_bytes=0, **limits
         )
@@ -201,6 +194,8 @@ class Follower:
         self.store = HotStore(
             self.path, self.limits, warehouse=str(self.lake.folder), lake=self.lake
         )
+        if self.archives:
+            self.store.archives.keep(frozenset(s.table for s in TABLES))
         self.restart()
 
     def reopen(self) -> None:
@@ -216,7 +211,11 @@ class Follower:
         assert stored is not None
         self.at = int(stored, 16)
         self.chunk = False
-        self.schemas = {t: s.schema for t, s in self.store.catalog.tables.items()}
+        self.schemas = {t: s.schema for t, s in self.tables().items()}
+
+    def tables(self) -> dict[TableId, TableStatus]:
+        """The mirrored ones."""
+        return {t: s for t, s in self.store.catalog.tables.items() if t.source == "shop"}
 
     def redeliver(self) -> None:
         """A stream that begins too early: the store must know better."""
@@ -277,7 +276,11 @@ class Follower:
         commit = self.origin.commits[at]
         schema = commit.schemas[table]
         status = self.store.catalog.tables.get(table)
-        if status is None or (rng.random() < 0.3 and status.state is not TableState.PAUSED):
+        if self.archives and status is not None and status.state is TableState.PAUSED:
+            self.store.copy_again(table, "a test")
+        if status is None or (
+            rng.random() < 0.3 and status.state is not TableState.PAUSED and not self.archives
+        ):
             # From here on the stream has the table.
             self.store.add_table(schema, f"f{at}")
             self.schemas[table] = schema
@@ -302,15 +305,18 @@ class Follower:
                 self.store.finish_copy(table, covers, timeout_seconds=0)
             except CatalogChanged:
                 return
+        applied = self.store.applied("shop").position
+        assert applied is not None
+        self.archived_since.setdefault(table, int(applied, 16))
 
     def check(self) -> None:
         """All tables that follow, each in its own read and all in one."""
         # The stream is right, so no table may stop but when told to.
-        reasons = {str(t): s.why for t, s in self.store.catalog.tables.items()}
+        if self.archives:
+            self.archived += check_archives(self.store, self.origin.commits, self.archived_since)
+        reasons = {str(t): s.why for t, s in self.tables().items()}
         assert set(reasons.values()) <= {"", "a test"}, reasons
-        following = [
-            s.schema for s in self.store.catalog.tables.values() if s.state is TableState.FOLLOWING
-        ]
+        following = [s.schema for s in self.tables().values() if s.state is TableState.FOLLOWING]
         for schema in following:
             sql, arms = table_query(schema), []
             if self.store.catalog.tables[schema.table].boundary is not None:

@@ -37,7 +37,8 @@ class InlineMirror:
         self._stream: MemoryStream | None = None
         self._stopping = threading.Event()
         self._follower = Follower("mem", source, store, metrics, lambda: None, lambda: None)
-        self._watcher = Watcher("mem", source, store, _at_once, self._reopen)
+        told = self._follower.fingerprint
+        self._watcher = Watcher("mem", source, store, _at_once, self._reopen, told)
         self._copier = Copier(
             "mem",
             source,

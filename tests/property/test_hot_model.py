@@ -6,6 +6,7 @@ import random
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
@@ -14,11 +15,13 @@ from tests.property.hot_model import TABLES, Follower, Origin
 from tests.property.tier_model import Tierer
 
 
-def run_history(seed: int, steps: int, path: Path) -> tuple[Follower, Tierer]:
+def run_history(
+    seed: int, steps: int, path: Path, *, archives: bool = False
+) -> tuple[Follower, Tierer]:
     """Put a store through `steps` random actions, checking all the time."""
     rng = random.Random(seed)
     origin = Origin(rng)
-    follower = Follower(path / "hot.duckdb", origin)
+    follower = Follower(path / "hot.duckdb", origin, archives=archives)
     tierer = Tierer(follower, origin, rng)
     try:
         for schema in TABLES:
@@ -81,6 +84,27 @@ def test_what_can_be_read_is_the_model_at_its_position(seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         follower, _ = run_history(seed, 40, Path(folder))
     assert follower.reads > 20
+
+
+def test_each_deletion_of_the_model_is_archived_once() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        follower, _ = run_history(7, 60, Path(folder), archives=True)
+    assert follower.archived > 500
+
+
+@pytest.mark.long
+@settings(
+    max_examples=8,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(seed=st.integers(0, 2**32))
+def test_each_deletion_of_any_model_is_archived_once(seed: int) -> None:
+    note(f"seed {seed}")
+    with tempfile.TemporaryDirectory() as folder:
+        follower, _ = run_history(seed, 40, Path(folder), archives=True)
+    assert follower.archived > 20
 
 
 def test_long_histories_reach_every_kind_of_table() -> None:

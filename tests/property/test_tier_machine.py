@@ -24,7 +24,7 @@ from htapkit.hot import Read
 from htapkit.lake import Lake, LakeSettings
 from htapkit.metrics import Metrics
 from htapkit.model import Column, Horizon, Layout, Op, SqlType, TableId, TableSchema
-from htapkit.query import read_whole
+from htapkit.query import whole_rows
 from htapkit.testing.memory import RowEvent
 from htapkit.tier import Erasure, Retention, Rule, Target, Tierer, Upkeep
 from tests.property.mirror_machine import (
@@ -94,7 +94,9 @@ class TierMachine(MirrorMachine):
 
     def read(self, table: TableId) -> Read:
         """Hot and lake."""
-        return read_whole(self.store, self.lake.files, table)
+        catalog = self.store.catalog
+        asked = whole_rows(self.lake.files, catalog, table)
+        return self.store.read(asked.sql, catalog_version=catalog.version, lake=asked.lake)
 
     def row(self, table: TableId, key: Row, value: int) -> Row:
         """With a time now and then that no range holds."""

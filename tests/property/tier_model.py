@@ -11,7 +11,8 @@ from typing import Any
 from htapkit.errors import CatalogChanged
 from htapkit.hot import Export
 from htapkit.model import Pin, RunState, TableId, TableState, TieringRun
-from tests.property.hot_model import DAY_ZERO, TIME_COLUMNS, Follower, Origin, Row
+from tests.property.archive_model import Row
+from tests.property.hot_model import DAY_ZERO, TIME_COLUMNS, Follower, Origin
 from tests.unit.htapkit.hot.lakes import write_run
 
 _MICROSECOND = timedelta(microseconds=1)

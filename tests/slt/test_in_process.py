@@ -23,6 +23,7 @@ from htapkit.serve.pgwire.rows import array_literal, text_values
 from htapkit.spi import SourceOptions, load_source
 from htapkit.testing.postgres import Database, PostgresServer
 from htapkit.testing.slt import Refused, Row, WireEngine, check_all, parse
+from tests.in_order import in_order
 
 pytestmark = pytest.mark.integration
 
@@ -38,7 +39,7 @@ class InProcess:
     def __init__(self, store: HotStore, database: Database, schema: str) -> None:
         """Names without a schema are looked for in `schema`."""
         self._store = store
-        self._view = SessionView("shop", (schema,))
+        self._view = SessionView("shop", (schema,), zones=True)
         self._source = psycopg.connect(database.dsn, autocommit=True)
         self._source.execute("select set_config('search_path', %s, false)", [f'"{schema}"'])
 
@@ -56,6 +57,7 @@ class InProcess:
             table = pa.Table.from_batches(list(read.batches()), read.schema)
         finally:
             read.close()
+        table = in_order(found, table, self._source)
         columns = [
             (table.column(number).combine_chunks(), column.type.oid)
             for number, column in enumerate(found.columns)

@@ -18,7 +18,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "spark.md"
 
 def _blocks(language: str) -> list[str]:
     text = PAGE.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    # All of them, so that the end of one is not taken for the beginning of another.
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [block for its, block in blocks if its == language]
 
 
 def test_the_settings_are_those_of_the_tests() -> None:

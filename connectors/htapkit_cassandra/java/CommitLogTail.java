@@ -4,10 +4,11 @@
 //
 // Or all that one table's files have, in the same lines, an "end" behind each partition, and within large ones:
 //
-//   java -cp 'JARS/*' CommitLogTail.java - SCHEMA_JSON --copy KEYSPACE TABLE TAG JMX_PORT
+//   java -cp 'JARS/*' CommitLogTail.java - SCHEMA_JSON --copy KEYSPACE TABLE TAG JMX_HOST:PORT FOLDERS
 //
 // The node flushes the table and links its files to a snapshot of that tag, which is cleared at the end. Files are
-// printed one after the other, not merged: who takes changes in any order merges them.
+// printed one after the other, not merged: who takes changes in any order merges them. FOLDERS, apart by ":", are where
+// the node's data folders are seen here; "-" says that they are where the node says.
 //
 // It only reads. Lines (values are the node's own bytes, in hexadecimal):
 //   ready      the first one: the format's number and the tables, as this program reads them
@@ -139,7 +140,8 @@ public final class CommitLogTail {
                 case "--poll": poll = Long.parseLong(arguments[++i]); break;
                 case "--from": from = arguments[++i]; break;
                 case "--copy":
-                    copied = new String[] {arguments[++i], arguments[++i], arguments[++i], arguments[++i]};
+                    copied = new String[] {
+                        arguments[++i], arguments[++i], arguments[++i], arguments[++i], arguments[++i]};
                     break;
                 default: stop(USAGE, "unknown option " + arguments[i]);
             }
@@ -152,7 +154,7 @@ public final class CommitLogTail {
         try {
             tail.ready();
             if (copied != null) {
-                tail.copy(copied[0], copied[1], copied[2], Integer.parseInt(copied[3]));
+                tail.copy(copied[0], copied[1], copied[2], copied[3], copied[4]);
                 out.flush();
                 System.exit(0);
             }
@@ -400,35 +402,41 @@ public final class CommitLogTail {
 
     // -- a table's files
 
-    void copy(String keyspace, String name, String tag, int port) throws IOException {
-        JMXServiceURL url = new JMXServiceURL("service:jmx:rmi:///jndi/rmi://127.0.0.1:" + port + "/jmxrmi");
+    void copy(String keyspace, String name, String tag, String node, String seen) throws IOException {
+        JMXServiceURL url = new JMXServiceURL("service:jmx:rmi:///jndi/rmi://" + node + "/jmxrmi");
         String[] kinds = {"java.lang.String", "[Ljava.lang.String;"};
         try (JMXConnector connector = JMXConnectorFactory.connect(url)) {
-            MBeanServerConnection node = connector.getMBeanServerConnection();
+            MBeanServerConnection server = connector.getMBeanServerConnection();
             ObjectName service = new ObjectName("org.apache.cassandra.db:type=StorageService");
             Object[] snapshot = {tag, new String[] {keyspace}};
-            node.invoke(service, "clearSnapshot", snapshot, kinds); // a former one's
+            server.invoke(service, "clearSnapshot", snapshot, kinds); // a former one's
             leaving = () -> {
                 try {
-                    node.invoke(service, "clearSnapshot", snapshot, kinds);
+                    server.invoke(service, "clearSnapshot", snapshot, kinds);
                 } catch (Exception error) {
                     // the next copy does it
                 }
             };
-            node.invoke(service, "takeSnapshot",
+            server.invoke(service, "takeSnapshot",
                 new Object[] {tag, new HashMap<String, String>(), new String[] {keyspace + "." + name}},
                 new String[] {kinds[0], "java.util.Map", kinds[1]});
             try {
                 TableMetadata table = Schema.instance.getTableMetadata(keyspace, name);
                 if (table == null) stop(UNKNOWN_TABLE, "table " + keyspace + "." + name + " is not in the schema");
-                String folder = name + "-" + table.id.toHexString() + "/snapshots/" + tag;
-                for (String location : (String[]) node.getAttribute(service, "AllDataFileLocations"))
-                    files(table, Paths.get(location, keyspace, folder));
+                String folder = name + "-" + table.id.toHexString();
+                String[] locations = seen.equals("-")
+                    ? (String[]) server.getAttribute(service, "AllDataFileLocations") : seen.split(":");
+                for (String location : locations) {
+                    Path there = Paths.get(location, keyspace, folder);
+                    // The node made it with the table: without it these are not the node's folders.
+                    if (!Files.isDirectory(there)) stop(NO_SNAPSHOT, there + " is not there");
+                    files(table, there.resolve("snapshots").resolve(tag));
+                }
             } finally {
-                node.invoke(service, "clearSnapshot", snapshot, kinds);
+                server.invoke(service, "clearSnapshot", snapshot, kinds);
             }
         } catch (javax.management.JMException | java.io.IOException error) {
-            stop(NO_SNAPSHOT, "no snapshot of " + keyspace + "." + name + " over JMX on port " + port + ": " + error);
+            stop(NO_SNAPSHOT, "no snapshot of " + keyspace + "." + name + " over JMX at " + node + ": " + error);
         }
     }
 

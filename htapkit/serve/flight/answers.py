@@ -17,7 +17,6 @@ import pyarrow as pa
 from htapkit.errors import (
     CatalogChanged,
     HtapkitError,
-    NotRoutable,
     QueryCancelled,
     SourceRefused,
     Stale,
@@ -33,7 +32,7 @@ from htapkit.serve.flight.statement import Part, Planned, Session, Statement, Va
 from htapkit.serve.flight.waiting import Waiting, wanted
 from htapkit.serve.flight.watch import Watched
 from htapkit.serve.pgwire import finish, messages, own
-from htapkit.serve.pgwire.database import Database, Described, Lease, Read
+from htapkit.serve.pgwire.database import Database, Described, Read
 from htapkit.serve.pgwire.portal import AtSource, all_rows
 from htapkit.serve.pgwire.settings import Fresh, FreshnessWanted, SourceSettings
 from htapkit.serve.pgwire.state import Last, SessionState
@@ -165,14 +164,15 @@ class Answers:
                 # Any table may have: while many are copied, the catalog changes all the time.
                 if attempt + 1 < _REPLANS_MAX:
                     continue
-                reason = told = str(changed)
+                why = AtSource(str(changed))
             except AtSource as better:
-                reason, told = str(better), better.told
+                why = better
             else:
-                self._note(statement, plan)
                 return rows
-            self._check_forced(plan, reason)
-            self._note(statement, plan, told)
+            problem = self._forced(plan, why)
+            if problem is not None:
+                raise problem
+            self._note(statement, plan, why.told)
             return None
         raise AssertionError
 
@@ -211,6 +211,7 @@ class Answers:
             connection.reset()
 
     def _went_to_source(self, *, keeps_tables: bool) -> None:
+        self._database.tally.relayed()
         ended = time.monotonic()
 
         def change(memory: Memory) -> Memory:
@@ -231,13 +232,10 @@ class Answers:
         arrays = [pa.array(list(column), pa.string()) for column in zip(*rows, strict=True)]
         return pa.record_batch(arrays, schema=statement.schema)
 
-    def _check_forced(self, plan: LocalQuery, reason: str) -> None:
-        """Raise NotRoutable for a statement that may not go to the source, or cannot."""
-        if own.elsewhere(plan, self._name, alone=self._alone):
-            raise NotRoutable(f"it reads what the source does not have, and here: {reason}")
+    def _forced(self, plan: LocalQuery, reason: AtSource) -> HtapkitError | None:
+        """The error for a statement that may not go to the source, or cannot."""
         route = self._session.options.route
-        if route not in {"auto", "source"}:
-            raise NotRoutable(f"htapkit.route = '{route}' cannot run this statement: {reason}")
+        return own.not_elsewhere(plan, reason, self._name, route, alone=self._alone)
 
     # -- from the copy -------------------------------------------------------------------------
 
@@ -247,14 +245,19 @@ class Answers:
         try:
             user = self._client.user
             read = self._database.reader(query, ready.values, planned.version, user)
+            query = replace(query, route=read.route)
             batches = self._begun(read, statement, planned)
         except QueryCancelled as cancelled:
             raise QueryCancelled(self._watched.stopped or str(cancelled)) from None
         except (AtSource, CatalogChanged):
             raise
         except HtapkitError as problem:
-            raise AtSource(f"the hot store: {problem}") from problem
+            sent_on = own.sent_on(query, problem)
+            if self._forced(query, sent_on) is None:  # else it counts when it is told
+                self._database.tally.failed(problem)
+            raise sent_on from problem
         self._remember(query, read.positions, ready)
+        self._note(statement, query)
         return batches
 
     def _ready(self, statement: Statement, planned: Planned) -> _Ready:
@@ -263,7 +266,7 @@ class Answers:
         if settings.problem:
             raise AtSource(settings.problem)
         memory = self._client.memory(self._name)
-        present = query.as_of is None
+        present = query.as_of is None and query.lookup is None
         if present and self._name in query.sources:
             self._waiting.looked(memory.redefined_at)
         values = local.values(query, statement.described.parameters, statement.values)
@@ -298,7 +301,7 @@ class Answers:
                 raise
             except HtapkitError:
                 return ()  # whoever reads it whole is told, or is answered by the source
-            if lease is None or not _convertible(lease, statement, settings):
+            if lease is None or not local.convertible(lease, statement, settings):
                 return ()
             self._remember(plan, lease.positions, ready)
             self._note(statement, plan)
@@ -315,25 +318,29 @@ class Answers:
 
     def _begun(self, read: Read, statement: Statement, planned: Planned) -> Batches:
         """The rows of a read, the first of them made. Closes it where it raises."""
-        settings, finishing = planned.settings, planned.query.finish
+        settings, query = planned.settings, planned.query
         schema, fields = statement.schema, statement.described.fields or ()
         seconds = settings.statement_seconds_max
         until = time.monotonic() + seconds if seconds else None
+        completing = query.finish or query.ranking
         try:
             with self._watched.running(read.cancel, until):
-                if finishing is None:
+                if completing is None:
                     convert = local.converter(read.schema, fields, schema, settings.zone)
                     batches = read.batches()
                     first = next(batches, None)
                     begun = chain([first] if first else [], batches)
                     return self._streamed(read, begun, convert, until)
-                table = all_rows(read, finishing.rows_max)
+                table = all_rows(read, completing.rows_max)
         except BaseException:
             read.close()
             raise
         read.close()
-        literals = finish.parameters(table.to_batches(), table.schema, planned.query.columns)
-        return iter(self._finished(finishing.sql, literals, schema))
+        if query.finish is not None:
+            literals = finish.parameters(table.to_batches(), table.schema, query.columns)
+            return iter(self._completed(query.finish.sql, literals, schema))
+        rows = local.in_order(table, query, self._completed)
+        return map(local.converter(rows.schema, fields, schema, settings.zone), rows.to_batches())
 
     def _streamed(
         self, read: Read, batches: Batches, convert: local.Convert, until: float | None
@@ -346,10 +353,10 @@ class Answers:
         finally:
             read.close()
 
-    def _finished(
+    def _completed(
         self, sql: str, literals: Sequence[bytes], schema: pa.Schema
     ) -> list[pa.RecordBatch]:
-        """What the source computes on the small local result."""
+        """What the source computes on a local result."""
         with self._sources.borrow(self._client, self._name) as connection:
             try:
                 with self._watched.running(connection.cancel):
@@ -363,9 +370,12 @@ class Answers:
         self, query: LocalQuery, positions: Mapping[str, Position], ready: _Ready
     ) -> None:
         want, before = ready.want, ready.memory
-        if query.as_of is not None:
-            past = Last(query.route.value, query.as_of)
-            self._client.remember(self._name, lambda memory: replace(memory, last=past))
+        if query.as_of is not None or query.lookup is not None:
+            past = Last(query.route.value, query.as_of or "")
+            more = query.lookup is not None  # what is read next must not be older
+            self._client.remember(
+                self._name, lambda m: replace(m, last=past, relays=m.relays + more)
+            )
             return
         position = positions.get(self._name)
         lag = self._database.lag_seconds()
@@ -387,14 +397,3 @@ class Answers:
 
 def _writes(plan: Plan) -> bool:
     return isinstance(plan, Relay) and plan.effect is not Effect.READ
-
-
-def _convertible(lease: Lease, statement: Statement, settings: SourceSettings) -> bool:
-    """Whether its rows can be sent as the source announced them; if not, it ends."""
-    fields = statement.described.fields or ()
-    try:
-        local.converter(lease.schema, fields, statement.schema, settings.zone)
-    except AtSource as why:
-        lease.end(str(why))
-        return False
-    return True

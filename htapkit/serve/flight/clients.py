@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import logging
 import secrets
 import threading
 import time
@@ -28,6 +29,7 @@ from htapkit.spi import Credential, OwnRole, Password
 
 Headers = Mapping[str, Sequence[str | bytes]]
 _LOGIN_BYTES_MAX = 65_536
+_log = logging.getLogger(__name__)
 
 
 def header(headers: Headers, name: str) -> str:
@@ -157,7 +159,9 @@ class Logins:
         except SourceRefused as refused:
             if not diagnosis(refused)[0].startswith("28"):
                 raise
-            raise NotAuthenticated(f'password authentication failed for user "{user}"') from refused
+            why = f'password authentication failed for user "{user}"'
+            _log.warning("login refused", extra={"user": user, "database": database, "why": why})
+            raise NotAuthenticated(why) from refused
         return client, self._new(client, login, now)
 
     def _new(self, client: Client, login: bytes, now: float) -> str:

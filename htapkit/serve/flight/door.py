@@ -13,6 +13,7 @@ from htapkit.serve.flight.failures import told
 from htapkit.serve.flight.statement import Session
 from htapkit.serve.pgwire.server import NoSuchDatabase
 from htapkit.serve.pgwire.settings import OPTIONS, Options
+from htapkit.serve.pgwire.tally import Tally
 
 NAME = "htapkit"
 """Under which a call finds its `Visit`."""
@@ -57,8 +58,11 @@ class Visit(flight.ServerMiddleware):  # type: ignore[misc]  # pyarrow has no ty
 class Door(flight.ServerMiddlewareFactory):  # type: ignore[misc]  # the same
     """Lets calls in. Thread-safe."""
 
-    def __init__(self, logins: Logins, databases: Sequence[str], calls_max: int) -> None:
+    def __init__(
+        self, logins: Logins, databases: Sequence[str], calls_max: int, tally: Tally
+    ) -> None:
         """A call that names no database means the first."""
+        self.tally = tally
         self._logins = logins
         self._databases = databases
         self._calls_max = calls_max

@@ -12,17 +12,19 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import pyarrow as pa
 from pyarrow import flight
 
-from htapkit.errors import HtapkitError, SourceRefused
+from htapkit.errors import HtapkitError, ScanTooLarge, SourceRefused
 from htapkit.serve.flight.commands import NotOffered
 from htapkit.serve.pgwire import messages
+from htapkit.serve.pgwire.tally import Tally
 
 P = ParamSpec("P")
 T = TypeVar("T")
+C = TypeVar("C", bound="Counting")
 _log = logging.getLogger(__name__)
 
 _STATUSES = (
@@ -32,6 +34,12 @@ _STATUSES = (
     (("08", "53", "57P", "58"), flight.FlightUnavailableError),
     (("XX",), flight.FlightInternalError),
 )
+
+
+class Counting(Protocol):
+    """What has calls that may fail."""
+
+    tally: Tally
 
 
 def diagnosis(problem: HtapkitError) -> tuple[str, str]:
@@ -57,18 +65,20 @@ def as_flight(problem: HtapkitError) -> Exception:
         # What drivers look for when they try what a server can do.
         return pa.ArrowNotImplementedError(told)
     for prefixes, kind in _STATUSES:
-        if sqlstate.startswith(prefixes):
+        # What is unavailable is tried again; a statement that is too large stays so.
+        if sqlstate.startswith(prefixes) and not isinstance(problem, ScanTooLarge):
             return kind(told, extra)
     # INVALID_ARGUMENT would fit many, but in it pyarrow sends the server's stack instead of extra.
     return flight.FlightServerError(told, extra)
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Errors leave the block as Flight's."""
+def translated(tally: Tally) -> Iterator[None]:
+    """Errors leave the block as Flight's; ours are counted."""
     try:
         yield
     except HtapkitError as problem:
+        tally.failed(problem)
         raise as_flight(problem) from None
     except flight.FlightError:
         raise
@@ -79,12 +89,12 @@ def translated() -> Iterator[None]:
         ) from None
 
 
-def told(call: Callable[P, T]) -> Callable[P, T]:
-    """A handler whose errors reach the client as Flight's."""
+def told(call: Callable[Concatenate[C, P], T]) -> Callable[Concatenate[C, P], T]:
+    """A method whose errors reach the client as Flight's."""
 
     @functools.wraps(call)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-        with translated():
-            return call(*args, **kwargs)
+    def guarded(self: C, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with translated(self.tally):
+            return call(self, *args, **kwargs)
 
     return guarded

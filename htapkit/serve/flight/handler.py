@@ -27,6 +27,7 @@ from htapkit.serve.flight.statement import Part, Prepared, Session, Statement, V
 from htapkit.serve.flight.types import parameter_rows
 from htapkit.serve.flight.watch import Context, Watch
 from htapkit.serve.pgwire.database import Database
+from htapkit.serve.pgwire.tally import Tally
 
 CREATE, CLOSE = "CreatePreparedStatement", "ClosePreparedStatement"
 """The actions."""
@@ -54,8 +55,10 @@ class Handler:
         limits: Limits,
         sources: Sources,
         watch: Watch,
+        tally: Tally,
     ) -> None:
         """All are the server's own."""
+        self.tally = tally
         self._databases = databases
         self._sources = sources
         self._watch = watch
@@ -163,7 +166,7 @@ class Handler:
         """The rows; the first item is only a sign that they have begun to come."""
         schema = (rows.statement if isinstance(rows, Part) else rows).schema
         with (
-            translated(),
+            translated(self.tally),
             self._answers(context, session) as answers,
             contextlib.closing(answers.rows(rows)) as batches,
         ):

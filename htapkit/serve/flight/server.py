@@ -22,6 +22,7 @@ from htapkit.serve.flight.sources import Sources
 from htapkit.serve.flight.statement import Session
 from htapkit.serve.flight.watch import Watch
 from htapkit.serve.pgwire.database import Database
+from htapkit.serve.pgwire.tally import Tally
 
 _SWEEP_SECONDS = 5.0
 _STOP_SECONDS = 5.0
@@ -50,11 +51,14 @@ class FlightOptions:
 class FlightServer:
     """The port. `start`, then `stop`."""
 
-    def __init__(self, databases: Mapping[str, Database], options: FlightOptions) -> None:
+    def __init__(
+        self, databases: Mapping[str, Database], options: FlightOptions, tally: Tally | None = None
+    ) -> None:
         """`databases` by their names; a call that names none means the first.
 
-        Raises ConfigError.
+        `tally` counts errors. Raises ConfigError.
         """
+        counted = tally or Tally()
         loopback = options.host in {"127.0.0.1", "localhost", "::1"}
         if options.trust and not loopback:
             raise ConfigError(
@@ -71,8 +75,8 @@ class FlightServer:
             idle_seconds=options.login_idle_seconds,
             seconds=options.login_seconds,
         )
-        self._door = Door(self._logins, tuple(databases), options.calls_max)
-        self._handler = Handler(databases, options.limits, self._sources, self._watch)
+        self._door = Door(self._logins, tuple(databases), options.calls_max, counted)
+        self._handler = Handler(databases, options.limits, self._sources, self._watch, counted)
         self._server: _Server | None = None
         self._stopping = threading.Event()
 
@@ -129,6 +133,7 @@ class _Server(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no 
     ) -> None:
         """Listens at once."""
         self._handler = handler
+        self.tally = handler.tally
         super().__init__(
             location,
             auth_handler=EverybodyMayShakeHands(),

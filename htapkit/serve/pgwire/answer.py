@@ -13,12 +13,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from htapkit.errors import CatalogChanged, HtapkitError, NotRoutable, SourceError, Stale
-from htapkit.plan.plan import ExplainRoute, LocalQuery, Plan
-from htapkit.serve.pgwire import finish, own
+import pyarrow as pa
+
+from htapkit.errors import (
+    CatalogChanged,
+    HtapkitError,
+    QueryCancelled,
+    SourceError,
+    Stale,
+)
+from htapkit.model import Route
+from htapkit.plan.plan import ExplainRoute, LocalQuery, Plan, Ranking
+from htapkit.serve.pgwire import finish, own, protocol, ranked
 from htapkit.serve.pgwire.bound_values import local_values
-from htapkit.serve.pgwire.database import Database, Described, Read
-from htapkit.serve.pgwire.fresh import wait_fresh
+from htapkit.serve.pgwire.database import Database, Described, Opened
+from htapkit.serve.pgwire.fresh import admitted
 from htapkit.serve.pgwire.messages import Bound
 from htapkit.serve.pgwire.plans import Plans
 from htapkit.serve.pgwire.portal import (
@@ -31,18 +40,21 @@ from htapkit.serve.pgwire.portal import (
     Statement,
     all_rows,
     check_encodable,
+    computed_ahead,
 )
-from htapkit.serve.pgwire.protocol import Phase
+from htapkit.serve.pgwire.protocol import Captured, Phase
 from htapkit.serve.pgwire.questions import NAME, HiddenFailed, Questions, checked_list
 from htapkit.serve.pgwire.relay import ClientGone, Link
 from htapkit.serve.pgwire.rows import WireColumn, in_zone
 from htapkit.serve.pgwire.settings import Fresh, FreshnessWanted
-from htapkit.serve.pgwire.state import Last, SessionState
+from htapkit.serve.pgwire.state import RELAYED, Last, SessionState
 from htapkit.serve.pgwire.worker import Job, Worker
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _REPLANS_MAX = 8
+BINARY = 1
+_BY_USER = "canceling statement due to user request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,7 @@ class Answers:
         self._worker = Worker(f"read {name}")
         self._running: Running | None = None
         self._job: Job[object] | None = None
+        self._sending: Running | None = None
 
     def obstacle(self, plan: Plan, *, in_block: bool) -> str:  # noqa: PLR0911 - one for each reason
         """Why the statement may not be answered locally now; "" = it may. Raises HiddenFailed."""
@@ -129,7 +142,8 @@ class Answers:
             if not reason:
                 running = Running()
                 call = partial(self._admit, explained, running, self._state.wanted())
-                self._wait(running, self._worker.submit(call))
+                if self._wait(running, self._worker.submit(call)) is not explained:
+                    return own.Held("the copy is not fresh enough now", None)
         except (AtSource, SourceError) as why:
             reason = str(why)
         except Stale as stale:
@@ -176,25 +190,33 @@ class Answers:
         zoned = wanted.query.finish is None and any(in_zone(column) for column in columns)
         if zoned and not self._questions.zone_agrees(zone):
             raise AtSource(f"the source has another edition of the time zone {zone}")
+        self._questions.confirm(wanted.query)
         running = Running()
         want = state.wanted()
         call = partial(self._start, wanted, columns, values, running, want)
         try:
             job = self._worker.submit(call, lambda late: late[0].close())
             read, opened, first = self._wait(running, job)
-            if wanted.query.finish is None:
-                answer: Answer = opened
-            else:
+            answer: Answer = opened
+            if wanted.query.finish is not None:
                 answer, first = self._finish(wanted, opened), None
+            elif wanted.query.ranking is not None:
+                answer, first = self._sort(wanted, opened, wanted.query.ranking), None
         except (AtSource, Cancelled, CatalogChanged, Stale, HiddenFailed, ClientGone):
             raise
+        except QueryCancelled:  # at limits.statement_time: not begun again at the source
+            raise
         except HtapkitError as problem:
-            raise AtSource(f"the hot store: {problem}") from problem
+            sent_on = own.sent_on(wanted.query, problem)
+            if self.forced(sent_on, wanted.query) is None:  # else it counts when it is told
+                self._database.tally.failed(problem)
+            raise sent_on from problem
         except Exception as problem:
             _log.exception("a local read failed: source=%s", self._name)
             raise AtSource(f"the hot store: {type(problem).__name__}") from problem
         self._remember(wanted.query, read, want)
-        self._database.recent.note(state.user, wanted.statement.sql, wanted.query)
+        noted = replace(wanted.query, route=read.route)
+        self._database.recent.note(state.user, wanted.statement.sql, noted)
         return answer, first if first is not None else answer.take(wanted.limit)
 
     def _start(
@@ -204,42 +226,36 @@ class Answers:
         values: Sequence[object],
         running: Running,
         want: FreshnessWanted,
-    ) -> tuple[Read, LocalRows, Chunk | None]:
+    ) -> tuple[Opened, LocalRows, Chunk | None]:
         """On the worker's thread: all that may take its time before the first row."""
         query, settings = wanted.query, self._state.settings
         assert settings is not None
-        self._admit(query, running, want)
+        query = self._admit(query, running, want)
         read = self._database.reader(query, values, wanted.version, self._state.user)
         try:
             running.start(read)
             if query.finish is not None:
                 table = all_rows(read, query.finish.rows_max)
                 return read, LocalRows(read=read, batches=iter(table.to_batches())), None
-            check_encodable(read.schema, columns, settings.zone)
-            rows = LocalRows(
-                read=read, columns=columns, zone=settings.zone, batches=iter(read.batches())
-            )
+            shown = pa.schema(list(read.schema)[: len(query.columns)])
+            check_encodable(shown, columns, settings.zone)
+            rows = LocalRows(read=read, columns=columns, zone=settings.zone)
+            if query.ranking is not None:
+                table = all_rows(read, query.ranking.rows_max)
+                return read, replace(rows, batches=iter(table.to_batches())), None
+            rows.batches = computed_ahead(query.sql, read.batches())
             return read, rows, rows.take(wanted.limit)
         except BaseException:
             read.close()
             raise
 
-    def _admit(self, query: LocalQuery, running: Running, want: FreshnessWanted) -> None:
-        """Return once the role may read it and the copy is fresh enough. Raises AtSource, Stale."""
-        settings = self._state.settings
-        assert settings is not None
-        reason = self._database.origin.denied(settings.role, query.access)
-        if reason:
-            raise AtSource(reason)
-        if query.as_of is None:
-            wait_fresh(
-                self._database.freshness,
-                self._name,
-                self._state.options,
-                want,
-                query.sources or (self._name,),
-                given_up=lambda: running.cancelled,
-            )
+    def _admit(self, query: LocalQuery, running: Running, want: FreshnessWanted) -> LocalQuery:
+        """What to run. Raises AtSource, Stale."""
+
+        def given_up() -> bool:
+            return running.cancelled
+
+        return admitted(self._database, self._name, self._state, query, want, given_up=given_up)
 
     def _finish(self, wanted: Wanted, local: LocalRows) -> Answer:
         """Let the source compute what is left, on the small local result."""
@@ -252,19 +268,44 @@ class Answers:
         finally:
             local.close()
         sent = finish.messages_for(NAME, wanted.query.finish.sql, literals, wanted.bound.results)
+        return finish.rows(self._completed(wanted, sent), wanted.described.fields)
+
+    def _sort(self, wanted: Wanted, local: LocalRows, ranking: Ranking) -> Answer:
+        """Let the source rank the texts that the local result is sorted by."""
+        assert local.read is not None
+        try:
+            table = pa.Table.from_batches(list(local.batches), schema=local.read.schema)
+        finally:
+            local.close()
+        sorting = ranked.sorting(table, ranking, len(wanted.query.columns))
+        sent = [
+            message
+            for asked in sorting.questions
+            for message in finish.messages_for(NAME, asked.sql, [asked.literal], [BINARY])
+        ]
+        replies = self._completed(wanted, sent)
+        bodies = [body for kind, body in replies if kind == protocol.ROW]
+        rows = sorting.rows(ranked.answers(bodies, sorting.questions))
+        return replace(local, read=None, batches=iter(rows.to_batches()))
+
+    def _completed(self, wanted: Wanted, sent: list[bytes]) -> Captured:
+        """What the source answers to hidden messages that complete a local result."""
         alone = self._link.conversation.phase is Phase.READY and not wanted.in_block
         replies = self._link.exchange(sent)
         try:
-            return finish.rows(checked_list(replies), wanted.described.fields)
+            return checked_list(replies)
         except HiddenFailed as failed:
             if alone:
                 raise AtSource(f"finishing at the source: {failed}") from failed
             raise
 
-    def _remember(self, query: LocalQuery, read: Read, want: FreshnessWanted) -> None:
+    def _remember(self, query: LocalQuery, read: Opened, want: FreshnessWanted) -> None:
         state = self._state
         if query.as_of is not None:
             state.last = Last(query.route.value, query.as_of)
+            return
+        if read.route is Route.SOURCE:
+            state.last, state.relayed = RELAYED, state.relayed or self._name in query.sources
             return
         position = read.positions.get(self._name)
         if position is not None and want.fresh is not Fresh.ANY:
@@ -273,7 +314,7 @@ class Answers:
             state.relayed = False
         lag = self._database.lag_seconds()
         shown = "" if lag is None else f"{lag * 1000:.0f} ms"
-        state.last = Last(query.route.value, position or "", shown)
+        state.last = Last(read.route.value, position or "", shown)
 
     def more(self, answer: Answer, limit: int) -> Chunk:
         """The next rows of an answer that is open."""
@@ -283,14 +324,22 @@ class Answers:
 
     def ahead(self, answer: LocalRows, limit: int) -> Job[Chunk]:
         """Begin to make the next rows while those before are being sent."""
+        self._sending = Running()
+        if answer.read is not None:
+            self._sending.start(answer.read)
         return self._worker.submit(partial(answer.take, limit))
 
-    def wait(self, job: Job[Chunk], read: Read | None = None) -> Chunk:
-        """The rows of `ahead`."""
-        running = Running()
-        if read is not None:
-            running.start(read)
-        return self._wait(running, job)
+    def wait(self, job: Job[Chunk]) -> Chunk:
+        """The rows of `ahead`. Raises Cancelled, also where that came while rows were sent."""
+        running = self._sending
+        assert running is not None
+        try:
+            chunk = self._wait(running, job)
+        finally:
+            self._sending = None
+        if running.cancelled:
+            raise Cancelled(_BY_USER)
+        return chunk
 
     def _wait(self, running: Running, job: Job[T]) -> T:
         """Wait for a job while a cancel, a timeout or the client's going away may stop it."""
@@ -319,23 +368,23 @@ class Answers:
     def cancel(self) -> bool:
         """Stop what runs locally; False where nothing does. Any thread."""
         job, running = self._job, self._running
-        if job is None or running is None:
+        if job is not None and running is not None:
+            self._give_up(job, running, _BY_USER)
+            return True
+        sending = self._sending
+        if sending is None:
             return False
-        self._give_up(job, running, "canceling statement due to user request")
+        sending.cancel()
         return True
 
     def close(self) -> None:
         """The session ends."""
         self._worker.stop()
 
-    def forced(self, reason: str, plan: object) -> NotRoutable | None:
+    def forced(self, reason: str | AtSource, plan: object) -> HtapkitError | None:
         """The error for a statement that may not go to the source, or cannot."""
-        if own.elsewhere(plan, self._state.view.source, alone=self._database.alone):
-            return NotRoutable(f"it reads what the source does not have, and here: {reason}")
-        route = self._state.options.route
-        if route in {"auto", "source"}:
-            return None
-        return NotRoutable(f"htapkit.route = '{route}' cannot run this statement: {reason}")
+        view, route = self._state.view, self._state.options.route
+        return own.not_elsewhere(plan, reason, view.source, route, alone=self._database.alone)
 
 
 def _slice(deadline: float | None) -> float:

@@ -15,11 +15,12 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from htapkit.model import Position
+from htapkit.model import Position, Route
 from htapkit.plan.plan import LocalQuery, Plan, SessionView
 from htapkit.serve.pgwire.messages import Field
 from htapkit.serve.pgwire.recent import Recent
 from htapkit.serve.pgwire.settings import Freshness
+from htapkit.serve.pgwire.tally import Tally
 from htapkit.spi import Origin
 
 DESCRIBED_MAX = 4096
@@ -57,6 +58,15 @@ class Read(Protocol):
         ...
 
 
+class Opened(Read, Protocol):
+    """A read, as it was opened."""
+
+    @property
+    def route(self) -> Route:
+        """Of the plan, or of what was run in its place."""
+        ...
+
+
 class Planner(Protocol):
     """Decides where one statement goes. Cheap for texts it has seen; never raises on users' SQL."""
 
@@ -70,12 +80,13 @@ class Reader(Protocol):
 
     def __call__(
         self, query: LocalQuery, values: Sequence[object], version: int, user: str, /
-    ) -> Read:
+    ) -> Opened:
         """`values` are those of `query.parameters`, in their order.
 
         `version` is of the catalog that the query was planned on; `user` is who asks, "" where all
         are one. Raises CatalogChanged (the
-        tables are not those any more, at the moment that the read sees), QueryFailed and others.
+        tables are not those any more, at the moment that the read sees), ScanTooLarge, EngineFailed
+        (neither goes to the source), QueryFailed and others.
         """
         ...
 
@@ -206,3 +217,4 @@ class Database:
     described: DescribedCache = field(default_factory=DescribedCache)
     zones: ZoneEditions = field(default_factory=ZoneEditions)
     recent: Recent = field(default_factory=Recent)
+    tally: Tally = field(default_factory=Tally)

@@ -35,8 +35,10 @@ class Batch(Protocol):
         """Send on what was handled up to here."""
         ...
 
-    def relay_execute(self, kind: int, effect: Effect, asked: Statement | None = None) -> int:
-        """An Execute or a Query goes to the source."""
+    def relay_execute(
+        self, kind: int, effect: Effect, asked: Statement | None = None, *, again: bool = False
+    ) -> int:
+        """An Execute or a Query goes to the source; `again`: for more of its rows."""
         ...
 
     def drop_portal(self, name: bytes) -> None:
@@ -80,7 +82,7 @@ class Executes:
             or self._link.conversation.status == "T"
         ):
             self._link.exchange([messages.parse(b"_htapkit", "htapkit has refused a statement")])
-        self._link.reply(messages.error(problem))
+        self._tell(problem)
 
     def fail_batch(self, problem: HtapkitError) -> None:
         """Like `fail` at a Parse: what follows in the batch, up to its Sync, must be skipped."""
@@ -88,6 +90,10 @@ class Executes:
         self._link.conversation.sent(protocol.PARSE, None, [])
         self._link.send(messages.parse(b"_htapkit", "htapkit has refused a statement"))
         self._link.drain()
+        self._tell(problem)
+
+    def _tell(self, problem: HtapkitError) -> None:
+        self._database.tally.failed(problem)
         self._link.reply(messages.error(problem))
 
     def execute(self, data: bytes, position: int, after: int) -> int:
@@ -100,7 +106,8 @@ class Executes:
         if portal.at_source or (portal.answer is None and self._must_relay(statement)):
             again, portal.at_source = portal.at_source, True
             asked = None if again else statement
-            return self._batch.relay_execute(protocol.EXECUTE, statement.effect, asked)
+            effect = statement.effect
+            return self._batch.relay_execute(protocol.EXECUTE, effect, asked, again=again)
         limit = max(_LENGTH.unpack_from(data, end + 1)[0], 0)
         self._batch.send_before(position)
         try:
@@ -228,7 +235,7 @@ class Executes:
             self._as_told(wanted)  # now that all replies are here
             answer, chunk = self._answers.open(wanted)
         except AtSource as reason:
-            problem = self._answers.forced(str(reason), wanted.query)
+            problem = self._answers.forced(reason, wanted.query)
             if problem is None:
                 portal.statement.why = reason.told
                 return self._replay(portal, early, position, after)
@@ -295,7 +302,7 @@ class Executes:
         if early is None:
             self.fail(problem)
         else:
-            self._link.reply(messages.error(problem))
+            self._tell(problem)
             self._release(early, failed=True)
 
     def _continue(self, answer: Answer, limit: int, after: int) -> int:
@@ -330,7 +337,7 @@ class Executes:
                 if isinstance(answer, LocalRows):
                     job = self._answers.ahead(answer, following)
                     self._link.reply(chunk.data)
-                    chunk = self._answers.wait(job, answer.read)
+                    chunk = self._answers.wait(job)
                 else:
                     self._link.reply(chunk.data)
                     chunk = answer.take(following)

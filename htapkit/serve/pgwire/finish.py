@@ -15,6 +15,7 @@ from htapkit.serve.pgwire.messages import Field
 from htapkit.serve.pgwire.portal import AtSource, Rows
 from htapkit.serve.pgwire.protocol import Captured
 from htapkit.serve.pgwire.rows import array_literal
+from htapkit.serve.pgwire.rows_codecs import whole
 
 
 def parameters(
@@ -26,10 +27,7 @@ def parameters(
     table = pa.Table.from_batches(list(batches), schema=schema)
     literals = []
     for index, column in enumerate(columns):
-        whole = table.column(index).combine_chunks()
-        if isinstance(whole, pa.ChunkedArray):  # no chunk at all, in some versions
-            whole = pa.concat_arrays(whole.chunks) if whole.chunks else pa.array([], whole.type)
-        literals.append(array_literal(whole, column.type.oid))
+        literals.append(array_literal(whole(table.column(index)), column.type.oid))
     return literals
 
 

@@ -7,8 +7,42 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from htapkit.errors import Stale
+from htapkit.plan.plan import LocalQuery
+from htapkit.serve.pgwire.database import Database
 from htapkit.serve.pgwire.portal import AtSource
 from htapkit.serve.pgwire.settings import Fresh, Freshness, FreshnessWanted, Options
+from htapkit.serve.pgwire.state import SessionState
+
+
+def admitted(
+    database: Database,
+    own: str,
+    state: SessionState,
+    query: LocalQuery,
+    want: FreshnessWanted,
+    *,
+    given_up: Callable[[], bool],
+) -> LocalQuery:
+    """What to run once the role may read it and the copy is fresh enough.
+
+    That is the query, or what its source is asked itself because the copy is not. Raises AtSource,
+    Stale.
+    """
+    settings = state.settings
+    assert settings is not None
+    reason = database.origin.denied(settings.role, query.access)
+    if reason:
+        raise AtSource(reason)
+    if query.as_of is not None or query.lookup is not None:
+        return query
+    sources = query.sources or (own,)
+    try:
+        wait_fresh(database.freshness, own, state.options, want, sources, given_up=given_up)
+    except AtSource:
+        if query.there is None:
+            raise
+        return query.there
+    return query
 
 
 def wait_fresh(

@@ -18,6 +18,7 @@ from htapkit.serve.pgwire.portal import Statement
 from htapkit.serve.pgwire.protocol import Phase
 from htapkit.serve.pgwire.relay import Link
 from htapkit.serve.pgwire.state import RELAYED, SessionState
+from htapkit.serve.pgwire.tally import Relays
 
 _LENGTH = struct.Struct("!I")
 _BYTES_MAX = 8192  # of a batch: the source's connection takes it at once, whatever happens
@@ -35,12 +36,14 @@ class Lookups:
         link: Link,
         plans: Plans,
         statements: MutableMapping[bytes, Statement],
+        relays: Relays,
     ) -> None:
         """All are the session's own."""
         self._state = state
         self._link = link
         self._plans = plans
         self._statements = statements
+        self._relays = relays
 
     def passes(self, data: bytes) -> bool:
         """Send on a batch that the source shall answer, if that is certain; else do nothing."""
@@ -60,6 +63,7 @@ class Lookups:
         elif data[0] != _BIND or data[after:] not in _ENDINGS or not self._is_lookup(data):
             return False
         self._state.last, self._state.relayed = RELAYED, True
+        self._relays.count += 1
         conversation.sent(protocol.QUERY)
         self._link.send(data)
         return True

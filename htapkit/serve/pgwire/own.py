@@ -10,7 +10,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from htapkit.errors import HtapkitError
+from htapkit.errors import (
+    EngineFailed,
+    HtapkitError,
+    LimitReached,
+    LookupFailed,
+    LookupRefused,
+    NotRoutable,
+    ScanTooLarge,
+)
 from htapkit.model import Route
 from htapkit.plan.plan import (
     Considered,
@@ -25,14 +33,14 @@ from htapkit.plan.plan import (
 from htapkit.plan.types import OIDS
 from htapkit.serve.pgwire import messages
 from htapkit.serve.pgwire.messages import Field
-from htapkit.serve.pgwire.portal import Rows
+from htapkit.serve.pgwire.portal import AtSource, Rows
 from htapkit.serve.pgwire.rows_codecs import FIRST_USER_OID
 from htapkit.serve.pgwire.state import SessionState
 
 Own = SetOption | ShowOption | ExplainRoute
 _EXPLAIN = ("route", "chosen", "cost", "lag", "reason", "sql")
 _TEXT = 25
-_SHAPE_OIDS = {**OIDS, "inet": 869}
+_SHAPE_OIDS = {**OIDS, "inet": 869, "_float4": 1021, "_float8": 1022}
 _NEVER = " WHERE 1 / (pg_catalog.random() * 0)::int4 = 1"
 _COLUMN = re.compile(
     r"""(?:, )?(?:NULL|'')::pg_catalog\."((?:[^"]|"")*)" AS "((?:[^"]|"")*)\"""", re.DOTALL
@@ -61,10 +69,40 @@ def _columns(plan: Own) -> Sequence[str]:
     return _EXPLAIN if isinstance(plan, ExplainRoute) else ()
 
 
+def sent_on(query: LocalQuery, problem: HtapkitError) -> AtSource:
+    """What sends a statement to the source, whose word counts when the copy fails.
+
+    Raises the problem itself where a Spark failed, where nobody may run so large a statement, and
+    where it is a source's own word.
+    """
+    if isinstance(problem, (EngineFailed, LookupFailed, LookupRefused, ScanTooLarge)):
+        raise problem
+    if query.spark is None:
+        return AtSource(f"the hot store: {problem}")
+    return AtSource(str(problem))
+
+
 def elsewhere(plan: object, source: str, *, alone: bool = False) -> bool:
     """Whether a plan reads what the session's own source does not have: other tables, the past."""
     past = isinstance(plan, LocalQuery) and plan.as_of is not None
     return past or unseen(plan, source, alone=alone)
+
+
+def not_elsewhere(
+    plan: object, reason: str | AtSource, source: str, route: str, *, alone: bool
+) -> HtapkitError | None:
+    """The error of a statement that may not go to the source, or cannot; None where it may.
+
+    `reason` is why it cannot be answered here.
+    """
+    only_here = elsewhere(plan, source, alone=alone)
+    if route in {"auto", "source"} and not only_here:
+        return None
+    if isinstance(reason, AtSource) and isinstance(reason.__cause__, LimitReached):
+        return reason.__cause__  # there is room later
+    if only_here:
+        return NotRoutable(f"it reads what the source does not have, and here: {reason}")
+    return NotRoutable(f"htapkit.route = '{route}' cannot run this statement: {reason}")
 
 
 def unseen(plan: object, source: str, *, alone: bool = False) -> bool:
@@ -212,6 +250,10 @@ def _explained(each: Considered, lag: str | None, text: str | None) -> list[str 
 def _text(plan: LocalQuery | Relay | Refuse, each: Considered) -> str | None:
     if not each.chosen or not isinstance(plan, LocalQuery):
         return None
+    if plan.ranking is not None:
+        ranks = dict.fromkeys(key.ranks for key in plan.ranking.keys if key.ranks)
+        return "\n".join((plan.sql, "-- sorted by ranks of texts, from the source:", *ranks))
+    sql = plan.sql if plan.spark is None else plan.spark.sql
     if plan.finish is None:
-        return plan.sql
-    return f"{plan.sql}\n-- finished at the source by:\n{plan.finish.sql}"
+        return sql
+    return f"{sql}\n-- finished at the source by:\n{plan.finish.sql}"

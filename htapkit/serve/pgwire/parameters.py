@@ -17,10 +17,12 @@ from decimal import Decimal
 
 from htapkit.errors import HtapkitError
 from htapkit.model import DATE_INFINITY, TIMESTAMP_INFINITY
+from htapkit.serve.pgwire.array_parameters import array_parts
 
 BOOL, BYTEA, INT8, INT2, INT4, TEXT, OID = 16, 17, 20, 21, 23, 25, 26
 FLOAT4, FLOAT8, BPCHAR, VARCHAR, DATE, TIME = 700, 701, 1042, 1043, 1082, 1083
 TIMESTAMP, TIMESTAMPTZ, NUMERIC, UUID, NAME = 1114, 1184, 1700, 2950, 19
+JSON, FLOAT4S, FLOAT8S = 114, 1021, 1022
 
 _EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 - a timestamp without time zone
 _DAY = date(2000, 1, 1)
@@ -42,6 +44,17 @@ def decode(raw: bytes | None, oid: int, format_code: int) -> object:
         return decoder(raw)
     except (ValueError, OverflowError, struct.error, ArithmeticError) as problem:
         raise OddParameter(f"parameter of type {oid}") from problem
+
+
+def decode_array(raw: bytes | None, oid: int, format_code: int) -> list[object]:
+    """The elements of an array of one dimension; `oid` is theirs. Raises OddParameter."""
+    if raw is None:
+        raise OddParameter("an array parameter that is NULL")
+    try:
+        parts = array_parts(raw, oid, format_code)
+    except (ValueError, struct.error) as problem:
+        raise OddParameter(f"an array parameter of elements of type {oid}") from problem
+    return [decode(part, oid, format_code) for part in parts]
 
 
 def _matching(pattern: str, make: Callable[[str], object]) -> Callable[[bytes], object]:
@@ -119,6 +132,18 @@ def _padded(word: str) -> str:
     return f"{head}.{digits[0]:0<6}{rest[digits.end() :]}"
 
 
+def _floats(oid: int, format_code: int) -> Callable[[bytes], object]:
+    """Of arrays of numbers, none of them NULL."""
+
+    def decoder(raw: bytes) -> object:
+        parts = decode_array(raw, oid, format_code)
+        if None in parts:
+            raise ValueError("not an array of numbers")
+        return parts
+
+    return decoder
+
+
 _BOOLS = {"t": True, "true": True, "f": False, "false": False, "1": True, "0": False}
 
 _TEXT: Mapping[int, Callable[[bytes], object]] = {
@@ -132,6 +157,10 @@ _TEXT: Mapping[int, Callable[[bytes], object]] = {
     TEXT: _text,
     VARCHAR: _text,
     BPCHAR: _text,
+    JSON: _text,
+    # The narrow ones as wide, too: who takes them says what does not fit.
+    FLOAT4S: _floats(FLOAT8, 0),
+    FLOAT8S: _floats(FLOAT8, 0),
     BYTEA: _bytea,
     UUID: _matching(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", str.lower),
     DATE: _matching(_DATE_FORM, date.fromisoformat),
@@ -216,6 +245,9 @@ _BINARY: Mapping[int, Callable[[bytes], object]] = {
     TEXT: _text,
     VARCHAR: _text,
     BPCHAR: _text,
+    JSON: _text,
+    FLOAT4S: _floats(FLOAT4, 1),
+    FLOAT8S: _floats(FLOAT8, 1),
     BYTEA: bytes,
     UUID: lambda raw: str(uuid.UUID(bytes=raw)),
     DATE: _binary_date,

@@ -7,13 +7,15 @@ is kept here is what a local answer needs, and it counts only once the source ha
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
+from itertools import chain
 
 import pyarrow as pa
 
-from htapkit.errors import HtapkitError
+from htapkit.errors import HtapkitError, LimitReached
+from htapkit.plan.expr import MADE_ERROR
 from htapkit.plan.plan import Effect, LocalQuery, Plan, Relay, SessionView
 from htapkit.serve.pgwire import messages, protocol
 from htapkit.serve.pgwire.database import Described, Read
@@ -22,6 +24,7 @@ from htapkit.serve.pgwire.rows import WireColumn, data_rows, encodable
 
 CHUNK_ROWS = 16384
 CHUNK_BYTES = 4 << 20
+AHEAD_BYTES_MAX = 16 << 20
 
 
 class Cancelled(HtapkitError):
@@ -36,7 +39,8 @@ class AtSource(HtapkitError):
     @property
     def told(self) -> str:
         """The message; of one that quotes another engine, which may quote values, the beginning."""
-        return str(self) if self.__cause__ is None else str(self).partition(":")[0]
+        ours = self.__cause__ is None or isinstance(self.__cause__, LimitReached)
+        return str(self) if ours else str(self).partition(":")[0]
 
 
 @dataclass(slots=True, eq=False)
@@ -176,6 +180,26 @@ class LocalRows(Answer):
         """End the read."""
         if self.read is not None:
             self.read.close()
+
+
+def computed_ahead(
+    sql: str, batches: Iterable[pa.RecordBatch], bytes_max: int = AHEAD_BYTES_MAX
+) -> Iterator[pa.RecordBatch]:
+    """The batches of a statement, so many of them computed now that most errors come now.
+
+    Behind the first row that is shown, the source cannot be asked any more. Statements that make
+    no errors of values are not kept waiting.
+    """
+    rest = iter(batches)
+    if MADE_ERROR not in sql:
+        return rest
+    held, size = [], 0
+    for batch in rest:
+        held.append(batch)
+        size += batch.nbytes
+        if size > bytes_max:
+            break
+    return chain(held, rest)
 
 
 def _rows_that_fit(batch: pa.RecordBatch) -> int:

@@ -112,7 +112,7 @@ class Queries:
             wanted = Wanted(statement, plan, version, described, bound, in_block, clocks=clocks)
             answer, chunk = self._answers.open(wanted)
         except AtSource as why:
-            problem = self._answers.forced(str(why), plan)
+            problem = self._answers.forced(why, plan)
             if problem is None:
                 statement.why = why.told
                 return False

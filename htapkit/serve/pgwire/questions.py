@@ -9,18 +9,22 @@ among them is the client's, too.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import tzinfo
+from functools import partial
+from zoneinfo import ZoneInfo
 
 from htapkit.errors import HtapkitError
-from htapkit.plan.plan import LocalQuery
+from htapkit.plan.plan import LocalQuery, Probe
 from htapkit.serve.pgwire import messages, protocol
 from htapkit.serve.pgwire.database import Database, Described
 from htapkit.serve.pgwire.parameters import OddParameter, decode
 from htapkit.serve.pgwire.portal import AtSource
 from htapkit.serve.pgwire.protocol import Captured
 from htapkit.serve.pgwire.relay import Link
-from htapkit.serve.pgwire.settings import read_settings
+from htapkit.serve.pgwire.settings import read_settings, zone_named
 from htapkit.serve.pgwire.state import SessionState
+from htapkit.serve.pgwire.zone_editions import computing_answer, computing_question
 from htapkit.serve.pgwire.zone_offsets import zone_answer, zone_offsets, zone_question
 from htapkit.sqlfiles import sql
 
@@ -119,13 +123,45 @@ class Questions:
         """Whether the source's edition of the session's zone is ours. Raises HiddenFailed."""
         if zone_offsets(zone) is None:
             return True
-        zones, name = self._database.zones, str(zone)
-        known = zones.get(name, time.monotonic())
+        return self._confirmed(str(zone), lambda: (zone_question(zone), zone_answer(zone)))
+
+    def confirm(self, query: LocalQuery) -> None:
+        """The source computes as DuckDB does what the query says. Raises AtSource, HiddenFailed."""
+        for name in query.zones:
+            if not self._computes_in(name):
+                raise AtSource(f"the source computes otherwise in the time zone {name}")
+        for probe in query.probes:
+            if not self._confirmed(probe.sql, partial(_asked, probe)):
+                raise AtSource(f"the source computes otherwise: {probe.sql}")
+
+    def _computes_in(self, name: str) -> bool:
+        """Whether the source and DuckDB compute alike in a time zone."""
+        zone = zone_named(name)
+        if not isinstance(zone, ZoneInfo):
+            return False
+        return self._confirmed(f"computing in {name}", partial(_computing, zone))
+
+    def _confirmed(self, key: str, both: Callable[[], tuple[str, str]]) -> bool:
+        """Whether the source answers so, as far as it was asked lately.
+
+        `both` gives the question and the answer ("": there is none), where they are needed.
+        """
+        known = self._database.zones.get(key, time.monotonic())
         if known is None:
-            row = messages.read_row(self._ask(zone_question(zone))[protocol.ROW])
-            known = row[0] == zone_answer(zone)
-            zones.put(name, time.monotonic(), agrees=known)
+            question, answer = both()
+            known = bool(answer) and (
+                messages.read_row(self._ask(question)[protocol.ROW])[0] == answer
+            )
+            self._database.zones.put(key, time.monotonic(), agrees=known)
         return known
+
+
+def _computing(zone: ZoneInfo) -> tuple[str, str]:
+    return computing_question(zone), computing_answer(zone)
+
+
+def _asked(probe: Probe) -> tuple[str, str]:
+    return probe.sql, probe.answer
 
 
 def checked(replies: Captured) -> dict[int, bytes]:

@@ -77,6 +77,14 @@ def plain(array: pa.Array) -> pa.Array:
     return array if target == array.type else array.cast(target)
 
 
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """The column as one array."""
+    joined = column.combine_chunks()
+    if isinstance(joined, pa.ChunkedArray):  # no chunk at all, in some versions
+        return pa.concat_arrays(joined.chunks) if joined.chunks else pa.array([], joined.type)
+    return joined
+
+
 def plain_type(arrow: pa.DataType) -> pa.DataType:
     """The type that `plain` gives."""
     if isinstance(arrow, pa.BaseExtensionType):

@@ -27,11 +27,14 @@ from htapkit.serve.pgwire.lobby import Lobby
 from htapkit.serve.pgwire.session import Session
 from htapkit.serve.pgwire.settings import Options, startup_options
 from htapkit.serve.pgwire.state import SessionState
+from htapkit.serve.pgwire.tally import Tally
 from htapkit.serve.pgwire.tls import SocketWire, Tls
 from htapkit.spi import Credential, OriginSession, OwnRole
 
 _log = logging.getLogger(__name__)
 _MOMENT_SECONDS = 0.01
+_LAST_WORDS_SECONDS = 1.0
+_INTERNAL = HtapkitError("an internal error of htapkit, whose log has it; connect again")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -68,8 +71,14 @@ class PgwireOptions:
 class PgwireServer:
     """The port. `start`, then `stop`; both are quick."""
 
-    def __init__(self, databases: Mapping[str, Database], options: PgwireOptions) -> None:
-        """`databases` by the names that clients connect to. Raises ConfigError."""
+    def __init__(
+        self, databases: Mapping[str, Database], options: PgwireOptions, tally: Tally | None = None
+    ) -> None:
+        """`databases` by the names that clients connect to. Raises ConfigError.
+
+        `tally` counts refused logins; each database has one for its sessions.
+        """
+        self.tally = tally or Tally()
         if options.trust and options.host not in _LOOPBACK:
             raise ConfigError(
                 f"servers.pgwire.listen: auth: trust is for loopback only, found {options.host}"
@@ -124,7 +133,7 @@ class PgwireServer:
         assert self._listener is not None
         while not self._stopping:
             try:
-                connection, _ = self._listener.accept()
+                connection, address = self._listener.accept()
             except OSError as error:
                 if self._stopping:
                     return
@@ -133,10 +142,13 @@ class PgwireServer:
                 threading.Event().wait(0.1)
                 continue
             threading.Thread(
-                target=self._serve, args=(connection,), name="pgwire client", daemon=True
+                target=self._serve,
+                args=(connection, str(address[0])),
+                name="pgwire client",
+                daemon=True,
             ).start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket, peer: str) -> None:
         """One client, from its first byte to its last."""
         wire = SocketWire(connection)
         with self._lock:
@@ -145,19 +157,27 @@ class PgwireServer:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             wire.settimeout(self._options.login_seconds_max)
-            self._greet(wire)
+            self._greet(wire, peer)
         except ProtocolError as error:
+            self.tally.failed(error)
             _log.warning("client refused", extra={"why": str(error)})
-        except (OSError, struct.error, NotAllowed) as error:
+        except NotAllowed as error:
+            self.tally.failed(error)
+            _log.debug("client refused: %s", error)
+        except (OSError, struct.error) as error:
             _log.debug("client closed: %s", error)
         except Exception:  # noqa: BLE001 - the task's top
             _log.exception("a client session failed")
+            self.tally.failed(_INTERNAL)
+            with suppress(OSError):
+                wire.settimeout(_LAST_WORDS_SECONDS)
+                wire.sendall(messages.error(_INTERNAL, "FATAL"))
         finally:
             wire.close()
             with self._lock:
                 self._wires.discard(wire)
 
-    def _greet(self, wire: SocketWire) -> None:
+    def _greet(self, wire: SocketWire, peer: str) -> None:
         started = read_startup(wire, self._options.tls)
         if isinstance(started, CancelRequest):
             with self._lock:
@@ -168,6 +188,9 @@ class PgwireServer:
         try:
             session, key = self._open(started)
         except HtapkitError as problem:
+            who = {"user": started.user, "database": started.database, "client": peer}
+            _log.warning("login refused", extra={**who, "why": str(problem)})
+            self.tally.failed(problem)
             wire.sendall(messages.error(problem, "FATAL"))
             return
         wire.settimeout(None)

@@ -26,7 +26,7 @@ from htapkit.serve.pgwire.protocol import Owed, Phase
 from htapkit.serve.pgwire.queries import Queries
 from htapkit.serve.pgwire.questions import HiddenFailed
 from htapkit.serve.pgwire.relay import ClientGone, Interrupted, Link
-from htapkit.serve.pgwire.state import RELAYED, SessionState
+from htapkit.serve.pgwire.state import KEEPS_TABLES, RELAYED, SessionState
 from htapkit.serve.pgwire.tls import SocketWire
 from htapkit.spi import OriginSession
 
@@ -35,13 +35,6 @@ _LOOKED_INTO_BYTES_MAX = 1 << 20  # longer messages are passed on in pieces, unr
 _MESSAGE_BYTES_MAX = 1 << 30
 _STATEMENT = ord("S")
 _SPLITTABLE = frozenset(b"PBQFd")
-_KEEPS_TABLES = (
-    b"INSERT", b"UPDATE", b"DELETE", b"MERGE", b"COPY", b"FETCH", b"MOVE", b"DECLARE", b"CLOSE",
-    b"BEGIN", b"COMMIT\0", b"ROLLBACK", b"SAVEPOINT", b"RELEASE", b"LOCK", b"SET", b"SHOW",
-    b"PREPARE", b"DEALLOCATE", b"LISTEN", b"NOTIFY", b"UNLISTEN", b"ANALYZE", b"TRUNCATE",
-    b"VACUUM", b"GRANT", b"REVOKE", b"CREATE INDEX", b"COMMENT",
-)  # fmt: skip
-"""Command tags of what cannot make a table another one without a word in the stream of changes."""
 
 
 class Session:
@@ -63,8 +56,9 @@ class Session:
         self._database = database
         self._origin = origin
         self._state = state
-        self._link = Link(client, origin.wire, self)
+        link = self._link = Link(client, origin.wire, self)
         self._answers = Answers(state.source, database, self._link, state)
+        self._relays = database.tally.begin()
         self._statements: dict[bytes, Statement] = {}
         self._portals: dict[bytes, Portal] = {}
         self.executed = False  # an Execute went to the source since its last ReadyForQuery
@@ -75,7 +69,7 @@ class Session:
         self._rest = b""
         self._skip = 0
         self._raw = False
-        self._lookups = Lookups(state, self._link, self._answers.plans, self._statements)
+        self._lookups = Lookups(state, link, self._answers.plans, self._statements, self._relays)
         self._guest = Guest(client, origin.wire, self._link, self._lookups.passes)
         self._executes = Executes(database, state, self._link, self._answers, self, self._portals)
         queries = Queries(
@@ -117,6 +111,7 @@ class Session:
                 link.send(messages.TERMINATE)
         except SourceUnavailable as problem:
             link.hear_out()
+            self._database.tally.failed(problem)
             link.reply(messages.error(problem, "FATAL"))
         finally:
             self._end()
@@ -141,6 +136,7 @@ class Session:
             self._origin.cancel()
 
     def _end(self) -> None:
+        self._database.tally.end(self._relays)
         self._drop_portals()
         self._answers.close()
         self._origin.wire.close()
@@ -162,7 +158,7 @@ class Session:
                 statement.told(kind, body)
         elif kind == protocol.COMPLETE:
             self._completed(body)
-            if subject is Effect.OTHER and not body.startswith(_KEEPS_TABLES):
+            if subject is Effect.OTHER and not body.startswith(KEEPS_TABLES):
                 self._state.redefining = True
             if owed.reply is protocol.Reply.EXECUTE and isinstance(subject, Effect):
                 self._state.done(subject)
@@ -276,6 +272,7 @@ class Session:
         elif kind == protocol.BIND:
             self.drop_portal(data[position + 5 : data.find(b"\0", position + 5)])
         executes = kind in {protocol.QUERY, protocol.CALL}
+        self._relays.count += kind == protocol.QUERY
         conversation.sent(kind, Effect.OTHER if executes else None)
         self._skip = after - len(data)
         return len(data)
@@ -341,9 +338,12 @@ class Session:
         self._link.conversation.sent(protocol.CALL, Effect.OTHER)
         return PASS
 
-    def relay_execute(self, kind: int, effect: Effect, asked: Statement | None = None) -> int:
+    def relay_execute(
+        self, kind: int, effect: Effect, asked: Statement | None = None, *, again: bool = False
+    ) -> int:
         """An Execute or a Query goes to the source."""
         self.executed = True
+        self._relays.count += not again
         if asked is not None:
             self._database.recent.note(self._state.user, asked.sql, asked.plan, asked.why)
         self._state.last = RELAYED

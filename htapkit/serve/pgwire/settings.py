@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from htapkit.errors import HtapkitError, NotRoutable
+from htapkit.errors import HtapkitError
 from htapkit.model import Position
 from htapkit.plan.past import is_time
 from htapkit.plan.plan import SessionView
@@ -67,7 +67,7 @@ class Freshness(Protocol):
 
 PARTITIONS_MAX = 1000
 _ON_STALE = ("wait", "source", "error")
-_ROUTES = ("auto", "hot", "lake", "union", "source")
+_ROUTES = ("auto", "hot", "lake", "union", "source", "spark")
 _INTERVAL = re.compile(
     r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s|sec|second|seconds|min|minute|minutes|h|hour|hours)?\s*"
 )
@@ -110,7 +110,7 @@ class Options:
         return waited.total_seconds() if waited is not None else 0.0
 
     def set(self, name: str, value: str | None) -> Options:
-        """With one of them changed; None is the default. Raises WrongSetting, NotRoutable."""
+        """With one of them changed; None is the default. Raises WrongSetting."""
         if name not in OPTIONS:
             raise WrongSetting(
                 f"htapkit.{name} cannot be set; what can be set: {', '.join(OPTIONS)}"
@@ -127,11 +127,6 @@ OPTIONS: Sequence[str] = tuple(Options.__dataclass_fields__)
 
 
 def _check(name: str, word: str) -> None:
-    if (name, word) == ("route", "spark"):
-        raise NotRoutable(
-            "htapkit.route = 'spark': no statement is handed to a Spark yet; a Spark itself reads "
-            f"the lake and, by the data source htapkit, the copy; allowed are {', '.join(_ROUTES)}"
-        )
     choices: Mapping[str, Sequence[str]] = {"route": _ROUTES, "on_stale": _ON_STALE}
     if name in choices and word not in choices[name]:
         raise WrongSetting(f"htapkit.{name} = '{word}': allowed are {', '.join(choices[name])}")
@@ -196,9 +191,10 @@ class SourceSettings:
         parts: bool = False,
         alone: bool = False,
     ) -> SessionView:
-        """For the planner. `clock`: the caller can ask what `LocalQuery.clocks` are."""
+        """For the planner. `clock`: the caller can ask about `LocalQuery.clocks` and `zones`."""
         zone = self.values["TimeZone"]
-        return SessionView(source, self.schemas, zone, route, as_of, clock, parts, alone)
+        view = SessionView(source, self.schemas, zone, route, as_of, clock, parts, alone)
+        return replace(view, zones=clock)
 
 
 _REQUIRED: Mapping[str, Sequence[str]] = {

@@ -33,6 +33,13 @@ class Last:
 
 
 RELAYED = Last("source")
+KEEPS_TABLES = (
+    b"INSERT", b"UPDATE", b"DELETE", b"MERGE", b"COPY", b"FETCH", b"MOVE", b"DECLARE", b"CLOSE",
+    b"BEGIN", b"COMMIT\0", b"ROLLBACK", b"SAVEPOINT", b"RELEASE", b"LOCK", b"SET", b"SHOW",
+    b"PREPARE", b"DEALLOCATE", b"LISTEN", b"NOTIFY", b"UNLISTEN", b"ANALYZE", b"TRUNCATE",
+    b"VACUUM", b"GRANT", b"REVOKE", b"CREATE INDEX", b"COMMENT",
+)  # fmt: skip
+"""Command tags of what cannot make a table another one without a word in the stream of changes."""
 
 
 class SessionState:

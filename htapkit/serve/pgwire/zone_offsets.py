@@ -28,6 +28,8 @@ _UNKNOWN = np.iinfo(np.int32).min
 _CHANGES = _UNKNOWN + 1
 
 _SAMPLES_FROM, _SAMPLES_TO, _SAMPLES_STEP = -3_786_912_000, 4_102_444_800, 250_000  # 1850 to 2100
+SAMPLES = range(_SAMPLES_FROM, _SAMPLES_TO + 1, _SAMPLES_STEP)
+"""Seconds since 1970, every few days at another hour."""
 
 ZONE_DIGEST_SQL = """\
 SELECT md5(string_agg(extract(timezone FROM to_timestamp(s))::int::text, ',' ORDER BY s))
@@ -149,6 +151,15 @@ def zone_question(zone: tzinfo) -> str:
 def zone_answer(zone: tzinfo) -> str:
     """What the source must answer to `zone_question`."""
     return _changes(zone)[1]
+
+
+def changes(zone: tzinfo) -> list[tuple[int, int, int]]:
+    """(first second after it, offset before and after) of each change of the zone's offset (s)."""
+    offsets = ZoneOffsets(zone)
+    return [
+        (second, offsets.at((second - 1) * 1_000_000), offsets.at(second * 1_000_000))
+        for second in _changes(zone)[0][1::2]
+    ]
 
 
 @lru_cache(maxsize=64)

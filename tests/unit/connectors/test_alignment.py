@@ -116,6 +116,17 @@ def test_what_was_shown_is_not_asked_again() -> None:
     assert reads_as(message(more), shown, Shown.of(now), now)
 
 
+def test_a_column_that_came_and_went_is_not_the_one_of_its_name_before() -> None:
+    """Dropped, made again, and dropped: the message that lists it may mean either."""
+    last = ("c", 5, "text")
+    old, row = listed("id 1", "a 2"), (*listed("id 1", "a 3", "b 4"), last)
+    now = schema((*listed("id 1", "b 4"), last))
+    shown = Shown.of(schema(old))
+    assert reads_as(message(row), shown, Shown.of(now), now)
+    shown = shown.after(message(row), now)
+    assert not reads_as(message(row), shown, Shown.of(now), schema(old))
+
+
 # -- any history --
 
 STEPS = st.lists(

@@ -17,7 +17,8 @@ from htapkit.model import Finding, Severity
 from htapkit.spi import SourceOptions
 from htapkit_cassandra import CassandraSource, folders, jars, preflight
 from htapkit_cassandra.catalog import reduced
-from htapkit_cassandra.follow import Following, LogStream
+from htapkit_cassandra.counters import CounterReads
+from htapkit_cassandra.follow import Following, LogStream, NodeLog
 from htapkit_cassandra.marks import Marks
 from htapkit_cassandra.mutations import (
     Cell,
@@ -28,10 +29,13 @@ from htapkit_cassandra.mutations import (
     RowWrite,
     Synced,
 )
-from htapkit_cassandra.positions import Reached
+from htapkit_cassandra.owed import Owed
+from htapkit_cassandra.positions import Reached, reached
 from htapkit_cassandra.preflight import Facts
 from htapkit_cassandra.settings import Settings, parse_settings
-from htapkit_cassandra.tail import LogTail, behind, forget, newest
+from htapkit_cassandra.tail import behind, forget, newest
+from htapkit_cassandra.tails import Tails
+from htapkit_cassandra.ticks import Ticks
 from htapkit_cassandra.types import column, sql_type
 from htapkit_cassandra.waiting import EVENTS_MAX, Waiting
 
@@ -58,6 +62,7 @@ def test_the_core_has_never_heard_of_it() -> None:
         ({"tables": ["!demo.x"]}, "sources.events.tables"),
         ({"tables": ["demo"]}, "sources.events.tables"),
         ({"helper_memory": "lots"}, "sources.events.helper_memory"),
+        ({"read_consistency": "SOME"}, "sources.events.read_consistency: expected one of ALL"),
         ({"user": "u"}, "user and password"),
         ({"user": "u", "password": ["secret"]}, "sources.events.password"),
     ],
@@ -84,6 +89,9 @@ def test_types() -> None:
     assert sql_type("timestamp").name == "timestamptz"
     assert sql_type("time").name == "text", "nanoseconds"
     assert sql_type("frozen<list<int>>").name == "json"
+    assert sql_type("vector<float, 3>").dimensions == 3
+    assert sql_type("vector<int, 3>") == sql_type("vector<float, 16001>") == sql_type("list<int>")
+    assert column("a", "vector<float, 3>", 1, nullable=False, identifies=True).type.name == "json"
     assert column("a", "text", 1, nullable=True).binary_order
     assert not column("a", "inet", 1, nullable=True).binary_order
 
@@ -184,27 +192,27 @@ def test_what_is_of_other_tables_ends_a_batch_too(
 ) -> None:
     """A log that always has more is given out in parts, by number or by size, each with a place."""
 
-    class Endless(LogTail):
+    class Endless(Tails):
+        dropped = 0
+
         def __init__(self) -> None:
-            self.dropped = set()
             self.count = 0
 
-        def next(self, timeout_seconds: float) -> LogEvent | None:  # noqa: ARG002
+        def next(self, timeout_seconds: float) -> tuple[str, LogEvent] | None:  # noqa: ARG002
             assert self.count < 50, "a batch without an end"
             self.count += 1
-            return Mutation((), LogPosition(1, self.count), 10)
+            return "node", Mutation((), LogPosition(1, self.count), 10)
 
-    settings = Settings("events")
     following = Following(
         "events",
-        "node",
-        tmp_path,
+        {"node": NodeLog("127.0.0.1", tmp_path)},
         deletes_files=False,
         batch_rows_max=20,
         batch_bytes_max=bytes_max,
     )
-    marks = Marks(settings)
-    stream = LogStream(following, Endless(), Reached(), marks, dict, lambda _: None)
+    marks = Marks(Settings("events"), Ticks())
+    owed = Owed(CounterReads(Settings("events"), Ticks()))
+    stream = LogStream(following, Endless(), Reached(), marks, CassandraSource(_options()), owed)
     first, second = stream.next(0), stream.next(0)
     assert first is not None
     assert second is not None
@@ -289,20 +297,23 @@ def test_positions_of_several_nodes() -> None:
     assert covers(low, low)
     assert covers(low, Reached(mark=3).position())
     assert not covers(high, Reached(mark=4).position()), "its mark is not there yet"
+    counted = Reached({"a": LogPosition(9, 50)}, 3, 7)
+    assert reached(counted.position()) == counted
+    assert covers(counted.position(), low)
+    assert not covers(low, counted.position()), "counters were read since"
 
 
 def _errors(findings: list[Finding]) -> list[str]:
     return [f.subject for f in findings if f.severity is Severity.ERROR]
 
 
-GOOD = Facts("5.0.9", 1, {"cdc_enabled": "true", "commitlog_sync": "periodic"}, "/cdc", True, 5)
+GOOD = Facts("5.0.9", {"cdc_enabled": "true", "commitlog_sync": "periodic"}, "/cdc", True, 5)
 
 
 @pytest.mark.parametrize(
     ("facts", "subject"),
     [
         (replace(GOOD, version="3.11.4"), "version"),
-        (replace(GOOD, nodes=3), "nodes"),
         (replace(GOOD, settings={"cdc_enabled": "false"}), "cdc_enabled"),
         (replace(GOOD, folder=""), "cdc_raw"),
         (replace(GOOD, readable=False), "cdc_raw"),

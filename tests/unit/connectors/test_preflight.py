@@ -98,8 +98,21 @@ def test_the_role(change: dict[str, Any], expected: list[str]) -> None:
 )
 def test_capacity(slots: int, senders: int, has_slot: bool, expected: list[str]) -> None:
     facts = replace(FACTS, slots_used=slots, senders_used=senders)
-    found = worst(preflight.capacity_findings(facts, has_slot=has_slot))
+    found = worst(preflight.capacity_findings(facts, [has_slot]))
     assert found == [("error", subject) for subject in expected]
+
+
+def test_capacity_for_sinks() -> None:
+    """Each has a slot, and copies while the copy copies."""
+    facts = replace(FACTS, slots_used=7, senders_used=5)
+    assert not worst(preflight.capacity_findings(facts, [True, False]))
+    found = worst(preflight.capacity_findings(facts, [True, False, False]))
+    assert found == [("error", "max_replication_slots")]
+
+
+def test_slots_that_are_left() -> None:
+    found = list(preflight.left_findings([("htapkit_shop_events", 7)]))
+    assert [f.remedy for f in found] == ["SELECT pg_drop_replication_slot('htapkit_shop_events')"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from htapkit.errors import ConfigError, LakeFailed, StoreError
 from htapkit.hot import HotStore
 from htapkit.lake import Lake, LakeSettings
 from htapkit.model import Layout
-from htapkit.query import read_whole
+from htapkit.query import whole_rows
 from tests.unit.htapkit.hot.building import position
 from tests.unit.htapkit.hot.lakes import DAY, ROWS, TS, T
 from tests.unit.htapkit.hot.test_store import follow
@@ -59,8 +59,9 @@ def _restored(backup: Path, data: Path) -> list[tuple[object, ...]]:
         boundary = store.catalog.tables[T.table].boundary
         assert boundary is not None
         assert boundary.pin.rows == 2
-        with read_whole(store, lake.files, T.table) as read:
-            rows = [tuple(r.values()) for b in read.batches() for r in b.to_pylist()]
+        with store.moment() as moment:
+            batches = moment.batches(whole_rows(lake.files, moment.catalog, T.table))
+            rows = [tuple(r.values()) for b in batches for r in b.to_pylist()]
     return sorted(rows, key=str)
 
 

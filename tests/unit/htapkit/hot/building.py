@@ -135,7 +135,10 @@ def batch_of(
     complete: bool = True,
     marks: tuple[str, ...] = (),
 ) -> ChangeBatch:
-    """A batch that ends at the n-th position; one commit unless told otherwise."""
+    """A batch that ends at the n-th position; one commit unless told otherwise.
+
+    The n-th commit is made in microsecond n of 1970.
+    """
     numbers = commits if commits is not None else ([end] if changes else [])
     return ChangeBatch(
         "shop",
@@ -145,4 +148,5 @@ def batch_of(
         NOON,
         complete,
         marks,
+        tuple(numbers),
     )

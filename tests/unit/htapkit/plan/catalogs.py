@@ -25,8 +25,12 @@ _LENGTHS = {"varchar", "bpchar"}
 
 
 def sql_type(text: str) -> SqlType:
-    """A type from `numeric(15,2)`, `bpchar(10)` or `int4`."""
+    """A type from `numeric(15,2)`, `bpchar(10)`, `int4` `vector(3)` or `enum:mood`."""
+    if text.startswith("enum:"):
+        return SqlType(text.removeprefix("enum:"), 20_001, -1, "e")
     name, _, rest = text.partition("(")
+    if name == "vector":
+        return SqlType(name, OIDS["json"], int(rest.rstrip(")")), "v")
     if not rest:
         return SqlType(name, OIDS.get(name, 20_000))
     numbers = [int(number) for number in rest.rstrip(")").split(",")]

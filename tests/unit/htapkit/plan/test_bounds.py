@@ -79,6 +79,36 @@ def test_a_time_without_an_offset_needs_utc() -> None:
     assert not isinstance(plan(sql.replace("+02", ""), TIERED, berlin), LocalQuery)
 
 
+@pytest.mark.parametrize(
+    ("condition", "lower", "upper"),
+    [
+        ("at > timestamptz '2024-05-03 00:00+00'", "2024-05-02 00:00:00.000001", None),
+        ("timestamptz '2024-05-03 00:00+00' >= at", None, "2024-05-04 00:00:00.000001"),
+        ("at::date = timestamptz '2024-05-03 05:00+00'",
+         "2024-05-03 00:00:00", "2024-05-05 00:00:00"),
+    ],
+)  # fmt: skip
+def test_a_local_column_beside_an_instant_is_bounded_with_a_day_to_spare(
+    condition: str, lower: str | None, upper: str | None
+) -> None:
+    """The column is local to the session's zone, the instant is not."""
+    berlin = SessionView("shop", time_zone="Europe/Berlin", zones=True, clock=True)
+    assert _spans(f"SELECT count(*) FROM visits WHERE {condition}", berlin) == {
+        "visits": (lower, upper)
+    }
+
+
+@pytest.mark.parametrize("value", ["$1", "$1::timestamptz", "now()", "date_trunc('day', now())"])
+def test_a_local_column_beside_an_instant_that_is_not_known_yet(value: str) -> None:
+    """It is not bounded by it, but where both are UTC."""
+    sql = f"SELECT count(*) FROM visits WHERE at > {value}"
+    for zone, limits in (("Europe/Berlin", 0), ("UTC", 1)):
+        session = SessionView("shop", time_zone=zone, zones=True, clock=True)
+        made = plan(sql, TIERED, session, (1184,) if "$" in value else ())
+        assert isinstance(made, LocalQuery), made
+        assert len(made.scans[0].limits) == limits
+
+
 def test_above_the_boundary_there_is_no_lake() -> None:
     """To the microsecond."""
     assert _spans("SELECT * FROM visits WHERE at >= '2024-06-01'") == {}

@@ -96,7 +96,7 @@ def test_in_another_zone_the_source_says_when_its_midnight_is() -> None:
 
 
 def test_the_step_at_the_source_uses_the_same_time() -> None:
-    sql = "SELECT to_char(now(), 'US'), max(at) FROM t WHERE at < now()"
+    sql = "SELECT to_char(now(), 'FF6'), max(at) FROM t WHERE at < now()"
     made = plan(sql, TABLES, UTC_SESSION)
     assert isinstance(made, LocalQuery)
     assert made.finish is not None

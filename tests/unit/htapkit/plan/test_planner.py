@@ -154,10 +154,58 @@ def test_text_order_needs_a_binary_collation() -> None:
     assert isinstance(plan("SELECT max(name) FROM t", german, SESSION), Relay)
     made = plan("SELECT id, name FROM t ORDER BY name LIMIT 3", german, SESSION)
     assert isinstance(made, LocalQuery)
+    assert made.ranking is not None
+    assert made.completed
+    assert made.ranking.limit == 3
+    assert "LIMIT" not in made.sql
+    (key,) = made.ranking.keys
+    assert (key.column, key.descending, key.nulls_first) == (1, False, False)
+    assert '(SELECT "name" FROM "public"."t" LIMIT 0)' in key.ranks
+
+
+def test_what_only_the_source_sorts_is_finished_there() -> None:
+    """Where Arrow may sort values otherwise, or a limit is a parameter, ranks are not enough."""
+    german = catalog(status("t", "id int8, name text, f float8", binary_order=False))
+    made = plan("SELECT id, name FROM t ORDER BY f, name LIMIT 3", german, SESSION)
+    assert isinstance(made, LocalQuery)
+    assert made.ranking is None
     assert made.finish is not None
     assert "LIMIT 3" in made.finish.sql
-    assert "LIMIT" not in made.sql
-    assert '(SELECT "name" FROM "public"."t" LIMIT 0)' in made.finish.sql
+    assert isinstance(plan("SELECT id FROM t ORDER BY name LIMIT $1", german, SESSION, [20]), Relay)
+
+
+@pytest.mark.parametrize(
+    ("source", "route"), [("shop", LocalQuery), ("other", Refuse)], ids=["parsed", "unseen"]
+)
+def test_a_label_is_known_where_postgresql_has_parsed_it(source: str, route: type) -> None:
+    """What no PostgreSQL parses may have a label that there is not, which would be an error."""
+    moods = catalog(status("t", "id int8, feeling enum:mood", source=source))
+    assert isinstance(plan(f"SELECT id FROM {source}.public.t", moods, SESSION), LocalQuery)
+    sql = f"SELECT id FROM {source}.public.t WHERE feeling IN ('ok', 'sad')"
+    assert isinstance(plan(sql, moods, SESSION), route)
+
+
+@pytest.mark.parametrize(
+    "sql", ["EXPLAIN (ROUTE, ANALYZE) SELECT 1", "explain (costs off, route) select 1"]
+)
+def test_what_postgresql_must_not_see_is_an_error_of_ours(sql: str) -> None:
+    """It does not know the option."""
+    made = plan(sql, SHOP, SESSION)
+    assert isinstance(made, Refuse)
+    assert "EXPLAIN (ROUTE)" in made.message
+
+
+def test_an_enum_is_sorted_by_its_labels_places() -> None:
+    """Which the source has. Greater and less are the source's."""
+    moods = catalog(status("t", "id int8, feeling enum:mood"))
+    made = plan("SELECT id FROM t ORDER BY feeling DESC", moods, SESSION)
+    assert isinstance(made, LocalQuery)
+    assert made.ranking is not None
+    (key,) = made.ranking.keys
+    assert "enum_range" in key.ranks
+    assert '(SELECT "feeling" FROM "public"."t" LIMIT 0)' in key.ranks
+    assert (key.column, len(made.columns)) == (1, 1)
+    assert isinstance(plan("SELECT id FROM t WHERE feeling > 'ok'", moods, SESSION), Relay)
 
 
 @pytest.mark.parametrize("number", range(1, 23))

@@ -6,7 +6,7 @@ import pytest
 
 from htapkit.model import Route, SqlType
 from htapkit.plan import SessionView
-from htapkit.plan.plan import LocalQuery, OutColumn
+from htapkit.plan.plan import LocalQuery, OutColumn, Parameter
 from htapkit.serve.pgwire import Alone, messages, own
 from htapkit.serve.pgwire.alone import Backend, NoUsers
 from htapkit.serve.pgwire.settings import read_settings
@@ -46,10 +46,12 @@ def test_shapes_are_read_back() -> None:
         OutColumn("WHERE 1 /", SqlType("inet", 869)),
         OutColumn("own", SqlType("mood", 70_000, category="e")),
     )
-    query = LocalQuery(Route.HOT, "", columns, (), (), (), None, ())
+    asked = (Parameter(1, SqlType("_float8", 1022, 3, "v")), Parameter(2, SqlType("int8", 20)))
+    query = LocalQuery(Route.HOT, "", columns, asked, (), (), None, ())
     shape = own.read_shape(own.shape(query))
     assert shape is not None
     assert shape.columns == (('a "b", c', 23), ("WHERE 1 /", 869), ("own", 25))
+    assert shape.parameters == (1022, 20)
     for text in ("SELECT 1", 'SELECT NULL::pg_catalog."int4" AS "x" FROM t', "", "select"):
         assert own.read_shape(text) is None
 

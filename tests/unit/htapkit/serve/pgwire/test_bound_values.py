@@ -11,8 +11,10 @@ import pytest
 from htapkit.model import SqlType
 from htapkit.plan.plan import Parameter
 from htapkit.plan.types import numeric_typmod
+from htapkit.plan.vectors import parameter_type
 from htapkit.serve.pgwire.bound_values import fits, local_values
 from htapkit.serve.pgwire.messages import Bound
+from htapkit.serve.pgwire.own import Refused
 from htapkit.serve.pgwire.portal import AtSource
 
 EXACT = Context(prec=300)
@@ -68,3 +70,17 @@ def test_values_stand_in_the_order_of_the_local_parameters() -> None:
     for odd in (Bound((), (b"7", b"0.0000000000001"), ()), Bound((), (b"7",), ())):
         with pytest.raises(AtSource):
             local_values(parameters, (23, 1700), odd, (at,))
+
+
+def test_vectors_are_checked_before_they_are_bound() -> None:
+    """DuckDB would say less of them, and not in PostgreSQL's codes."""
+    parameters = (Parameter(1, parameter_type(25, 2)), Parameter(2, SqlType("text", 25)))
+    for raw, oid in ((b"[1, 2]", 25), (b"{1,2}", 1021), (b"{1,2}", 1022)):
+        both = (Parameter(1, parameter_type(oid, 2)), parameters[1])
+        found = local_values(both, (oid, 25), Bound((), (raw, raw), ()))
+        assert [str(value).replace(".0", "") for value in found] == ["[1, 2]", raw.decode()]
+    assert local_values(parameters, (25, 25), Bound((), (None, None), ())) == [None, None]
+    for raw, code in ((b"[1]", "22000"), (b"1,2", "22P02"), (b"[1,1e40]", "22003")):
+        with pytest.raises(Refused, match=r"\$1: ") as refused:
+            local_values(parameters, (25, 25), Bound((), (raw, raw), ()))
+        assert refused.value.sqlstate == code

@@ -63,7 +63,9 @@ class Session:
                 (b"u", Effect.READ, False),
             )
         }
-        self.lookups = Lookups(self.state, self.link, self.plans, self.statements)
+        self.lookups = Lookups(
+            self.state, self.link, self.plans, self.statements, database.tally.begin()
+        )
 
 
 @pytest.fixture

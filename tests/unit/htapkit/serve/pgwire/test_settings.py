@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from htapkit.errors import NotRoutable
 from htapkit.model import Position
 from htapkit.plan.plan import Effect
 from htapkit.serve.pgwire.settings import (
@@ -45,8 +44,7 @@ def test_options() -> None:
     ):
         with pytest.raises(WrongSetting):
             Options().set(name, value)
-    with pytest.raises(NotRoutable, match="allowed are auto, hot"):
-        Options().set("route", "Spark")
+    assert Options().set("route", "Spark").route == "spark"
 
 
 def test_startup_options() -> None:

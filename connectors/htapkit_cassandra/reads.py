@@ -1,0 +1,192 @@
+"""Lookups carried out: CQL at the node, over a session of its own, and its rows in Arrow.
+
+Values are read from the node's own bytes by the same code as those of the log and the files.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from typing import Any, Final
+
+import pyarrow as pa
+from cassandra import ConsistencyLevel, DriverException
+from cassandra.cluster import NoHostAvailable, Session
+from cassandra.query import BoundStatement, PreparedStatement
+
+from htapkit.errors import LookupRefused, SourceUnavailable, UnfaithfulValue
+from htapkit.lookups import Lookup
+from htapkit.model import TableId
+from htapkit.spi import Discovered
+from htapkit_cassandra import catalog, cql
+from htapkit_cassandra.cells import maker
+from htapkit_cassandra.cluster import session, translated
+from htapkit_cassandra.keys import Index, Keys, keys_of, read_index
+from htapkit_cassandra.lookups import Statement
+from htapkit_cassandra.lookups import translated as in_cql
+from htapkit_cassandra.settings import Settings
+from htapkit_cassandra.types import SCALARS
+from htapkit_cassandra.undecoded import AsBytes
+
+PAGE_ROWS: Final = 5_000
+_PREPARED_MAX: Final = 500
+_NEAREST = "LOCAL_ONE"  # the node finds the nearest of one replica, or refuses
+_SAME: Final = {"varchar": "text"}
+
+
+def indexes(opened: Session) -> Mapping[tuple[str, str], tuple[Index, ...]]:
+    """Those of all tables, by keyspace and table."""
+    found: dict[tuple[str, str], tuple[Index, ...]] = {}
+    for row in opened.execute("SELECT * FROM system_schema.indexes"):
+        index = read_index(row.kind, dict(row.options or {}))
+        if index is not None:
+            at = row.keyspace_name, row.table_name
+            found[at] = (*found.get(at, ()), index)
+    return found
+
+
+class Reads:
+    """The LooksUp of the source. Thread-safe: many may read at once."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is connected before the first lookup."""
+        self._settings = settings
+        self._keys: Mapping[TableId, Keys] = {}
+        self._lock = threading.Lock()
+        self._kept = ExitStack()
+        self._session: Session | None = None
+        self._prepared: dict[str, PreparedStatement] = {}
+
+    def remember(
+        self, found: Sequence[Discovered], by_table: Mapping[tuple[str, str], tuple[Index, ...]]
+    ) -> None:
+        """The tables as they are now."""
+        keys = {}
+        for each in found:
+            table = each.schema.table
+            of_table = by_table.get((table.schema, table.name), ())
+            keys[table] = keys_of(each, catalog.layout(each), of_table)
+        self._keys = keys
+
+    def explain(self, asked: Lookup) -> str:
+        """The CQL, with its consistency. Raises LookupRefused."""
+        made = in_cql(asked, self._known(asked))
+        return f"{made.text} (at {self._consistency(made)})"
+
+    def look_up(self, asked: Lookup) -> Generator[pa.RecordBatch]:
+        """See LooksUp."""
+        keys = self._known(asked)
+        made = in_cql(asked, keys)
+        columns = [c for c in keys.layout.schema.columns if c.name in made.columns]
+        schema = pa.schema([pa.field(c.name, c.arrow) for c in columns])
+        decoders = [_decoder(keys, c.name) for c in columns]
+        yield pa.RecordBatch.from_pylist([], schema=schema)
+        if made.empty:
+            return
+        for rows in filter(len, self._pages(made, keys)):
+            values = zip(*rows, strict=True)
+            arrays = [
+                pa.array([decode(v) for v in column], field.type)
+                for decode, column, field in zip(decoders, values, schema, strict=True)
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def close(self) -> None:
+        """Let go of the connection. Safe to call twice."""
+        with self._lock:
+            self._let_go()
+
+    def _known(self, asked: Lookup) -> Keys:
+        keys = self._keys.get(asked.table)
+        if keys is None:
+            raise LookupRefused(f"{asked.table}: nothing is known of its key yet")
+        if any(keys.layout.schema.column(name) is None for name in asked.columns):
+            raise LookupRefused(f"{asked.table}: its columns are others by now")
+        return keys
+
+    def _consistency(self, made: Statement) -> str:
+        return _NEAREST if made.approximate else self._settings.read_consistency
+
+    def _pages(self, made: Statement, keys: Keys) -> Generator[Sequence[Sequence[bytes | None]]]:
+        """The rows as they come. Raises SourceError."""
+        opened = self._opened()
+        try:
+            with translated(self._settings):
+                prepared = self._statement(opened, made.text)
+                bound = BoundStatement(prepared, fetch_size=PAGE_ROWS)
+                bound.consistency_level = getattr(ConsistencyLevel, self._consistency(made))
+                bound.values = list(made.values)
+                result = opened.execute(bound)
+            while True:
+                _same_types(prepared, keys)
+                yield result.current_rows
+                if not result.has_more_pages:
+                    return
+                with translated(self._settings):
+                    result.fetch_next_page()
+        except SourceUnavailable as error:
+            if isinstance(error.__context__, NoHostAvailable):
+                self._gone(opened)
+            raise
+
+    def _opened(self) -> Session:
+        with self._lock:
+            if self._session is None:
+                self._session = self._kept.enter_context(session(self._settings))
+                self._session.client_protocol_handler = AsBytes
+            return self._session
+
+    def _statement(self, opened: Session, text: str) -> PreparedStatement:
+        found = self._prepared.get(text)
+        if found is None:
+            found = opened.prepare(text)
+            found.is_idempotent = True
+            with self._lock:
+                if opened is self._session:
+                    if len(self._prepared) >= _PREPARED_MAX:
+                        self._prepared.clear()
+                    self._prepared[text] = found
+        return found
+
+    def _gone(self, opened: Session) -> None:
+        """The next lookup looks for a node that answers."""
+        with self._lock:
+            if opened is self._session:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        self._session = None
+        self._prepared.clear()
+        with suppress(SourceUnavailable, DriverException, NoHostAvailable):
+            self._kept.close()
+
+
+def _same_types(prepared: PreparedStatement, keys: Keys) -> None:
+    """Raise LookupRefused where the table is another one than was last looked at."""
+    for _, _, name, type_ in prepared.result_metadata:
+        known = keys.layout.types[name].name
+        told = type_.typename
+        if known in SCALARS and _SAME.get(told, told) != _SAME.get(known, known):
+            table = keys.layout.schema.table
+            raise LookupRefused(f"{table}: {name} is of another type by now")
+
+
+def _decoder(keys: Keys, name: str) -> Callable[[bytes | None], Any]:
+    """From the node's bytes to what Arrow takes. It raises UnfaithfulValue."""
+    column, type_ = keys.layout.schema.column(name), keys.layout.types[name]
+    assert column is not None
+    if pa.types.is_fixed_size_list(column.arrow):
+        elements = struct.Struct(f">{column.arrow.list_size}f")
+        return lambda value: elements.unpack(value) if value else None
+    make = maker(column)
+
+    def decoded(value: bytes | None) -> object:
+        try:
+            text = None if value is None else cql.as_text(type_, value)
+        except ValueError as odd:
+            raise UnfaithfulValue(keys.layout.schema.table, name, str(odd)) from None
+        return None if text is None else make(text)
+
+    return decoded

@@ -1,0 +1,1 @@
+NOT EXISTS (FROM {rows} AS now WHERE {equal})

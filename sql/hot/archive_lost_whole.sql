@@ -1,0 +1,1 @@
+SELECT {kept} FROM {table} EXCEPT ALL SELECT {now} FROM {rows}

@@ -238,7 +238,7 @@ def _places(position: str) -> tuple[tuple[int, int], ...]:
 @pytest.mark.timeout(3000)
 @pytest.mark.skipif(KILLS not in os.environ, reason="100 kills: `make test-cassandra-kills`")
 def test_killed_again_and_again(keyspace: Keyspace, tmp_path: Path) -> None:
-    """Each of the three in turn. Seed 4711 and 20 kills ended unequal once, on a busy machine."""
+    """Each of the three in turn."""
     seed = int(os.environ.get("CASSANDRA_SEED", "0")) or random.randrange(2**32)
     wanted = int(os.environ[KILLS])
     print(f"CASSANDRA_SEED={seed}")

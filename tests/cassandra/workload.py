@@ -1,4 +1,8 @@
-"""Random statements of every kind over one table, many of them at the same times on purpose."""
+"""Random statements of every kind over one table, many of them at the same times on purpose.
+
+What ends soon has times of its own, odd ones. For once it has ended, a node that compacts makes a
+tombstone of it, which wins over a write at the same time that would have won before.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +87,8 @@ class Workload:
 
     def _values(self, kind: str) -> dict[str, object]:
         roll = self._random
-        pk = roll.randrange(40)
+        pk, ttl = roll.randrange(40), roll.choice([SHORT_TTL, 90_000, 100_000])
+        ends = "ttl" in kind and ttl == SHORT_TTL
         values: dict[str, object] = {
             "pk": pk,
             "far": 1000 + pk,
@@ -92,8 +97,8 @@ class Workload:
             "b": roll.randrange(-40, 40),
             "k": f"k{roll.randrange(3)}",
             "m": {f"k{roll.randrange(3)}": roll.randrange(9)},
-            "ts": self.time + roll.randrange(30),
-            "early": self.time + roll.randrange(12),
-            "ttl": roll.choice([SHORT_TTL, 90_000, 100_000]),
+            "ts": 2 * (self.time + roll.randrange(30)) + ends,
+            "early": 2 * (self.time + roll.randrange(12)),
+            "ttl": ttl,
         }
         return {name: v for name, v in values.items() if f":{name}" in STATEMENTS[kind][1]}

@@ -61,6 +61,8 @@ NAMING = frozenset(
 
 Numbers that print as what the catalog and the search path call them at the moment of printing.
 """
+MONEY = frozenset({790, 791})
+"""money and its arrays: their text depends on the session's `lc_monetary`."""
 
 _TO_2000_DAYS = 10_957
 _TO_2000_US = _TO_2000_DAYS * DAY_US
@@ -114,7 +116,7 @@ def codec(arrow: pa.DataType, oid: int, *, binary: bool, zone: tzinfo | None) ->
 
 
 def _of_strings(oid: int, *, binary: bool, zone: tzinfo | None) -> Codec | None:
-    if oid in NAMING:
+    if oid in NAMING or oid in MONEY:
         return None
     if not binary:
         at_utc = zone is not None and zone_offsets(zone) is None

@@ -1,7 +1,8 @@
 """CDC into the hot store, durable, against `pg_recvlogical` draining an equal slot to /dev/null.
 
 pg_recvlogical is a weak reference (it wakes for every message), but everybody has it. Both drain
-the same log, with the same server settings, alternating.
+the same log, with the same server settings, alternating. The walsender's CPU is told beside ours:
+it is the limit where it has a core all the time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from htapkit.hot import HotLimits, HotStore
@@ -96,9 +98,11 @@ def _workload(server: PostgresServer, name: str, rows: int, load: str) -> Figure
             changed = rows if "mixed" not in name else _count(admin) - before
             theirs.append(rows / _pg_recvlogical(server, end))
             admin.execute("SELECT pg_drop_replication_slot('base')")
-            ours.append(rows / _drain(mirror_for(source, store), end))
+            seconds, busy = _drain(mirror_for(source, store), end, admin)
+            ours.append(rows / seconds)
             print(
-                f"   {name}: ours {ours[-1]:,.0f}, pg_recvlogical {theirs[-1]:,.0f} rows/s",
+                f"   {name}: ours {ours[-1]:,.0f}, pg_recvlogical {theirs[-1]:,.0f} rows/s; "
+                f"the walsender was busy for {busy:.0%} of our time",
                 flush=True,
             )
         count = _count(admin)
@@ -147,15 +151,25 @@ def _pg_recvlogical(server: PostgresServer, end: str) -> float:
     return time.perf_counter() - begun
 
 
-def _drain(mirror: Mirror, end: str) -> float:
+def _cpu(process: psutil.Process) -> float:
+    """Seconds."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _drain(mirror: Mirror, end: str, admin: psycopg.Connection) -> tuple[float, float]:
+    """(seconds, the part of them that the walsender had a core)."""
     high, low = end.split("/")
     want = Position(f"{(int(high, 16) << 32) | int(low, 16):016X}")
     mirror.start()
     # The preflight before the stream is not what is measured.
     wait_until(lambda: mirror.report().state == "streaming", 30, lambda: str(mirror.report()))
-    begun = time.perf_counter()
+    ((pid,),) = admin.execute("SELECT pid FROM pg_stat_replication").fetchall()
+    walsender = psutil.Process(pid)
+    begun, before = time.perf_counter(), _cpu(walsender)
     try:
         mirror.freshness.wait_for(want, 300)
-        return time.perf_counter() - begun
+        seconds = time.perf_counter() - begun
+        return seconds, (_cpu(walsender) - before) / seconds
     finally:
         mirror.stop()

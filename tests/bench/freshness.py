@@ -6,7 +6,6 @@ it shows the marker. Load: pgbench's TPC-B-like script at a fixed rate.
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -15,10 +14,11 @@ import psycopg
 
 from htapkit.testing.postgres import PostgresServer
 from htapkit.testing.stack import Stack
+from tests.bench import pgbench
 from tests.bench.figures import Figure
 from tests.bench.readers import QUERIES, reading
 
-SECONDS = 20
+SECONDS = 30
 GOALS = {200: (40, 120, 250), 1000: (40, 120, 250)}
 
 
@@ -26,20 +26,16 @@ def run() -> list[Figure]:
     """At 200 and at 1000 transactions a second."""
     figures = []
     with PostgresServer(18, settings={"shared_buffers": "256MB", "max_wal_size": "4GB"}) as server:
-        pgbench = str(server.tool("pgbench"))
-        subprocess.run(
-            [pgbench, "-i", "-q", "-s", "5", server.dsn()], check=True, capture_output=True
-        )
+        pgbench.make_tables(server, 5)
         with server.connect() as admin:
             admin.execute("CREATE TABLE marker (id bigint PRIMARY KEY)")
-            admin.execute("ALTER TABLE pgbench_history ADD COLUMN hid bigserial PRIMARY KEY")
         with (
             tempfile.TemporaryDirectory() as folder,
             Stack(Path(folder), {"shop": {"dsn": server.dsn(), "tables": ["public.*"]}}) as stack,
         ):
             stack.wait_ready(120)
             for rate, (p50_goal, p99_goal, floor) in GOALS.items():
-                p50, p99, count, queries = _measure(server, stack, pgbench, rate)
+                p50, p99, count, queries = _measure(server, stack, rate)
                 figures.append(
                     Figure(
                         f"commit -> visible, {rate} tps, 2 analytic queries",
@@ -55,18 +51,13 @@ def run() -> list[Figure]:
     return figures
 
 
-def _measure(
-    server: PostgresServer, stack: Stack, pgbench: str, rate: int
-) -> tuple[float, float, int, int]:
-    load_command = [
-        *(pgbench, "-n", "-c", "4", "-j", "1", "-R", str(rate), "-T", str(SECONDS + 4)),
-        *("-M", "prepared", server.dsn()),
-    ]
-    with reading(stack.dsn(), QUERIES) as readers:
-        load = subprocess.Popen(load_command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def _measure(server: PostgresServer, stack: Stack, rate: int) -> tuple[float, float, int, int]:
+    with (
+        reading(stack.dsn(), QUERIES) as readers,
+        pgbench.load(server, rate, SECONDS + 4),
+    ):
         time.sleep(3)  # until readers and load run: a rate is not a condition that can be polled
         seen = _markers(server, stack)
-    load.communicate()
     seen.sort()
     return seen[len(seen) // 2], seen[int(len(seen) * 0.99)], len(seen), readers.answers
 
@@ -88,5 +79,5 @@ def _markers(server: PostgresServer, stack: Stack) -> list[float]:
                     break
                 time.sleep(0.002)
             seen.append((time.perf_counter() - begun) * 1000)
-            time.sleep(0.03)
+            time.sleep(0.01)
     return seen

@@ -23,7 +23,7 @@ from tests.bench.raw_reader import RawReader
 ROWS = int(os.environ.get("BENCH_MEMORY_ROWS", "10_000_000"))
 RESULT_ROWS = int(os.environ.get("BENCH_RESULT_ROWS", "100_000_000"))
 LIMIT_MIB = 1024
-GOAL, FLOOR = 1.25, 2.0
+GOAL, FLOOR = 1.0, 1.0
 FOLLOW_SECONDS_MAX = 600
 ROW_BYTES_MIN = 17
 SLOW_PAUSE_SECONDS, SLOW_EVERY_BYTES = 0.5, 16 << 20

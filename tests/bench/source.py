@@ -6,7 +6,6 @@ P99 of its own transactions without us, and while we copy, follow and query.
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from htapkit.testing.postgres import PostgresServer
 from htapkit.testing.stack import Stack
+from tests.bench import pgbench
 from tests.bench.figures import Figure, at_most
 from tests.bench.readers import QUERIES, reading
 
@@ -48,14 +48,9 @@ def _measure(
         _on(theirs),
         PostgresServer(18, settings={"shared_buffers": "256MB", "max_wal_size": "4GB"}) as server,
     ):
-        pgbench = str(server.tool("pgbench"))
-        subprocess.run(
-            [pgbench, "-i", "-q", "-s", "10", server.dsn()], check=True, capture_output=True
-        )
-        with server.connect() as admin:
-            admin.execute("ALTER TABLE pgbench_history ADD COLUMN hid bigserial PRIMARY KEY")
+        pgbench.make_tables(server, 10)
         for _ in range(ROUNDS):
-            alone += _latencies(server, pgbench)
+            alone += _latencies(server)
             with (
                 _on(ours),
                 tempfile.TemporaryDirectory() as folder,
@@ -64,9 +59,9 @@ def _measure(
                 ) as stack,
             ):
                 with reading(stack.dsn(), QUERIES[1:]), _on(theirs):
-                    copying += _latencies(server, pgbench)
+                    copying += _latencies(server)
                     stack.wait_ready()
-                    following += _latencies(server, pgbench)
+                    following += _latencies(server)
                 with stack.client() as client:
                     client.detach("shop")
     return [
@@ -91,17 +86,11 @@ def _on(cores: set[int] | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _latencies(server: PostgresServer, pgbench: str) -> list[float]:
+def _latencies(server: PostgresServer) -> list[float]:
     """Milliseconds of every transaction."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [
-                *(pgbench, "-n", "-c", "4", "-j", "1", "-R", str(RATE), "-T", str(SECONDS)),
-                *("-M", "prepared", "-l", "--log-prefix", f"{folder}/log", server.dsn()),
-            ],
-            check=True,
-            capture_output=True,
-        )
+        with pgbench.load(server, RATE, SECONDS, "-l", "--log-prefix", f"{folder}/log"):
+            pass  # until it ends
         return [
             int(line.split()[2]) / 1000
             for path in Path(folder).glob("log*")

@@ -22,6 +22,7 @@ from htapkit.testing.stack import Stack
 from tests.fix_kills import DIES_SECONDS, Progress, Reader, ask_for_copy
 
 TABLES = ("checking", "savings", "ledger")
+VERIFY_EVERY = 10  # kills, before a new copy of a table may hide what became of it
 LIMITS = {"limits": {"batch_rows": 100}}  # so that a transaction can be larger than that
 LARGE = "INSERT INTO ledger (account, amount) SELECT g, 0 FROM generate_series(1, 250) g"
 
@@ -47,17 +48,15 @@ def kill_loop(database: Database, folder: Path, kills: int, seed: int) -> Counte
         load.wait()
         stack.wait_ready()
         _equal(database, stack)
-        with stack.client() as client:
-            verified = client.verify([])
-        assert verified["equal"], verified
+        _verified(stack)
         reader.wait_for("hot")  # or nothing was tested
-        assert len(verified["tables"]) == len(TABLES)
     finally:
         load.kill()
         load.wait()
         stack.stop()
         reader.end()
     print(f"killed: {dict(died)}; reads {reader.reads}, {dict(reader.routes)}")
+    assert reader.routes["hot"] > kills // 5, "the copy was hardly read"
     assert not reader.wrong, reader.wrong[:5]
     return died
 
@@ -84,8 +83,21 @@ def _kill(database: Database, stack: Stack, kills: int, chance: random.Random) -
             assert code == -signal.SIGKILL, f"{name}: ended with {code}: {stack.log_end()}"
             died[name] += 1
         progress.look(stack)
+        if number % VERIFY_EVERY == VERIFY_EVERY - 1:
+            stack.start()
+            stack.wait_ready()
+            _verified(stack)
+            stack.kill()
     assert progress.moved > kills // 3, "the copy hardly got on"
     return died
+
+
+def _verified(stack: Stack) -> None:
+    """Source and copy at one position, whatever is written meanwhile."""
+    with stack.client() as client:
+        verified = client.verify([])
+    assert verified["equal"], verified
+    assert len(verified["tables"]) == len(TABLES)
 
 
 def _equal(database: Database, stack: Stack) -> None:

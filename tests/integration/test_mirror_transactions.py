@@ -71,11 +71,11 @@ class Counting(threading.Thread):
 
 
 def test_a_transaction_larger_than_the_limits(mirror: Mirrored) -> None:
-    """The quick form of the next test: what is seen is all of it or nothing."""
+    """The quick form of the last test: what is seen is all of it or nothing."""
     large_transaction(mirror, 120_000)
 
 
-def large_transaction(mirror: Mirrored, rows: int) -> None:
+def large_transaction(mirror: Mirrored, rows: int, value: str = "'v' || g") -> None:
     mirror.make(
         "large",
         "create table large (id int primary key, v text, n numeric(12,2))",
@@ -85,7 +85,7 @@ def large_transaction(mirror: Mirrored, rows: int) -> None:
     counting.start()
     wait_until(lambda: counting.seen == {1000}, 60)
     mirror.transaction(
-        f"insert into large select g, 'v' || g, g / 8.0 from generate_series(1001, {rows}) g",
+        f"insert into large select g, {value}, g / 8.0 from generate_series(1001, {rows}) g",
         f"update large set v = v || '!' where id > {rows} - 5000",
         "delete from large where id <= 1000",
         "update large set id = -id where id % 1000 = 0",
@@ -118,7 +118,7 @@ def memory_peak_bytes(pid: int) -> int:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_transaction_larger_than_memory(pg: PostgresServer, tmp_path: Path) -> None:
-    """A million rows with small limits: the process stays small, and nobody sees a part."""
+    """Far more than `limits.memory`: the process grows by little more, and nobody sees a part."""
     limits = {"memory": "256MB", "batch_rows": 5000, "batch_bytes": "1MB"}
     with (
         fresh_database(pg) as database,
@@ -126,10 +126,11 @@ def test_a_transaction_larger_than_memory(pg: PostgresServer, tmp_path: Path) ->
     ):
         one.make("first", "create table first (id int primary key)")
         before = memory_peak_bytes(one.stack.pid)
-        large_transaction(one, 1_000_000)
+        large_transaction(one, 600_000, "repeat(md5(g::text), 25)")
         grown = memory_peak_bytes(one.stack.pid) - before
         print(f"grew by {grown >> 20} MB from {before >> 20} MB")
-        assert grown < 400 << 20, "rows of the transaction were kept in memory"
+        # What DuckDB may have, and what is on its way to it and to the reader.
+        assert grown < (256 + 150) << 20, "rows of the transaction were kept in memory"
 
 
 @pytest.mark.skipif(os.cpu_count() == 1, reason="needs two processors")

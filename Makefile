@@ -14,7 +14,7 @@ WORKERS ?= 2
 BUT_ENGINES ?=
 ENGINES := tests/airflow tests/spark tests/e2e/test_engines.py
 SELECT := $(if $(LONG),,-m "not long")
-PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal $(if $(BUT_ENGINES),$(ENGINES:%=--ignore=%))
+PYTEST := $(BIN)/pytest -n $(WORKERS) $(if $(BUT_ENGINES),$(ENGINES:%=--ignore=%))
 
 .PHONY: help setup setup-engines stack fmt lint test test-long test-engines test-ring test-cassandra-kills check demo bench docs integration e2e constraints clean
 
@@ -44,10 +44,10 @@ lint: $(STAMP) ## formatting, ruff, mypy --strict, import rules
 	$(BIN)/lint-imports
 
 test: $(STAMP) ## the quick tests (LONG=1: all of them)
-	$(PYTEST) $(SELECT) $(TEST_ARGS)
+	$(PYTEST) --dist worksteal $(SELECT) $(TEST_ARGS)
 
 test-long: $(STAMP) ## only the long tests: crashes by the hundred, big data, real clients
-	$(PYTEST) -m long $(TEST_ARGS)
+	$(PYTEST) --dist load --maxschedchunk 1 -m long $(TEST_ARGS)
 
 test-engines: $(ALL_STAMP) ## the tests with a real Airflow and a real Spark (installs both)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ENGINES) $(TEST_ARGS)

@@ -11,7 +11,7 @@ from htapkit.testing.installation import further, installations
 from htapkit.testing.postgres import Database, PostgresServer
 
 _numbers = itertools.count(1)
-VERSIONS = sorted({16, 18, *({17} & further().keys())})
+VERSIONS = sorted({16, 18, *({15, 17} & further().keys())})
 
 
 def _server(version: int) -> Iterator[PostgresServer]:
@@ -47,7 +47,7 @@ def pg17() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session", params=VERSIONS, ids=[f"pg{version}" for version in VERSIONS])
 def pg(request: pytest.FixtureRequest) -> PostgresServer:
-    """Each test once on 16 and once on 18; on 17, too, where HTAPKIT_POSTGRES has it."""
+    """Each test once on 16 and once on 18; on 15 and 17, too, where HTAPKIT_POSTGRES has them."""
     server: PostgresServer = request.getfixturevalue(f"pg{request.param}")
     server.start()
     return server

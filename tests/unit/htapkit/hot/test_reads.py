@@ -196,3 +196,16 @@ def test_the_warehouse_is_the_only_folder_and_cannot_be_written(tmp_path: Path, 
         with pytest.raises(QueryFailed), store.read(text) as read:
             list(read.batches())
     assert [path.name for path in inside.iterdir()] == ["good"]
+
+
+def test_a_read_that_needs_more_memory_than_there_may_be(tmp_path: Path) -> None:
+    """It fails by name, and costs nobody else anything: what comes next is applied and read."""
+    limits = HotLimits(memory_bytes=2**27, temp_bytes=2**20, disk_free_bytes=0)
+    with HotStore(tmp_path / "hot.duckdb", limits) as small:
+        follow(small, T, [(1, 0, "")])
+        large = "SELECT length(list(i)) FROM range(50000000) r(i)"
+        with pytest.raises(LimitReached, match=r"limits\.memory"), small.read(large) as read:
+            list(read.batches())
+        small.apply(batch_of(1, Rows(T).insert(2, 1, "next").changes()), covers)
+        with small.read('SELECT s FROM "shop.public".t WHERE id = 2') as read:
+            assert [row for batch in read.batches() for row in batch.to_pylist()] == [{"s": "next"}]

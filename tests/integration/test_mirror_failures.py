@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 
@@ -79,6 +80,11 @@ def drop_slot(database: Database) -> None:
             return
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def answers(one: Mirrored, path: str) -> int:
+    """The status code."""
+    return httpx.get(f"http://127.0.0.1:{one.stack.http_port}{path}", timeout=60).status_code
 
 
 # -- the network
@@ -307,3 +313,31 @@ def test_tables_that_change_while_they_are_copied(pg: PostgresServer, tmp_path: 
             one.run("update d_written set v = 'x'", "insert into b_truncated values (2, 'b')")
             one.equal("b_truncated", "c_altered", "d_written", "e_made_again")
             one.verified("b_truncated", "c_altered", "d_written", "e_made_again")
+
+
+def test_a_restart_of_the_server_while_tables_are_copied(
+    pg: PostgresServer, tmp_path: Path
+) -> None:
+    """The table that is finished stays; the other one begins again. Both have what was written."""
+    limits = {"snapshot_rows_per_second": 10_000, "snapshot_readers": 1}
+    with fresh_database(pg) as database:
+        for name, rows in (("a_small", 100), ("b_large", 40_000)):
+            database.execute(f"create table {name} (id int primary key, v text)")
+            database.execute(f"insert into {name} select g, 'v' from generate_series(1, {rows}) g")
+        with mirrored(database, tmp_path, configuration={"limits": limits}) as one:
+            wait_until(lambda: one.table("b_large").get("rows", 0) > 0, 60, one.stack.log_end)
+            one.follows("a_small")
+            assert one.state("b_large") == "copying"
+            assert answers(one, "/livez") == 200
+            assert answers(one, "/readyz") == 503
+            pg.stop("immediate")
+            one.source_becomes("unavailable")
+            pg.start()
+            for name in ("a_small", "b_large"):
+                one.run(
+                    f"update {name} set v = 'w' where id < 50", f"delete from {name} where id > 90"
+                )
+            one.settles("a_small", "b_large")
+            assert answers(one, "/readyz") == 200
+            assert one.all_copies("a_small", "b_large") == {"a_small": 1, "b_large": 1}
+            assert one.stack.log_path.read_text().count("table follows") == 2

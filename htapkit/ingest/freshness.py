@@ -4,7 +4,7 @@ The wait protocol and its three holes are those of PostgreSQL's log positions: t
 behind a page header that no message will ever cover, an unflushed tail stalls the stream, and a
 sleeping sender may miss a wake-up. So a waiter nudges by timer and, after a while, writes one mark
 into the stream that all waiters share: a mark lies behind every acknowledged commit by
-construction.
+construction. It says nothing of a position that the head has not reached.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from htapkit.model import Position
 from htapkit.spi import Head, PositionOrder
 
 NUDGE_SECONDS = 0.02
-_SAMPLES = 64
+_SAMPLES_MAX = 64
 
 
 class Nudge(Protocol):
@@ -68,20 +68,32 @@ class Freshness:
         self._nudge = nudge
         self._now = monotonic
         self._lock = threading.Lock()
-        self._samples: deque[Sample] = deque(maxlen=_SAMPLES)
+        self._samples: deque[Sample] = deque()
+        self._newest: Position | None = None  # of the head, as far as it was asked
         self._covered: Sample | None = None
         self._delay: float | None = None
-        store.on_applied(self._moved)
+        self._marking = threading.Lock()  # held while the source is asked; never `_lock` within
         self._mark: tuple[str, float] = ("", float("-inf"))
+        store.on_applied(self._moved)
 
     def sample(self) -> Position:
         """Read the source's head and remember when. Raises SourceUnavailable."""
         before = self._now()
         position = self._head.head()
         with self._lock:
+            if len(self._samples) == _SAMPLES_MAX:
+                self._thin_out()
             self._samples.append(Sample(before, position))
+            self._newest = position
             self._cover(self._store.applied(self._name).position)
         return position
+
+    def _thin_out(self) -> None:
+        """Forget the sample that tells least, never the oldest: it says how long it takes."""
+        kept = self._samples
+        del kept[
+            min(range(1, len(kept) - 1), key=lambda i: kept[i + 1].seconds - kept[i - 1].seconds)
+        ]
 
     def age_seconds(self) -> float | None:
         """Age of the newest moment whose commits are all known to be applied; None: none is."""
@@ -132,16 +144,8 @@ class Freshness:
         if self._reached(self._store.applied(self._name), want, ""):
             return "at once"
         self._nudge()
-        token = ""
-        while True:
-            left = timeout_seconds - (self._now() - started)
-            if left <= 0:
-                behind = f" ({behind})" if (behind := self._behind(timeout_seconds / 2)) else ""
-                raise Stale(
-                    f"{self._name} did not reach the position asked for within "
-                    f"{timeout_seconds:g} s{behind}; raise htapkit.wait_timeout, or set "
-                    "htapkit.on_stale = 'source'"
-                )
+        token, written = "", None
+        while (left := timeout_seconds - (self._now() - started)) > 0:
             reached = self._store.wait_applied(
                 self._name,
                 partial(self._reached, want=want, token=token),
@@ -149,8 +153,17 @@ class Freshness:
             )
             if reached:
                 return "marked" if token else "nudged"
-            self._nudge()
-            token = token or self._shared_mark(started)
+            if left > NUDGE_SECONDS:
+                self._nudge()
+                if written is None:
+                    written = self._is_written(want)
+                if written and not token:
+                    token = self._shared_mark(started, left)
+        behind = f" ({behind})" if (behind := self._behind(timeout_seconds / 2)) else ""
+        raise Stale(
+            f"{self._name} did not reach the position asked for within {timeout_seconds:.3g} s"
+            f"{behind}; raise htapkit.wait_timeout, or set htapkit.on_stale = 'source'"
+        )
 
     def readable(self, position: Position) -> bool:
         """Whether it is a position of this source."""
@@ -164,9 +177,20 @@ class Freshness:
             return True
         return applied.position is not None and self._order.covers(applied.position, want)
 
-    def _shared_mark(self, since: float) -> str:
-        """A mark written after `since`: another waiter's if there is one, else our own."""
-        with self._lock:
+    def _is_written(self, want: Position) -> bool:
+        """Whether the source has got there: only then does a later mark stand for it."""
+        newest = self._newest
+        known = newest is not None and self._order.covers(newest, want)
+        return known or self._order.covers(self.sample(), want)
+
+    def _shared_mark(self, since: float, timeout_seconds: float) -> str:
+        """A mark written after `since`: another waiter's if there is one, else our own.
+
+        "" where another waiter's is still being written at the timeout.
+        """
+        if not self._marking.acquire(timeout=timeout_seconds):
+            return ""
+        try:
             if self._mark[1] > since:
                 return self._mark[0]
             token = secrets.token_hex(8)
@@ -174,3 +198,5 @@ class Freshness:
             self._head.mark(token)
             self._mark = (token, begun)
             return token
+        finally:
+            self._marking.release()

@@ -8,7 +8,9 @@ no deadline is one that a slow machine meets: what is right is there long before
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import signal
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -256,6 +258,25 @@ def _sorted(rows: Printed) -> Printed:
 def slot_name(database: Database) -> str:
     """The slot of the mirror of a database."""
     return f"htapkit_{database.name}"
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[int]:
+    """A process that stands still. It must go on before its server is stopped."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def stopped_sender(one: Mirrored, slot: str = "") -> Iterator[int]:
+    """The server's side of the stream stands still; all other connections go on."""
+    sql = "select active_pid from pg_replication_slots where slot_name = %s"
+    found = one.database.execute(sql, [slot or slot_name(one.database)])
+    with stopped(int(found[0][0])) as pid:
+        yield pid
 
 
 @contextmanager

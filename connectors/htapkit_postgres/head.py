@@ -22,7 +22,10 @@ from htapkit_postgres.pgoutput import format_lsn, lsn_position, parse_lsn
 from htapkit_postgres.receiver import MARK_PREFIX
 
 _HEAD: LiteralString = "SELECT pg_current_wal_insert_lsn()::text"
-_MARK: LiteralString = "SELECT pg_logical_emit_message(true, %s, %s)"
+# Flushed whatever synchronous_commit is here, and waits for no standby.
+_MARK: LiteralString = (
+    "SELECT set_config('synchronous_commit', 'local', true), pg_logical_emit_message(true, %s, %s)"
+)
 _RETAINED: LiteralString = (
     "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), confirmed_flush_lsn)::int8"
     " FROM pg_replication_slots WHERE slot_name = %s"

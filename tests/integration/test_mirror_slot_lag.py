@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +10,7 @@ import pytest
 
 from htapkit.testing.postgres import Database
 from htapkit.testing.stack import wait_until
-from tests.fix_mirror import SETTLE_SECONDS, Mirrored, mirrored, slot_name
+from tests.fix_mirror import SETTLE_SECONDS, Mirrored, mirrored, slot_name, stopped_sender
 
 pytestmark = pytest.mark.integration
 
@@ -29,18 +27,6 @@ def limited(database: Database, folder: Path, action: str) -> Iterator[Mirrored]
     with mirrored(database, folder, configuration={"limits": limits}) as one:
         one.stack.wait_ready()
         yield one
-
-
-@contextmanager
-def stopped_sender(one: Mirrored) -> Iterator[int]:
-    """The server's side of the stream stands still."""
-    sql = "select active_pid from pg_replication_slots where slot_name = %s"
-    pid = int(one.database.execute(sql, [slot_name(one.database)])[0][0])
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield pid
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def write_more_than_the_limit(one: Mirrored) -> None:

@@ -12,11 +12,11 @@ import structlog
 
 from htapkit import failpoints
 from htapkit.backup.manifest import HOT, NAME, LakeTable, Manifest, measure, sync
-from htapkit.errors import ConfigError, StoreError
+from htapkit.errors import ConfigError, LakeMissing, StoreError
 from htapkit.hot import HotStore
 from htapkit.jobs import Progress
 from htapkit.lake import SavedTable
-from htapkit.model import Pin, TableId
+from htapkit.model import HISTORY, Pin, TableId
 
 _log = structlog.get_logger("htapkit.backup")
 
@@ -79,6 +79,11 @@ def _write(store: HotStore, lake: SavingLake, folder: Path, progress: Progress) 
         saved = lake.save(table, pins, folder / inner, _bytes_of(progress, step))
         if saved is not None:
             tables.append(LakeTable(table, inner, saved))
+        elif table.source == HISTORY:  # nobody else has its rows
+            raise LakeMissing(
+                f"the lake's catalog has no {table}, whose rows belong into a backup; if they are "
+                f"to be gone: htapkit import --drop {table}"
+            )
         failpoints.reach("backup.lake")
     manifest = Manifest(made_at, copied.positions, copied.rows, hot, tables)
     (folder / NAME).write_text(manifest.text())

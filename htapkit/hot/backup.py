@@ -18,12 +18,12 @@ from htapkit.errors import StoreError
 from htapkit.hot import records
 from htapkit.hot.database import Database
 from htapkit.hot.names import quote, statement
-from htapkit.model import Pin, Position, TableId
+from htapkit.model import HISTORY, Pin, Position, TableId
 
 _BATCH_ROWS = 122_880  # DuckDB's row group
 _MEMORY_SHARE = 8
 _ROWS = "htapkit_rows"
-_PINNING = ("boundaries", "cuts")
+_PINNING = ("boundaries", "cuts", "imports")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def _copy(
     head = records.read_head(cursor.execute(statement("head")).fetchall())
     positions = {s: position for s, (position, _) in head.positions.items() if position is not None}
     pins: dict[TableId, set[Pin]] = {}
-    for *names, metadata, snapshot, rows in cursor.execute(statement("backup_pins")).fetchall():
+    for *names, metadata, snapshot, rows in cursor.execute(_pins()).fetchall():
         pins.setdefault(TableId(*names), set()).add(Pin(metadata, int(snapshot), int(rows)))
     done = 0
     for schema, name, definition in cursor.execute(statement("backup_tables")).fetchall():
@@ -83,11 +83,16 @@ def _copy(
     return Copied(positions, {table: frozenset(found) for table, found in pins.items()}, done)
 
 
+def _pins() -> str:
+    """Of what is ours; tables that others wrote are read here, and are theirs to keep."""
+    return statement("backup_pins", history=HISTORY)
+
+
 def move_pins(path: Path, moved: Mapping[TableId, Callable[[str], str]]) -> None:
     """Have the pins of a copy name the files where they lie now. Nobody may have it open."""
     with duckdb.connect(str(path)) as copy:
         copy.begin()
-        for *names, metadata, _, _ in copy.execute(statement("backup_pins")).fetchall():
+        for *names, metadata, _, _ in copy.execute(_pins()).fetchall():
             move = moved.get(TableId(*names))
             if move is not None:
                 for relation in _PINNING:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import csv
 import itertools
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -334,3 +337,48 @@ def test_below_a_horizon_the_source_is_asked(mirror: Mirrored) -> None:
     rows = [{"id": n, "at": row(n)["at"]} for n in (1, 2, 3)]
     write(shop, "1.parquet", *rows, schema=pa.schema([ARROW.field("id"), ARROW.field("at")]))
     assert told(bring(shop, "1.parquet")) == (1, 0, 0, 2, 0, 0, 0)
+
+
+def test_a_restored_server_has_it(pg18: PostgresServer, tmp_path: Path) -> None:
+    """Its rows are those of before, though the place of before is gone; a backfill goes on."""
+    (tmp_path / "files").mkdir()
+    configuration = {
+        "imports": {"folder": str(tmp_path / "files"), "interval": "1 day"},
+        "lake": {"interval": "1 day"},
+    }
+    rows = "SELECT id, at, kind, amount, token, later FROM history.public.events ORDER BY id"
+    with fresh_database(pg18) as database:
+        with mirrored(database, tmp_path / "first", configuration=configuration) as mirror:
+            shop = Shop(mirror, "events_of_before")
+            (tmp_path / "files" / shop.table).mkdir()
+            (tmp_path / "first" / "files").symlink_to(tmp_path / "files")
+            shop.run(
+                "CREATE TABLE events (id int PRIMARY KEY, at timestamptz NOT NULL, kind text,"
+                " amount numeric(12,2), token uuid, later int)",
+                "INSERT INTO events VALUES (101, '2026-01-01Z')",
+            )
+            mirror.follows(shop.table)
+            write(shop, "1.parquet", *(row(n) for n in range(1, 6)))
+            bring(shop, "1.parquet")
+            wanted = ask(shop, rows)
+            with mirror.stack.client() as client:
+                job = client.backup(str(tmp_path / "backup"))
+                client.wait(job["id"], timeout_seconds=JOB_SECONDS)
+            write(shop, "2.parquet", row(6))
+            bring(shop, "2.parquet")
+        shutil.rmtree(tmp_path / "first" / "data")
+        with mirrored(
+            database, tmp_path / "second", configuration=configuration, start=False
+        ) as mirror:
+            (tmp_path / "second" / "files").symlink_to(tmp_path / "files")
+            config = str(mirror.stack.config_path)
+            command = [sys.executable, "-m", "htapkit", "restore", str(tmp_path / "backup")]
+            subprocess.run([*command, "--config", config], timeout=JOB_SECONDS, check=True)
+            mirror.stack.start()
+            mirror.stack.wait_ready()
+            shop = Shop(mirror, "events_of_before")
+            assert len(wanted) == 5
+            assert ask(shop, rows) == wanted
+            assert told(bring(shop, "1.parquet")) == (0, 0, 5, 0, 0, 0, 0)
+            assert told(bring(shop, "2.parquet")) == (1, 0, 0, 0, 0, 0, 0)
+            assert ids(shop) == [*range(1, 7), 101]

@@ -1,24 +1,29 @@
-"""Backups of a store and a lake: what is refused, what is named, what a crash leaves."""
+"""Backups of a store and a lake: what is in them, what is refused, what a crash leaves."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from htapkit import failpoints
 from htapkit.backup import BackupDamaged, back_up, refuse_half_restored, restore
-from htapkit.errors import ConfigError, LakeFailed, StoreError
+from htapkit.errors import ConfigError, LakeFailed, LakeMissing, StoreError
 from htapkit.hot import HotStore
 from htapkit.lake import Lake, LakeSettings
-from htapkit.model import Layout
+from htapkit.model import Layout, RunState, TableId, TieringRun, history_of
 from htapkit.query import whole_rows
 from tests.unit.htapkit.hot.building import position
-from tests.unit.htapkit.hot.lakes import DAY, ROWS, TS, T
+from tests.unit.htapkit.hot.lakes import DAY, ROWS, TS, T, at
 from tests.unit.htapkit.hot.test_store import follow
+
+OLDER = [(-1, at(-1), "older"), (-2, at(-2), "old")]
+HISTORY = history_of(T.table)
 
 
 class _Died(BaseException):
@@ -27,7 +32,7 @@ class _Died(BaseException):
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Path]:
-    """A backup of a table whose first two rows lie in the lake."""
+    """A backup of a table whose first two rows lie in the lake; some older ones are history."""
     data = tmp_path / "data"
     with Lake(LakeSettings.local(data)) as lake, _store(data, lake) as store:
         follow(store, T, ROWS)
@@ -35,6 +40,7 @@ def made(tmp_path: Path) -> Iterator[Path]:
             rows = export.rows(T.table, ("id",))
             pin = lake.commit(export.run, T, Layout("ts"), None, None, rows)
         store.finish_run("a", {T.table: pin})
+        _bring(store, lake, OLDER)
         back_up(store, lake, tmp_path / "backup", _quiet)
     yield tmp_path / "backup"
     failpoints.arm(None)
@@ -45,12 +51,23 @@ def _store(data: Path, lake: Lake) -> HotStore:
     return HotStore(data / "hot.duckdb", warehouse=settings.warehouse, lake=lake)
 
 
+def _bring(store: HotStore, lake: Lake, rows: Sequence[tuple[object, ...]]) -> None:
+    """What a backfill from files does: a commit of rows that the source does not have."""
+    run = TieringRun(f"{len(rows)}", HISTORY.source, position(0), {HISTORY: 0}, RunState.EXPORTING)
+    batch = pa.RecordBatch.from_pylist(
+        [dict(zip(T.arrow.names, row, strict=True)) for row in rows], schema=T.arrow
+    )
+    base = next((each.pin for each in store.imports.all()), None)
+    lake.commit(run, replace(T, table=HISTORY), Layout("ts"), base, None, [batch])
+    store.imports.put(lake.look(lake.identifier(HISTORY), HISTORY, T))
+
+
 def _quiet(_step: str, _done: int, _total: int) -> None:
     return
 
 
 def _restored(backup: Path, data: Path) -> list[tuple[object, ...]]:
-    """The rows that a server on the restored folder has."""
+    """The rows that a server on the restored folder has; those of its history are as they were."""
     with Lake(LakeSettings.local(data)) as lake:
         restore(backup, data, lake, _quiet)
     refuse_half_restored(data)
@@ -59,10 +76,17 @@ def _restored(backup: Path, data: Path) -> list[tuple[object, ...]]:
         boundary = store.catalog.tables[T.table].boundary
         assert boundary is not None
         assert boundary.pin.rows == 2
-        with store.moment() as moment:
-            batches = moment.batches(whole_rows(lake.files, moment.catalog, T.table))
-            rows = [tuple(r.values()) for b in batches for r in b.to_pylist()]
-    return sorted(rows, key=str)
+        (history,) = store.imports.all()
+        assert str(data) in history.pin.metadata
+        assert lake.look(history.identifier, HISTORY, T) == history, "it goes on from there"
+        assert _rows(store, lake, HISTORY) == sorted(OLDER, key=str)
+        return _rows(store, lake, T.table)
+
+
+def _rows(store: HotStore, lake: Lake, table: TableId) -> list[tuple[object, ...]]:
+    with store.moment() as moment:
+        batches = moment.batches(whole_rows(lake.files, moment.catalog, table))
+        return sorted((tuple(r.values()) for b in batches for r in b.to_pylist()), key=str)
 
 
 def test_a_backup_comes_back_without_its_origin(made: Path, tmp_path: Path) -> None:
@@ -194,3 +218,23 @@ def test_a_folder_that_cannot_be_written_is_named(made: Path, tmp_path: Path) ->
         pytest.raises(StoreError, match="file/new"),
     ):
         restore(made, tmp_path / "file" / "new", lake, _quiet)
+
+
+def test_what_comes_after_a_backup_is_not_in_it(made: Path, tmp_path: Path) -> None:
+    """Nor is it taken away from the server that goes on."""
+    data = tmp_path / "data"
+    with Lake(LakeSettings.local(data)) as lake, _store(data, lake) as store:
+        _bring(store, lake, [(-3, at(-3), "oldest")])
+        assert _restored(made, tmp_path / "new") == ROWS
+        assert len(_rows(store, lake, HISTORY)) == len(OLDER) + 1
+
+
+def test_a_lost_history_is_not_left_out_in_silence(tmp_path: Path, made: Path) -> None:
+    """Another engine dropped the table; who drops the import says that it may be gone."""
+    data = tmp_path / "data"
+    with Lake(LakeSettings.local(data)) as lake, _store(data, lake) as store:
+        lake.drop(HISTORY)
+        with pytest.raises(LakeMissing, match=r"import --drop history\.shop\.public\.t"):
+            back_up(store, lake, tmp_path / "second", _quiet)
+        store.imports.drop(HISTORY)
+        back_up(store, lake, tmp_path / "second", _quiet)

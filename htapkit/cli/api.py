@@ -21,7 +21,7 @@ from htapkit.cli.history import History
 from htapkit.config import parse_seconds
 from htapkit.errors import ConfigError
 from htapkit.hot import HotStore
-from htapkit.ingest import Mirror, Span, TableReport, present_rows, repair, verify
+from htapkit.ingest import Mirror, Span, TableReport, imported, present_rows, repair, verify
 from htapkit.jobs import Job, Progress
 from htapkit.metrics import Metrics
 from htapkit.model import TableId
@@ -116,11 +116,14 @@ class Api:
             if wanted and not chosen:
                 continue
             found.append(verify(mirror, self._store, self._rows, chosen))
+        beside = [] if wanted else list(imported(self._store.catalog))
+        beside += [each for f in found for each in f.not_compared]
         return {
             "equal": bool(found) and all(f.equal for f in found),
             "position": ", ".join(f.position for f in found),
             "seconds": round(sum(f.seconds for f in found), 2),
             "tables": [dataclasses.asdict(table) for f in found for table in f.tables],
+            "not_compared": [dataclasses.asdict(each) for each in beside],
         }
 
     def tier(self, tables: list[str], older_than: str | None) -> Mapping[str, Any]:

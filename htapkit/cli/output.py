@@ -134,10 +134,18 @@ def _age(seconds: float) -> str:
     return f"{seconds:g} s"
 
 
+_NOT_COMPARED = {
+    True: "[green]sound[/], not compared",
+    False: "[red]damaged[/]",
+    None: "not compared",
+}
+
+
 def print_verification(console: Console, result: Mapping[str, Any]) -> None:
     """What `verify` found."""
     if not result["tables"]:
         console.print("nothing was compared: no table is followed now; see htapkit status")
+    if not result["tables"] and not result["not_compared"]:
         return
     table = Table("table", "result", "rows at source", "rows here", "differs at", box=None)
     for row in result["tables"]:
@@ -148,5 +156,9 @@ def print_verification(console: Console, result: Mapping[str, Any]) -> None:
         counts = [row["rows_source"], row["rows_copy"]]
         shown = ["-" if count is None else f"{count:,}" for count in counts]
         table.add_row(row["table"], verdict, *shown, examples)
+    for row in result["not_compared"]:
+        verdict = _NOT_COMPARED[row["sound"]]
+        count = "-" if row["rows"] is None else f"{row['rows']:,}"
+        table.add_row(row["table"], f"{verdict}: {row['why']}", "-", count, "")
     console.print(table)
     console.print(f"position {result['position'] or '-'}, {result['seconds']} s")

@@ -12,6 +12,7 @@ from htapkit.hot.export import DIGEST_MODULUS, Export
 from htapkit.hot.histogram import histogram_query
 from htapkit.hot.horizon import less_old
 from htapkit.hot.incoming import Incoming
+from htapkit.hot.keys import Keys
 from htapkit.hot.lakerows import LakeArm, LakeReader
 from htapkit.hot.leases import Lease, Parted
 from htapkit.hot.limits import HotLimits
@@ -37,6 +38,7 @@ __all__ = [
     "HotPart",
     "HotStore",
     "Incoming",
+    "Keys",
     "LakeArm",
     "LakeReader",
     "Lease",

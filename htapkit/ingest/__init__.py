@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from htapkit.ingest.beside import Beside, imported
 from htapkit.ingest.freshness import Freshness
 from htapkit.ingest.mirror import Mirror, MirrorOptions
 from htapkit.ingest.repair import Repaired, Span, present_rows, repair
@@ -9,6 +10,7 @@ from htapkit.ingest.status import SourceReport, SourceState, TableReport
 from htapkit.ingest.verify import Verification, Verified, verify
 
 __all__ = [
+    "Beside",
     "Freshness",
     "Mirror",
     "MirrorOptions",
@@ -19,6 +21,7 @@ __all__ = [
     "TableReport",
     "Verification",
     "Verified",
+    "imported",
     "present_rows",
     "repair",
     "verify",

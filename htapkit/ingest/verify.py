@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from htapkit.errors import HtapkitError
-from htapkit.hot import Digest, HotStore, Moment, less_old
+from htapkit.hot import Digest, HotStore, Keys, Moment, less_old
+from htapkit.ingest.beside import Beside, check_history, histories, keys_of, left_out
 from htapkit.ingest.mirror import Mirror
 from htapkit.ingest.repair import Rows
-from htapkit.model import Position, TableId
+from htapkit.model import Position, TableId, history_of, origin_of
 from htapkit.spi import Snapshot
 
 CHUNKS = 64
@@ -44,17 +45,20 @@ class Verification:
     position: str
     seconds: float
     tables: tuple[Verified, ...]
+    not_compared: tuple[Beside, ...]  # what no source can be asked about, and what does not follow
 
     @property
     def equal(self) -> bool:
-        """Whether every table was compared and is equal."""
-        return bool(self.tables) and all(table.equal for table in self.tables)
+        """Whether every table was compared and is equal, and no history is damaged."""
+        sound = all(beside.sound is not False for beside in self.not_compared)
+        return bool(self.tables) and sound and all(table.equal for table in self.tables)
 
 
 def verify(mirror: Mirror, store: HotStore, rows: Rows, tables: Sequence[TableId]) -> Verification:
-    """Compare these tables (none given: all that follow). Raises SourceError.
+    """Compare these tables and look at their histories (none given: all that follow).
 
-    `rows` is the statement that reads all rows of a table of the copy, on a catalog.
+    `rows` is the statement that reads all rows of a table of the copy, on a catalog. Raises
+    SourceError.
     """
     begun = time.monotonic()
     catalog = store.catalog
@@ -71,28 +75,47 @@ def verify(mirror: Mirror, store: HotStore, rows: Rows, tables: Sequence[TableId
         if t in reconciled or t not in following
     ]
     compared = [t for t in wanted if t in following and t not in reconciled]
+    beside = [] if tables else list(left_out(catalog, mirror.name))
     with ExitStack() as stack:
-        opened: list[Snapshot] = []
+        snapshot, moment = _opened(mirror, store, compared, stack)
+        left = histories(moment.catalog, mirror.name, tables)
+        # A lake that cannot be read must not keep the others from being compared.
+        compared.sort(key=lambda t: catalog.tables[t].boundary is not None or history_of(t) in left)
+        for table in compared:
+            history = history_of(table) if history_of(table) in left else None
+            assert snapshot is not None
+            verified, looked = _both(table, history, snapshot, moment, rows)
+            results.append(verified)
+            beside += looked
+        alone = [history for history in left if origin_of(history) not in compared]
+        beside += [check_history(history, moment, rows, None) for history in alone]
+        position = "" if snapshot is None else str(snapshot.position)
+    return Verification(
+        position,
+        round(time.monotonic() - begun, 2),
+        tuple(sorted(results, key=lambda r: r.table)),
+        tuple(sorted(beside, key=lambda b: b.table)),
+    )
 
-        def open_position() -> Position:
-            snapshot = mirror.source.snapshot(compared, _as_text(store, compared))
-            stack.callback(snapshot.close)
-            opened.append(snapshot)
-            mirror.source.head.mark("verify")
-            return snapshot.position
 
-        def open_moment(_: Position) -> Moment:
-            return stack.enter_context(store.moment())
+def _opened(
+    mirror: Mirror, store: HotStore, tables: Sequence[TableId], stack: ExitStack
+) -> tuple[Snapshot | None, Moment]:
+    """Both sides at one position, until the stack ends; of no tables only the copy's."""
+    if not tables:
+        return None, stack.enter_context(store.moment())
+    opened: list[Snapshot] = []
 
-        if compared:
-            moment = mirror.held_at(open_position, open_moment)
-            assert isinstance(moment, Moment)
-            # A lake that cannot be read must not keep the others from being compared.
-            compared.sort(key=lambda table: catalog.tables[table].boundary is not None)
-            results += [_compare(table, opened[0], moment, rows) for table in compared]
-        position = str(opened[0].position) if opened else ""
-    seconds = round(time.monotonic() - begun, 2)
-    return Verification(position, seconds, tuple(sorted(results, key=lambda r: r.table)))
+    def open_position() -> Position:
+        snapshot = mirror.source.snapshot(tables, _as_text(store, tables))
+        stack.callback(snapshot.close)
+        opened.append(snapshot)
+        mirror.source.head.mark("verify")
+        return snapshot.position
+
+    moment = mirror.held_at(open_position, lambda _: stack.enter_context(store.moment()))
+    assert isinstance(moment, Moment)
+    return opened[0], moment
 
 
 def _as_text(store: HotStore, tables: Sequence[TableId]) -> Mapping[TableId, frozenset[str]]:
@@ -104,8 +127,24 @@ def _state(store: HotStore, table: TableId) -> str:
     return f"{status.state.value} {status.why}".strip() if status else "unknown table"
 
 
-def _compare(table: TableId, snapshot: Snapshot, moment: Moment, rows: Rows) -> Verified:
-    """Of the source only what the copy keeps is compared."""
+def _both(
+    table: TableId, history: TableId | None, snapshot: Snapshot, moment: Moment, rows: Rows
+) -> tuple[Verified, list[Beside]]:
+    """A table and the history that it has, if any."""
+    if history is None:
+        return _compare(table, snapshot, moment, rows), []
+    catalog = moment.catalog
+    keys = keys_of(catalog.tables[table].schema, catalog.imported[history].schema)
+    with keys or nullcontext():
+        verified = _compare(table, snapshot, moment, rows, keys)
+        there = None if verified.rows_source is None else keys
+        return verified, [check_history(history, moment, rows, there)]
+
+
+def _compare(
+    table: TableId, snapshot: Snapshot, moment: Moment, rows: Rows, keys: Keys | None = None
+) -> Verified:
+    """Of the source only what the copy keeps is compared; `keys` gets all that it has."""
     catalog, found = moment.catalog, snapshot.tables.get(table)
     schema = catalog.readable(table)
     if schema is None or found is None or found.schema != schema:
@@ -115,6 +154,8 @@ def _compare(table: TableId, snapshot: Snapshot, moment: Moment, rows: Rows) -> 
         with Digest(schema, CHUNKS) as source, Digest(schema, CHUNKS) as copy:
             for batch in _rows(snapshot, table):
                 source.add(less_old(schema, horizon, batch))
+                if keys is not None:
+                    keys.source(batch)
             for batch in moment.batches(rows(catalog, table)):
                 copy.add(batch)
             different = source.different(copy)

@@ -181,13 +181,26 @@ class Compared(Answer):
     why: str
 
 
+class NotCompared(Answer):
+    """A table that no source can be asked about, or that does not follow."""
+
+    table: str
+    rows: int | None = Field(description="null: not counted")
+    sound: bool | None = Field(
+        description="of a history: whether all of it can be read, each key once; else null"
+    )
+    at_source: int | None = Field(description="of a history: rows whose key the source has, too")
+    why: str
+
+
 class Verification(Answer):
     """Source and copy, compared at one position."""
 
-    equal: bool
+    equal: bool = Field(description="all tables were compared and are equal, each history is sound")
     position: str
     seconds: float
     tables: list[Compared]
+    not_compared: list[NotCompared]
 
 
 class JobAnswer(Answer):

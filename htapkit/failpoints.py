@@ -70,6 +70,10 @@ ERASURE = (
     "erase.forgotten",  # nobody can ask for the older ones, committed; their files are there
 )
 
+EXPORT = (
+    "export.part",  # a part of an export is whole, the list of parts does not name it
+)
+
 SINK = (
     "sink.opened",  # the feed is ours, what was stored is read, no stream yet
     "sink.written",  # changes are sent, not committed
@@ -80,7 +84,10 @@ SINK = (
     "sink.copied",  # all of them are, and the table follows
 )
 
-NAMES = SINK + MIRROR + RANGES + TIER + REPAIR + BACKUP + RESTORE + RETENTION + ERASURE + HISTORY
+NAMES = (
+    *(SINK + MIRROR + RANGES + TIER + REPAIR),
+    *(BACKUP + RESTORE + RETENTION + ERASURE + HISTORY + EXPORT),
+)
 
 Callback = Callable[[str], None]
 _callback: Callback | None = None

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from htapkit.backup import back_up, check_target
+from htapkit.cli.export_parts import PartsAsked
 from htapkit.cli.exports import Export, Exports, moment_of
 from htapkit.cli.feeds import Feeds
 from htapkit.cli.history import History
@@ -154,14 +155,22 @@ class Api:
         return _shown(self._tiering.erase(table_id, condition, fresh))
 
     def export(self, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Queue an export: a statement (`sql`), or a table's rows (`table`, `from`, `to`)."""
+        """Queue an export: a statement (`sql`), or a table's rows (`table`, `from`, `to`).
+
+        With `parts` they become a file for each hour, day or month.
+        """
         path, format_ = str(wanted.get("path") or ""), str(wanted.get("format") or "parquet")
         source, sql, table = wanted.get("source"), wanted.get("sql"), wanted.get("table")
-        begin, end = wanted.get("from"), wanted.get("to")
+        begin, end, unit = wanted.get("from"), wanted.get("to"), wanted.get("parts")
         if (sql is None) == (table is None):
             raise ConfigError("give a statement or a table, one of them")
+        if unit is not None and (table is None or begin is None or end is None):
+            raise ConfigError("parts go with a table, from and to")
         if table is not None:
             table_id = self._table(str(table))[1]
+            if unit is not None:
+                asked = PartsAsked(str(table_id), str(begin), str(end), str(unit), format_)
+                return _shown(self._exports.submit_parts(table_id, path, asked))
             source, sql = table_id.source, self._exports.table(table_id, begin, end)
         elif begin is not None or end is not None:
             raise ConfigError("from and to go with a table; a statement says it in its WHERE")

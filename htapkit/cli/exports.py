@@ -13,6 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from htapkit import failpoints
+from htapkit.cli.export_parts import LIST, PartList, PartsAsked, parts_of
 from htapkit.config import Config, ExportsConfig
 from htapkit.errors import ConfigError, QueryCancelled
 from htapkit.export import Bucket, FileFormat, Folder, Place, write_file
@@ -59,14 +61,13 @@ class Exports:
 
     def submit(self, export: Export) -> Job:
         """Queue it. Raises ConfigError, LimitReached."""
-        if self._asker is None or self._place is None:
-            raise ConfigError("exports.folder is not set: this server writes no exports")
+        place = self._ready()
         if export.format not in FORMATS:
             raise ConfigError(
                 f"format: expected one of {', '.join(FORMATS)}, found '{export.format}'"
             )
         if export.format != ICEBERG:
-            self._place.check(export.path)
+            place.check(export.path)
         elif not _TABLE_NAME.fullmatch(export.path):
             raise ConfigError(
                 f"'{export.path}': expected the name of an Iceberg table, a plain lower-case "
@@ -76,6 +77,32 @@ class Exports:
         subject = f"{export.path}: {export.sql[:_SUBJECT_CHARACTERS]} ({digest})"
         return self._jobs.submit(
             "export", subject, lambda progress: self._run(export, progress), Lane.EXPORT
+        )
+
+    def submit_parts(self, table: TableId, path: str, asked: PartsAsked) -> Job:
+        """Queue a file for each period of a table's time column. Raises ConfigError, LimitReached.
+
+        What was cut off goes on where it stopped.
+        """
+        place = self._ready()
+        if asked.format not in set(FileFormat):
+            raise ConfigError(f"format: parts are files, parquet or csv, found '{asked.format}'")
+        place.check(f"{path}/{LIST}")
+        parts = {
+            part.name: Export(
+                f"{path}/{part.name}",
+                asked.format,
+                table.source,
+                self.table(table, part.begin.isoformat(), part.end.isoformat()),
+            )
+            for part in parts_of(asked, moment_of(asked.begin), moment_of(asked.end))
+        }
+        digest = hashlib.sha256(repr((path, asked)).encode()).hexdigest()[:16]
+        return self._jobs.submit(
+            "export",
+            f"{path}: {table} by {asked.unit} ({digest})",
+            lambda progress: self._run_parts(parts, PartList(place, path, asked), progress),
+            Lane.EXPORT,
         )
 
     def table(self, table: TableId, begin: str | None, end: str | None) -> str:
@@ -99,6 +126,33 @@ class Exports:
         """Stop the export that runs: nothing is left of it."""
         if self._asker is not None:
             self._asker.close()
+
+    def _ready(self) -> Place:
+        if self._asker is None or self._place is None:
+            raise ConfigError("exports.folder is not set: this server writes no exports")
+        return self._place
+
+    def _run_parts(
+        self, parts: Mapping[str, Export], listed: PartList, progress: Progress
+    ) -> Mapping[str, Any]:
+        listed.begin()
+        kept = len(listed.done)
+        for number, (name, export) in enumerate(parts.items(), 1):
+            if name in listed.done:
+                continue
+            told = _after(progress, listed.rows, f"({number} of {len(parts)})")
+            done = self._run(export, told)
+            failpoints.reach("export.part")
+            listed.add(name, done)
+        listed.write(complete=True)
+        return {
+            "path": listed.folder,
+            "format": listed.asked.format,
+            "rows": listed.rows,
+            "bytes": sum(done["bytes"] for done in listed.done.values()),
+            "parts": len(parts),
+            "kept": kept,
+        }
 
     def _run(self, export: Export, progress: Progress) -> Mapping[str, Any]:
         assert self._asker is not None
@@ -170,6 +224,10 @@ class _Counted:
         for batch in self._batches:
             self.rows += batch.num_rows
             yield batch
+
+
+def _after(progress: Progress, rows: int, which: str) -> Progress:
+    return lambda step, done, _: progress(f"{step} {which}", rows + done, 0)
 
 
 def _chained(

@@ -28,6 +28,11 @@ _SUFFIXES = {".parquet": "parquet", ".csv": "csv"}
     help="Default: by the ending of PATH.",
 )
 @click.option("--source", help="The database of the statement; default: the first source.")
+@click.option(
+    "--parts",
+    type=click.Choice(["hour", "day", "month"]),
+    help="With --table, --from and --to: a file for each, in the folder PATH; goes on if repeated.",
+)
 @NO_WAIT
 @CONFIG
 @JSON
@@ -38,6 +43,7 @@ def export(
     end: str | None,
     format_: str | None,
     source: str | None,
+    parts: str | None,
     no_wait: bool,
     config_path: Path,
     as_json: bool,
@@ -47,21 +53,26 @@ def export(
     *statement, path = words
     if len(statement) != (0 if table else 1):
         raise click.UsageError("give a statement and a path, or --table and a path")
-    chosen = format_ or _SUFFIXES.get(Path(path).suffix)
+    chosen = format_ or ("parquet" if parts else None) or _SUFFIXES.get(Path(path).suffix)
     if chosen is None:
         raise click.UsageError(f"'{path}' ends in neither .parquet nor .csv; give --format")
+    name = full_name(config, table) if table else None
     with client_of(config) as client:
-        job = client.export(
-            path,
-            sql=statement[0] if statement else None,
-            table=full_name(config, table) if table else None,
-            begin=begin,
-            end=end,
-            format=chosen,
-            source=source,
-        )
+        if parts:
+            if name is None or begin is None or end is None:
+                raise click.UsageError("--parts goes with --table, --from and --to")
+            job = client.export_parts(path, parts, table=name, begin=begin, end=end, format=chosen)
+        else:
+            sql = statement[0] if statement else None
+            job = client.export(
+                path, sql=sql, table=name, begin=begin, end=end, format=chosen, source=source
+            )
         result = outcome(client, job, no_wait=no_wait, as_json=as_json)
     if result is None:
+        return
+    if parts:
+        there = f", {result['kept']:,} of them there already" if result["kept"] else ""
+        click.echo(f"{path}: {result['rows']:,} rows in {result['parts']:,} files{there}")
         return
     if result["started_anew"]:
         click.echo("an export to this file was cut off before; this one began anew")

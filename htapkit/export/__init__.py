@@ -2,6 +2,6 @@
 
 from htapkit.export.bucket import Bucket
 from htapkit.export.files import FileFormat, write_file
-from htapkit.export.place import Folder, Place
+from htapkit.export.place import ExportFailed, Folder, Place
 
-__all__ = ["Bucket", "FileFormat", "Folder", "Place", "write_file"]
+__all__ = ["Bucket", "ExportFailed", "FileFormat", "Folder", "Place", "write_file"]

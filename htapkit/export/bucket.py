@@ -65,6 +65,16 @@ class Bucket:
             raise _failed(name, error) from error
         return int(found.size or 0)
 
+    def read(self, name: str) -> bytes | None:
+        """See Place."""
+        try:
+            with self._storage.open_input_stream(f"{self._root}/{name}") as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _failed(name, error) from error
+
     def _local(self, name: str) -> str:
         """What it is called here: without folders, which would stay. Raises ConfigError."""
         self.check(name)

@@ -50,6 +50,10 @@ class Place(Protocol):
         """The bytes of a file that is there. Raises ExportFailed."""
         ...
 
+    def read(self, name: str) -> bytes | None:
+        """All of a small file; None: there is none. Raises ExportFailed."""
+        ...
+
 
 class Folder:
     """A folder on this machine."""
@@ -66,6 +70,15 @@ class Folder:
         """See Place."""
         try:
             return self.path(name).stat().st_size
+        except OSError as error:
+            raise ExportFailed(f"exports.folder: {name}: {error.strerror or error}") from error
+
+    def read(self, name: str) -> bytes | None:
+        """See Place."""
+        try:
+            return self.path(name).read_bytes()
+        except FileNotFoundError:
+            return None
         except OSError as error:
             raise ExportFailed(f"exports.folder: {name}: {error.strerror or error}") from error
 

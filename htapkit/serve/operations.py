@@ -52,6 +52,9 @@ class ExportBody(_Range):
     table: str | None = None
     format: Literal["parquet", "csv", "iceberg"] = "parquet"
     source: str | None = Field(None, description="of the statement; default: the first")
+    parts: Literal["hour", "day", "month"] | None = Field(
+        None, description="with a table, from and to: `path` is a folder, with a file for each"
+    )
 
 
 class BackfillBody(_Range):

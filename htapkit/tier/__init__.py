@@ -5,7 +5,7 @@ from htapkit.tier.history import Brought, History, told
 from htapkit.tier.imports import Imports, describe
 from htapkit.tier.parquet import files_of
 from htapkit.tier.retention import Dropped, Retention
-from htapkit.tier.rules import Rule, microseconds, rule_of
+from htapkit.tier.rules import Rule, after, floor, microseconds, rule_of
 from htapkit.tier.service import Parts, TierService
 from htapkit.tier.tierer import Lake, Moved, Target, Tierer
 from htapkit.tier.upkeep import Upkeep
@@ -26,8 +26,10 @@ __all__ = [
     "TierService",
     "Tierer",
     "Upkeep",
+    "after",
     "describe",
     "files_of",
+    "floor",
     "microseconds",
     "rule_of",
     "told",

@@ -7,9 +7,11 @@ with what the source has.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +23,7 @@ import pytest
 import yaml
 from pyiceberg.catalog import load_catalog
 
-from htapkit.client import ServerRefused
+from htapkit.client import ServerRefused, ServerUnreachable
 from htapkit.config import load_config
 from htapkit.errors import ConfigError
 from htapkit.testing.postgres import PostgresServer, free_port
@@ -233,6 +235,9 @@ def test_the_command(shop: Mirrored) -> None:
     assert shown.stdout.startswith("typed.csv: 3 rows, hot ")
     told = htapkit("typed.parquet", "--table", "kinds", "--to", "2026-02-01", "--json")
     assert json.loads(told.stdout)["rows"] == 2
+    parts = ["typed", "--table", "kinds", "--from", "2026-01-01", "--to", "2026-02-01"]
+    assert htapkit(*parts, "--parts", "month").stdout == "typed: 2 rows in 1 files\n"
+    assert htapkit(*parts[:3], "--parts", "month").returncode == 2
     for wrong in (["x.csv"], ["SELECT 1", "x.csv", "--table", "kinds"], ["SELECT 1", "x.txt"]):
         assert htapkit(*wrong).returncode == 2, wrong
 
@@ -252,6 +257,48 @@ def test_a_crash_leaves_no_file_and_the_repeat_says_so(shop: Mirrored) -> None:
     assert done["started_anew"]
     assert out(shop, "crash.csv").read_text() == '"g"\n"1"\n'
     assert not list(out(shop, "").glob(".crash*"))
+
+
+def test_parts_go_on_where_they_were_cut_off(shop: Mirrored) -> None:
+    """Killed after the third of five: the repeat keeps what is listed; all rows are there once."""
+    span = {"table": "shop.public.moved", "begin": "2026-01-05", "end": "2026-01-09T12:00"}
+    folder = out(shop, "parts/moved")
+    shop.stack.stop()
+    shop.stack.start({"HTAPKIT_FAILPOINT": "export.part:3"})
+    shop.stack.wait_ready()
+    with shop.stack.client() as client, suppress(ServerUnreachable):  # it dies of it
+        client.export_parts("parts/moved", "day", **span)
+    assert shop.stack.wait_ended(60) == -signal.SIGKILL
+    names = [f"2026-01-0{day}.parquet" for day in range(5, 10)]
+    assert sorted(p.name for p in folder.iterdir()) == [*names[:3], "_parts.json"]
+    left = json.loads((folder / "_parts.json").read_text())
+    assert (left["complete"], list(left["done"])) == (False, names[:2])
+    (folder / names[0]).unlink()
+    kept = (folder / names[1]).stat().st_ino
+    shop.stack.start()
+    shop.stack.wait_ready()
+
+    def repeat() -> tuple[int, ...]:
+        with shop.stack.client() as client:
+            job = client.export_parts("parts/moved", "day", **span)
+            done = client.wait(job["id"], timeout_seconds=JOB_SECONDS)
+        return done["parts"], done["kept"], done["rows"]
+
+    assert repeat() == (5, 1, 108)
+    assert (folder / names[1]).stat().st_ino == kept
+    said = json.loads((folder / "_parts.json").read_text())
+    assert said["complete"]
+    assert all(part["position"] for part in said["done"].values())
+    assert [pq.read_table(folder / name).num_rows for name in names] == [24, 24, 24, 24, 12]
+    rows = pa.concat_tables(pq.read_table(folder / name) for name in names).sort_by("id")
+    with shop.database.connect() as source:
+        sql = "SELECT * FROM moved WHERE at >= '2026-01-05Z' AND at < '2026-01-09 12:00Z'"
+        expected = source.execute(f"{sql} ORDER BY id").fetchall()
+    assert list(zip(*(c.to_pylist() for c in rows.columns), strict=True)) == expected
+    assert repeat() == (5, 0, 108), "a complete one is made anew"
+    assert (folder / names[1]).stat().st_ino != kept
+    with shop.stack.client() as client, pytest.raises(ServerRefused, match="parts go with a table"):
+        client._call("POST", "/api/v1/export", {"path": "x", "sql": "SELECT 1", "parts": "day"})
 
 
 def test_stopping_the_server_ends_an_export(shop: Mirrored) -> None:

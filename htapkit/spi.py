@@ -66,20 +66,29 @@ class PositionOrder(Protocol):
         """Whether `have` has all commits up to `want`. ValueError: one is no position."""
 
 
-class Head(Protocol):
-    """Where the source's own stream of commits ends now. Thread-safe."""
+HEAD_SECONDS = 30.0
+"""For how long a source may be asked where its stream ends, if the caller does not say."""
 
-    def head(self) -> Position:
+
+class Head(Protocol):
+    """Where the source's own stream of commits ends now. Thread-safe.
+
+    A source that does not answer within about `timeout_seconds` is SourceUnavailable: whoever
+    waits for freshness must get to know that in time.
+    """
+
+    def head(self, timeout_seconds: float = HEAD_SECONDS) -> Position:
         """A position that covers every commit acknowledged before this call.
 
         The stream may stop short of it while nothing commits (see `mark`). Raises
         SourceUnavailable.
         """
 
-    def mark(self, token: str) -> None:
+    def mark(self, token: str, timeout_seconds: float = HEAD_SECONDS) -> None:
         """Write `token` into the stream behind every commit acknowledged before this call.
 
-        It comes back in ChangeBatch.marks. Costs the source a few bytes of log.
+        It comes back in ChangeBatch.marks. Costs the source a few bytes of log. Raises
+        SourceUnavailable.
         """
 
 

@@ -17,6 +17,7 @@ from cassandra.cluster import Session
 
 from htapkit.errors import SourceRefused, SourceUnavailable
 from htapkit.model import Position
+from htapkit.spi import HEAD_SECONDS
 from htapkit_cassandra.cluster import Sessions
 from htapkit_cassandra.lags import Lags
 from htapkit_cassandra.mutations import Mutation, RowWrite
@@ -71,13 +72,19 @@ class Marks:
             self.ticks.after(mark)
             self.lags, self.stopped = Lags(logs, mark), ""
 
-    def head(self) -> Position:
+    def head(self, timeout_seconds: float = HEAD_SECONDS) -> Position:
         """Write a mark; a position with it covers everything acknowledged before.
 
         One replica is enough for that: the others are waited for in their logs. Raises
-        SourceRefused where the ring has a node by now whose log is not read.
+        SourceRefused where the ring has a node by now whose log is not read. The driver has a
+        limit of its own for each answer.
         """
-        with self._lock:  # marks lie in each log about in the order of their numbers
+        # Marks lie in each log about in the order of their numbers.
+        if not self._lock.acquire(timeout=timeout_seconds):
+            raise SourceUnavailable(
+                f"{self._settings.source}: no mark was written within {timeout_seconds:.3g} s"
+            )
+        try:
             mark = self.ticks.next()
             self.lags.written(mark, time.monotonic())
             try:
@@ -85,6 +92,8 @@ class Marks:
             except SourceUnavailable:  # the node that we spoke with; another may answer
                 self._put(mark)
             return Reached(mark=mark).position()
+        finally:
+            self._lock.release()
 
     def _put(self, mark: int) -> None:
         with self._sessions.first() as opened:
@@ -99,7 +108,7 @@ class Marks:
                 raise SourceRefused(self.stopped)
             opened.execute(_WRITE, (self._reader, mark))
 
-    def mark(self, token: str) -> None:
+    def mark(self, token: str, timeout_seconds: float = HEAD_SECONDS) -> None:
         """Not needed: what `head` gives is in the log already."""
 
     def of(self, mutation: Mutation, table_id: str) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 import psycopg
+from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from htapkit.errors import ConfigError, PositionLost, SourceError, SourceRefused, SourceUnavailable
@@ -22,6 +23,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 APPLICATION = "htapkit"
 CONNECT_SECONDS_MAX = 10
+_WAIT_INTERVAL = 0.1  # psycopg's own
 
 # Sessions print values in one form only, and nothing set for the role may change what we see.
 OUTPUT_SETTINGS: Mapping[str, str] = {
@@ -198,15 +200,32 @@ def conninfo(
     )
 
 
-def connect(settings: Settings) -> Connection:
-    """An autocommit connection for catalog reads and for attaching. Raises SourceError."""
+class Impatient(Connection):
+    """A connection that waits for an answer for so long at most, and is of no use afterwards."""
+
+    answer_seconds: float | None = None
+
+    def wait(
+        self, gen: PQGen[RV], interval: float = _WAIT_INTERVAL, timeout: float | None = None
+    ) -> RV:
+        """See psycopg.Connection. Raises psycopg.OperationalError at the limit."""
+        return super().wait(gen, interval, self.answer_seconds if timeout is None else timeout)
+
+
+def connect(settings: Settings, answer_seconds: float | None = None) -> Impatient:
+    """An autocommit connection for catalog reads and for attaching. Raises SourceError.
+
+    It waits for each answer for `answer_seconds` at most; None: for as long as it takes.
+    """
     with translated(settings, "connect"):
         # A lock that a user's DDL holds must not hold us, nor queue everybody behind us.
-        return psycopg.connect(
+        connection = Impatient.connect(
             conninfo(settings, more={"lock_timeout": "10s"}),
             autocommit=True,
             prepare_threshold=None,
         )
+    connection.answer_seconds = answer_seconds
+    return connection
 
 
 @contextmanager

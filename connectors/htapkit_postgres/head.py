@@ -8,6 +8,7 @@ caller's marks to close.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import LiteralString
@@ -16,7 +17,8 @@ import psycopg
 
 from htapkit.errors import SourceError, SourceRefused, SourceUnavailable
 from htapkit.model import Position
-from htapkit_postgres.connection import Connection, Settings, source_error, translate
+from htapkit.spi import HEAD_SECONDS
+from htapkit_postgres.connection import Impatient, Settings, source_error, translate
 from htapkit_postgres.connection import connect as connect_to
 from htapkit_postgres.pgoutput import format_lsn, lsn_position, parse_lsn
 from htapkit_postgres.receiver import MARK_PREFIX
@@ -37,6 +39,10 @@ _SPILLED: LiteralString = (
 _MARK_FLUSHED: LiteralString = "SELECT pg_logical_emit_message(false, %s, %s, true)"
 
 
+ANSWER_SECONDS_MIN = 1.0
+"""An answer that is only a little late is not thrown away, and its connection with it."""
+
+
 def behind(source: str, ours: int, theirs: int) -> str:
     """What to say of a server whose log ends before our position."""
     return (
@@ -49,34 +55,32 @@ def behind(source: str, ours: int, theirs: int) -> str:
 class PostgresHead:
     """An spi.Head on a connection of its own, opened when first asked."""
 
-    def __init__(self, settings: Settings, connect: Callable[[], Connection] | None = None) -> None:
+    def __init__(self, settings: Settings, connect: Callable[[], Impatient] | None = None) -> None:
         """Nothing is opened yet. `connect` makes the connection, where it is not to be just any."""
         self._settings = settings
         self._connect = connect or partial(connect_to, settings)
         self._lock = threading.Lock()
-        self._connection: Connection | None = None
+        self._connection: Impatient | None = None
         self.last = 0
         self.reached = 0
         """What the copy has: a log that ends before it is not the one that was copied."""
 
-    def head(self) -> Position:
+    def head(self, timeout_seconds: float = HEAD_SECONDS) -> Position:
         """A position that covers every commit acknowledged before this call.
 
         Raises SourceRefused where the server has less than the copy: it would pass for fresh.
         """
         reached = self.reached
-        row = self._ask(_HEAD, ())
+        row = self._ask(_HEAD, (), timeout_seconds)
         assert row is not None, "a function gives one row"
         self.last = parse_lsn(str(row[0]))
         if self.last < reached:
             raise SourceRefused(behind(self._settings.source, reached, self.last))
         return lsn_position(self.last)
 
-    def mark(self, token: str) -> None:
+    def mark(self, token: str, timeout_seconds: float = HEAD_SECONDS) -> None:
         """Write `token` into the log behind every commit acknowledged before this call."""
-        with self._lock:
-            version = self._opened().info.server_version
-        self._ask(_MARK_FLUSHED if version >= 170000 else _MARK, (MARK_PREFIX, token))
+        self._ask(_MARK, (MARK_PREFIX, token), timeout_seconds)
 
     def retained(self) -> int:
         """Log that the server keeps because our slot has not confirmed it."""
@@ -93,7 +97,7 @@ class PostgresHead:
         with self._lock:
             self._close()
 
-    def _opened(self) -> Connection:
+    def _opened(self) -> Impatient:
         if self._connection is None:
             self._connection = self._connect()
             self._connection.prepare_threshold = 0
@@ -104,19 +108,37 @@ class PostgresHead:
         if connection is not None:
             connection.close()
 
-    def _ask(self, query: LiteralString, parameters: tuple[str, ...]) -> tuple[object, ...] | None:
-        with self._lock:
+    def _ask(
+        self,
+        query: LiteralString,
+        parameters: tuple[str, ...],
+        timeout_seconds: float = HEAD_SECONDS,
+    ) -> tuple[object, ...] | None:
+        limit = max(timeout_seconds, ANSWER_SECONDS_MIN)
+        until = time.monotonic() + limit
+        if not self._lock.acquire(timeout=limit):
+            raise source_error(
+                self._settings, "read the log's position", "", f"no answer within {limit:.3g} s"
+            )
+        try:
             reused = self._connection is not None
             try:
-                return self._run(query, parameters)
+                return self._run(query, parameters, until)
             except SourceUnavailable:
                 # The connection may have died long ago: that says nothing of the source now.
-                if not reused:
+                if not reused or time.monotonic() >= until:
                     raise
-                return self._run(query, parameters)
+                return self._run(query, parameters, until)
+        finally:
+            self._lock.release()
 
-    def _run(self, query: LiteralString, parameters: tuple[str, ...]) -> tuple[object, ...] | None:
+    def _run(
+        self, query: LiteralString, parameters: tuple[str, ...], until: float
+    ) -> tuple[object, ...] | None:
         connection = self._opened()
+        if query is _MARK and connection.info.server_version >= 170000:
+            query = _MARK_FLUSHED
+        connection.answer_seconds = max(until - time.monotonic(), ANSWER_SECONDS_MIN)
         try:
             return connection.execute(query, parameters).fetchone()
         except psycopg.Error as error:

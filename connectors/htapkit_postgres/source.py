@@ -25,13 +25,14 @@ from htapkit.model import (
     TableId,
     TableSchema,
 )
-from htapkit.spi import Discovered, Origin, SourceOptions
+from htapkit.spi import HEAD_SECONDS, Discovered, Origin, SourceOptions
 from htapkit_postgres import fingerprint as fingerprints
 from htapkit_postgres import preflight, publications, ranges, slot
 from htapkit_postgres.catalog import describe, without_rights
 from htapkit_postgres.chunk import Limits
 from htapkit_postgres.connection import (
     Connection,
+    Impatient,
     connect,
     parse_settings,
     translated,
@@ -76,7 +77,7 @@ class PostgresSource:
             self._settings.source,
             self._settings.dsn,
             options.connections_max,
-            partial(connect, self._settings),
+            partial(connect, self._settings, HEAD_SECONDS),
         )
         self.origin = self._asking
 
@@ -113,7 +114,7 @@ class PostgresSource:
         with translated(self._settings, "identify the server"):
             return slot.read_server(connection)
 
-    def _connect(self) -> Connection:
+    def _connect(self) -> Impatient:
         """A connection to the server that is followed, whatever answers at its address now."""
         connection = connect(self._settings)
         try:

@@ -12,15 +12,16 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from htapkit.errors import Stale
+from htapkit.errors import SourceUnavailable, Stale
 from htapkit.hot import Applied, HotStore
 from htapkit.model import Position
-from htapkit.spi import Head, PositionOrder
+from htapkit.spi import HEAD_SECONDS, Head, PositionOrder
 
 NUDGE_SECONDS = 0.02
 _SAMPLES_MAX = 64
@@ -76,10 +77,10 @@ class Freshness:
         self._mark: tuple[str, float] = ("", float("-inf"))
         store.on_applied(self._moved)
 
-    def sample(self) -> Position:
+    def sample(self, timeout_seconds: float = HEAD_SECONDS) -> Position:
         """Read the source's head and remember when. Raises SourceUnavailable."""
         before = self._now()
-        position = self._head.head()
+        position = self._head.head(timeout_seconds)
         with self._lock:
             if len(self._samples) == _SAMPLES_MAX:
                 self._thin_out()
@@ -123,7 +124,10 @@ class Freshness:
 
     def wait_strong(self, timeout_seconds: float) -> str:
         """Return once all commits acknowledged before this call are applied; see `wait_for`."""
-        return self.wait_for(self.sample(), timeout_seconds)
+        until = self._now() + timeout_seconds
+        with self._in_time(until):
+            want = self.sample(timeout_seconds)
+        return self.wait_for(want, max(0.0, until - self._now()))
 
     def wait_age(self, age_seconds: float, timeout_seconds: float) -> str:
         """Return once the copy is at most that old.
@@ -155,10 +159,11 @@ class Freshness:
                 return "marked" if token else "nudged"
             if left > NUDGE_SECONDS:
                 self._nudge()
-                if written is None:
-                    written = self._is_written(want)
-                if written and not token:
-                    token = self._shared_mark(started, left)
+                with self._in_time(started + timeout_seconds):
+                    if written is None:
+                        written = self._is_written(want, left)
+                    if written and not token:
+                        token = self._shared_mark(started, left)
         behind = f" ({behind})" if (behind := self._behind(timeout_seconds / 2)) else ""
         raise Stale(
             f"{self._name} did not reach the position asked for within {timeout_seconds:.3g} s"
@@ -177,11 +182,21 @@ class Freshness:
             return True
         return applied.position is not None and self._order.covers(applied.position, want)
 
-    def _is_written(self, want: Position) -> bool:
+    @contextmanager
+    def _in_time(self, until: float) -> Iterator[None]:
+        """What the source does not answer till then is no reason to wait on. Raises Stale."""
+        try:
+            yield
+        except SourceUnavailable as error:
+            if self._now() < until:
+                raise
+            raise Stale(f"{error}; raise htapkit.wait_timeout, or try again later") from error
+
+    def _is_written(self, want: Position, timeout_seconds: float) -> bool:
         """Whether the source has got there: only then does a later mark stand for it."""
         newest = self._newest
         known = newest is not None and self._order.covers(newest, want)
-        return known or self._order.covers(self.sample(), want)
+        return known or self._order.covers(self.sample(timeout_seconds), want)
 
     def _shared_mark(self, since: float, timeout_seconds: float) -> str:
         """A mark written after `since`: another waiter's if there is one, else our own.
@@ -195,7 +210,7 @@ class Freshness:
                 return self._mark[0]
             token = secrets.token_hex(8)
             begun = self._now()
-            self._head.mark(token)
+            self._head.mark(token, timeout_seconds)
             self._mark = (token, begun)
             return token
         finally:

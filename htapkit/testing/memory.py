@@ -30,7 +30,7 @@ from htapkit.model import (
     TableSchema,
     Truncate,
 )
-from htapkit.spi import Discovered, Origin
+from htapkit.spi import HEAD_SECONDS, Discovered, Origin
 
 Row = tuple[object, ...]
 Key = tuple[object, ...]
@@ -127,13 +127,13 @@ class MemoryHead:
         self._server = server
         self.marks: list[tuple[int, str]] = []
 
-    def head(self) -> Position:
+    def head(self, timeout_seconds: float = HEAD_SECONDS) -> Position:  # noqa: ARG002
         """How many commits there are."""
         if not self._server.up:
             raise SourceUnavailable(f"{self._server.name} is down")
         return position_of(len(self._server.log))
 
-    def mark(self, token: str) -> None:
+    def mark(self, token: str, timeout_seconds: float = HEAD_SECONDS) -> None:  # noqa: ARG002
         """Put a token behind all commits."""
         with self._server.changed:
             self.marks.append((len(self._server.log), token))

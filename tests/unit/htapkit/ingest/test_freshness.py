@@ -16,6 +16,7 @@ from htapkit.hot import Applied, HotStore
 from htapkit.ingest import Freshness
 from htapkit.ingest.freshness import NUDGE_SECONDS
 from htapkit.model import Position
+from htapkit.spi import HEAD_SECONDS
 from htapkit.testing.memory import MemoryOrder, position_of
 
 DEADLINE_SECONDS = 60.0  # of a test that is broken
@@ -39,6 +40,7 @@ class World:
     marks: list[str] = field(default_factory=list)
     nudges: list[float] = field(default_factory=list)
     answers: Callable[[int], None] = lambda _: None  # the stream, to the so-manieth nudge
+    asking: Callable[[float], None] = lambda _: None  # the head, for so long at most
     marking: Callable[[], None] = lambda: None
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _until: dict[int, float] = field(default_factory=dict)  # of each sleeper
@@ -54,11 +56,13 @@ class World:
 
     # -- the source
 
-    def head(self) -> Position:
+    def head(self, timeout_seconds: float = HEAD_SECONDS) -> Position:
         self.heads += 1
+        self.asking(timeout_seconds)
         return position_of(self.end)
 
-    def mark(self, token: str) -> None:
+    def mark(self, token: str, timeout_seconds: float = HEAD_SECONDS) -> None:
+        assert timeout_seconds <= 5.0, "more than anybody here waits"
         self.marking()
         self.marks.append(token)
 
@@ -281,6 +285,36 @@ def test_a_wait_of_no_time(world: World) -> None:
     with pytest.raises(Stale):
         world.freshness().wait_strong(0.0)
     assert world.marks == []
+
+
+@pytest.mark.parametrize("where", ["head", "mark"])
+def test_a_source_that_does_not_answer_in_time(world: World, where: str) -> None:
+    """The same as a copy that does not get there: what then happens is the session's choice."""
+
+    def silent(timeout_seconds: float) -> None:
+        assert timeout_seconds <= 5.0
+        world.move(timeout_seconds)
+        raise SourceUnavailable("w: no answer")
+
+    world.end = 10
+    if where == "head":
+        world.asking = silent
+    else:
+        world.marking = lambda: silent(5.0)
+    fresh = world.freshness()
+    with waiting(world, lambda: fresh.wait_strong(5.0)) as waits:
+        world.move(TICK)
+        with pytest.raises(Stale, match=r"w: no answer; raise htapkit\.wait_timeout"):
+            results(waits)
+
+
+def test_a_source_that_is_away_is_told_at_once(world: World) -> None:
+    def away(_: float) -> None:
+        raise SourceUnavailable("w is down")
+
+    world.asking = away
+    with pytest.raises(SourceUnavailable):
+        world.freshness().wait_strong(5.0)
 
 
 def test_a_mark_that_cannot_be_written(world: World) -> None:

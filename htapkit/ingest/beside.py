@@ -31,7 +31,7 @@ class Beside:
     """A table that was not compared with the source, and what is known of it all the same."""
 
     table: str
-    rows: int | None  # None: they could not be read
+    rows: int | None  # None: they were not, or could not be read
     sound: bool | None  # whether it is what it says of itself; None: that was not looked at
     at_source: int | None  # rows whose key the source has, too; None: not looked at
     why: str  # it was not compared, or is not sound
@@ -96,21 +96,21 @@ def left_out(catalog: Catalog, source: str) -> Iterator[Beside]:
     for table, status in sorted(catalog.tables.items()):
         owner = origin_of(table)
         if table.source == ARCHIVE and owner is not None and owner.source == source:
-            yield _not_looked_at(table, status.rows, "the source no longer has its rows")
+            yield _not_looked_at(table, "the source no longer has its rows")
         elif table.source == source and status.state is not TableState.FOLLOWING:
             why = f"it is not followed now: {status.state.value} {status.why}".strip()
-            yield _not_looked_at(table, None, why)
+            yield _not_looked_at(table, why)
 
 
 def imported(catalog: Catalog) -> Iterator[Beside]:
     """Tables that others write, and no source of ours knows."""
     for table in sorted(catalog.imported):
         if table.source == LAKE:
-            yield _not_looked_at(table, None, "it belongs to no source: others write it")
+            yield _not_looked_at(table, "it belongs to no source: others write it")
 
 
-def _not_looked_at(table: TableId, rows: int | None, why: str) -> Beside:
-    return Beside(str(table), rows, sound=None, at_source=None, why=why)
+def _not_looked_at(table: TableId, why: str) -> Beside:
+    return Beside(str(table), None, sound=None, at_source=None, why=why)
 
 
 def _damaged(table: TableId, why: str, rows: int | None = None) -> Beside:

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from htapkit.cli.export_parts import PartList, PartsAsked
 from htapkit.client import ServerRefused
-from htapkit.export import Bucket
+from htapkit.export import Bucket, ExportFailed
 from htapkit.testing.postgres import PostgresServer, free_port
 from htapkit.testing.s3 import S3Server
 from tests.fix_mirror import JOB_SECONDS, Mirrored, fresh_database, mirrored
@@ -61,6 +62,26 @@ def test_memory_is_bounded(s3: S3Server, tmp_path: Path) -> None:
         assert all(found.read(1 << 20) == bytes([n % 256]) * (1 << 20) for n in range(size))
         assert not found.read()
     assert max(seen) < 110 << 20
+
+
+def test_a_list_of_parts_is_read_again(s3: S3Server, tmp_path: Path) -> None:
+    """As it was written last; none is not the same as a server that is away."""
+    s3.bucket("parts")
+    place = Bucket("s3://parts/daily", dict(s3.properties), tmp_path)
+    asked = PartsAsked("shop.public.t", "2026-01-01", "2026-01-03", "day", "csv")
+    assert place.read("t/_parts.json") is None
+    first = PartList(place, "t", asked)
+    first.begin()
+    for name in ("2026-01-01.csv", "2026-01-02.csv"):
+        first.add(name, {"rows": 1, "bytes": 3, "position": "5"})
+    with place.new_file("t/2026-01-01.csv") as file:
+        file.write(b"abc")
+    again = PartList(place, "t", asked)
+    again.begin()
+    assert list(again.done) == ["2026-01-01.csv"], "the other one is not there"
+    s3.kill()
+    with pytest.raises(ExportFailed):
+        PartList(place, "t", asked).begin()
 
 
 def export(shop: Mirrored, path: str, sql: str) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from htapkit.hot import HotLimits, HotStore
 from htapkit.ingest import Beside, Mirror, MirrorOptions, Verification, imported, verify
 from htapkit.lake import Lake, LakeSettings
 from htapkit.metrics import Metrics
-from htapkit.model import Op, TableId, history_of
+from htapkit.model import Op, TableId, archive_of, history_of
 from htapkit.query import whole_rows
 from htapkit.testing.memory import MemorySource, RowEvent, Server
 from htapkit.testing.stack import wait_until
@@ -132,6 +132,16 @@ def test_damage_is_found(shop: Shop, harm: Callable[[Shop], None], why: str) -> 
     assert why in history.why
     assert [table.equal for table in found.tables] == [True]
     assert not found.equal
+
+
+def test_an_archive_is_named(shop: Shop) -> None:
+    """Asked for one table, nothing else is named but its history."""
+    shop.store.archives.keep(frozenset({TABLE}))
+    found = shop.verified()
+    assert found.equal
+    archive = Beside(str(archive_of(TABLE)), None, None, None, "the source no longer has its rows")
+    assert found.not_compared[0] == archive
+    assert [beside.table for beside in shop.verified(TABLE).not_compared] == [str(HISTORY)]
 
 
 def test_what_is_left_out_is_said(shop: Shop) -> None:

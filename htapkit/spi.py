@@ -81,14 +81,14 @@ class Head(Protocol):
         """A position that covers every commit acknowledged before this call.
 
         The stream may stop short of it while nothing commits (see `mark`). Raises
-        SourceUnavailable.
+        SourceUnavailable, SourceRefused (nothing is attached, see `Source.follow`).
         """
 
     def mark(self, token: str, timeout_seconds: float = HEAD_SECONDS) -> None:
         """Write `token` into the stream behind every commit acknowledged before this call.
 
-        It comes back in ChangeBatch.marks. Costs the source a few bytes of log. Raises
-        SourceUnavailable.
+        It comes back in ChangeBatch.marks. Costs the source a few bytes of log. Does nothing where
+        the stream always reaches the head. Raises SourceUnavailable.
         """
 
 

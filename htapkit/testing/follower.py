@@ -1,46 +1,93 @@
-"""The simplest copy there is: a dict for each table, moved by batches one change after the other.
+"""The simplest copy there is: dicts, moved by batches one change after the other.
 
-The contract compares a source with it.
+The contract compares a source with it. Its tables are those of the contract: (id int4 key, v text).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from htapkit.model import ChangeBatch, Op, Position, RowChanges, TableId, TableSchema, Truncate
+import pyarrow as pa
 
-Rows = dict[int, str | None]
+from htapkit.model import (
+    Broken,
+    CellChanges,
+    ChangeBatch,
+    Op,
+    Position,
+    RowChanges,
+    TableId,
+    TableSchema,
+    Truncate,
+)
+from htapkit.testing.merged import MergedTable, Rows
+
 Covered = Callable[[Position, int], bool]
 """Whether the copy holds what a commit did to the row with that id."""
 
 
 class Follower:
-    """The dumbest correct reader of a stream: applies batches to dicts, one change at a time."""
+    """The dumbest correct reader of a stream: rows are changed in order, cells are merged."""
 
     def __init__(self, schemas: Sequence[TableSchema]) -> None:
         """Empty tables."""
-        self.rows: dict[TableId, Rows] = {schema.table: {} for schema in schemas}
+        self._tables = {s.table: RowTable(s) for s in schemas if not s.reconciled}
+        self._merged = {s.table: MergedTable(s) for s in schemas if s.reconciled}
         self.position: Position | None = None
         self.marks: set[str] = set()
-        self.totals: list[dict[TableId, int]] = []
+        self.totals: list[dict[TableId, int]] = []  # rows of the tables with transactions
+
+    def rows(self, table: TableId) -> Rows:
+        """What a table holds by now."""
+        return self._merged[table].rows() if table in self._merged else self._tables[table].rows
+
+    def load(self, table: TableId, batch: pa.RecordBatch) -> None:
+        """Take what a snapshot gives of a table."""
+        (self._merged if table in self._merged else self._tables)[table].load(batch)
 
     def apply(self, batch: ChangeBatch, covered: Covered) -> None:
-        """Apply what is not `covered` by the copy."""
+        """Apply what is not `covered` by the copy; cells are merged, whatever it covers."""
         for change in batch.changes:
             if isinstance(change, Truncate):
-                commit = batch.commits[change.commit]
                 for table in change.tables:
-                    for key in [k for k in self.rows.get(table, {}) if not covered(commit, k)]:
-                        del self.rows[table][key]
+                    if table in self._tables:
+                        self._tables[table].truncate(batch.commits[change.commit], covered)
             elif isinstance(change, RowChanges):
-                self._rows(batch, change, covered)
+                self._tables[change.table].change(batch, change, covered)
+            elif isinstance(change, CellChanges):
+                self._merged[change.table].load(change.cells)
+                self._merged[change.table].load(change.deletions)
+            else:
+                assert not isinstance(change, Broken), f"{change.table}: {change.why}"
         if batch.complete:
             self.position = batch.end
-            self.totals.append({table: len(rows) for table, rows in self.rows.items()})
+            self.totals.append({table: len(each.rows) for table, each in self._tables.items()})
         self.marks |= set(batch.marks)
 
-    def _rows(self, batch: ChangeBatch, change: RowChanges, covered: Covered) -> None:
-        rows = self.rows[change.table]
+
+class RowTable:
+    """A table with transactions."""
+
+    def __init__(self, schema: TableSchema) -> None:
+        """Empty."""
+        self._arrow = schema.arrow
+        self.rows: Rows = {}
+
+    def load(self, batch: pa.RecordBatch) -> None:
+        """Take rows of a snapshot, each once."""
+        assert batch.schema == self._arrow
+        for row in batch.to_pylist():
+            assert row["id"] not in self.rows, "a row twice"
+            self.rows[row["id"]] = row["v"]
+
+    def truncate(self, commit: Position, covered: Covered) -> None:
+        """Empty it, but for what the copy has of later."""
+        for key in [key for key in self.rows if not covered(commit, key)]:
+            del self.rows[key]
+
+    def change(self, batch: ChangeBatch, change: RowChanges, covered: Covered) -> None:
+        """Apply changes, one after the other."""
+        rows = self.rows
         before = change.before.to_pylist() if change.before is not None else None
         moved = change.moved.to_pylist() if change.moved is not None else None
         commits = change.commit.to_pylist()

@@ -11,8 +11,8 @@ import pytest
 
 from htapkit.model import Column, Op, SqlType, TableId, TableSchema
 from htapkit.testing.contract import Harness, SourceContract, Write
-from htapkit.testing.follower import Rows
 from htapkit.testing.memory import MemorySource, RowEvent, Server, TruncateEvent
+from htapkit.testing.merged import Rows
 
 
 class MemoryHarness:

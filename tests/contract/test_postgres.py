@@ -10,7 +10,7 @@ import pytest
 from htapkit.model import TableId
 from htapkit.spi import SourceOptions, load_source
 from htapkit.testing.contract import Harness, SourceContract, Write
-from htapkit.testing.follower import Rows
+from htapkit.testing.merged import Rows
 from htapkit.testing.postgres import Database
 from htapkit.testing.stack import wait_until
 

@@ -5,7 +5,8 @@ A connector's author inherits `SourceContract` and gives a harness.
 The harness owns a database with two tables, `first` and `second`, each (id int4 key, v text), and
 can change them. The model is a dict; what the contract says stands on the Protocols in
 `htapkit.spi`. What a source with reconciled tables does not promise, whole transactions and
-TRUNCATE in the stream, are tests of their own, which it skips with the reason.
+TRUNCATE in the stream, are tests of their own, which it skips with the reason; that a TRUNCATE is
+found all the same is one that the others skip.
 """
 
 from __future__ import annotations
@@ -21,11 +22,7 @@ import pyarrow as pa
 import pytest
 
 from htapkit.errors import PositionLost, SourceRefused
-from htapkit.model import (
-    Position,
-    TableId,
-    TableSchema,
-)
+from htapkit.model import Broken, Position, TableId, TableSchema
 from htapkit.spi import ChangeStream, Discovered, Ranged, Source
 from htapkit.testing.follower import Covered, Follower, covers_nothing
 from htapkit.testing.merged import Rows
@@ -145,6 +142,13 @@ class SourceContract:
         for name in ("first", "second"):
             assert follower.rows(harness.table(name)) == harness.rows(name), name
 
+    def _transactional(self, harness: Harness, promise: str) -> list[TableSchema]:
+        """The tables, where the source has transactions."""
+        schemas = self._schemas(harness)
+        if all(schema.reconciled for schema in schemas):
+            pytest.skip(f"this source's tables are reconciled: {promise}")
+        return schemas
+
     # -- the contract
 
     def test_check_finds_nothing_wrong(self, harness: Harness) -> None:
@@ -187,13 +191,6 @@ class SourceContract:
             self._until(harness, stream, follower)
             self._equal(harness, follower)
 
-    def _transactional(self, harness: Harness, promise: str) -> list[TableSchema]:
-        """The tables, where the source has transactions."""
-        schemas = self._schemas(harness)
-        if all(schema.reconciled for schema in schemas):
-            pytest.skip(f"this source's tables are reconciled: {promise}")
-        return schemas
-
     def test_streams_a_truncate(self, harness: Harness) -> None:
         """It empties the table, and what is written behind it stays."""
         schemas = self._transactional(harness, "its stream does not show TRUNCATE")
@@ -204,6 +201,18 @@ class SourceContract:
             harness.transaction([Write("first", 7, "after")])
             self._until(harness, stream, follower)
             self._equal(harness, follower)
+
+    def test_a_truncate_that_no_stream_shows_is_found(self, harness: Harness) -> None:
+        """Comparing says that this table must be copied again, and no other."""
+        before = self._found(harness)
+        if not before["first"].schema.reconciled:
+            pytest.skip("this source's stream shows TRUNCATE")
+        harness.truncate("first")
+        now, compare = self._found(harness), harness.source.compare
+        found = {n: compare(old.schema, old.fingerprint, now[n]) for n, old in before.items()}
+        assert isinstance(found["first"], Broken)
+        assert found["first"].copy_again
+        assert found["second"] is None
 
     def test_batches_hold_whole_transactions(self, harness: Harness) -> None:
         """Both tables get a row in each transaction: no batch ends between the two."""

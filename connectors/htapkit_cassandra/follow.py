@@ -156,9 +156,10 @@ class LogStream:
 
     def _batch(self, changes: list[Change]) -> ChangeBatch:
         self._given = self._owed.held(self._reached)
-        # What was read counts from its own time on, also where nothing of the logs is behind us.
-        read = self._marks.ticks.last if self._owed.any_tables else self._given.read
-        end = replace(self._given, read=read).position()
+        # The place may be held back: without a number of its own, what this batch brings would
+        # be taken for something that the copy has already.
+        ticks = self._marks.ticks
+        end = replace(self._given, read=ticks.next() if changes else ticks.last).position()
         return ChangeBatch(self._following.source, tuple(changes), (end,), end, None)
 
     def _take(self, node: str, event: LogEvent) -> None:

@@ -22,7 +22,7 @@ class Reached:
 
     nodes: Mapping[str, LogPosition] = field(default_factory=dict)
     mark: int = 0
-    read: int = 0  # the time that the last reading of counters was given; 0: there was none
+    read: int = 0  # larger with each batch that brings something, also where no log gets further
 
     def position(self) -> Position:
         """For the core, which cannot look into it."""

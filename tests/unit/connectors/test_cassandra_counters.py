@@ -254,7 +254,6 @@ def test_no_position_passes_what_is_owed(
     reads.problem, reads.bad = SourceUnavailable("a replica is down"), _write(1).key[0]
     places, ends = [], []
     for turn in range(7):
-        marks.ticks.next()
         if turn == 4:
             reads.problem = None
         if turn == 6:
@@ -267,6 +266,22 @@ def test_no_position_passes_what_is_owed(
     assert places == [0, 0, 0, 0, 9]
     order = LogOrder()
     assert not any(order.covers(a, b) for a, b in pairwise(ends)), "each of them is news"
+
+
+def test_what_only_breaks_a_table_is_news_as_well(owed: Owed) -> None:
+    """A batch with nothing of any log is not one that the copy has already."""
+    node, start = _Node(0), Reached({"node": LogPosition(0, 0)})
+    following = Following("events", {}, deletes_files=False, batch_rows_max=4, batch_bytes_max=99)
+    marks = Marks(Settings("events"), Ticks())
+    stream = LogStream(following, cast("Tails", node), start, marks, node, owed)
+    stream.expect([_layout().schema])
+    begun = stream.next(0)
+    node.dropped = 1
+    broken = stream.next(0)
+    assert begun is not None
+    assert broken is not None
+    assert [type(change) for change in broken.changes] == [Broken]
+    assert not LogOrder().covers(begun.end, broken.end)
 
 
 def test_names() -> None:

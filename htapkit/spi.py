@@ -66,15 +66,13 @@ class PositionOrder(Protocol):
         """Whether `have` has all commits up to `want`. ValueError: one is no position."""
 
 
-HEAD_SECONDS = 30.0
-"""For how long a source may be asked where its stream ends, if the caller does not say."""
+HEAD_SECONDS = 30.0  # for which a source may be asked where its stream ends
 
 
 class Head(Protocol):
     """Where the source's own stream of commits ends now. Thread-safe.
 
-    A source that does not answer within about `timeout_seconds` is SourceUnavailable: whoever
-    waits for freshness must get to know that in time.
+    A source that does not answer within about `timeout_seconds` is SourceUnavailable.
     """
 
     def head(self, timeout_seconds: float = HEAD_SECONDS) -> Position:
@@ -93,9 +91,7 @@ class Head(Protocol):
 
 
 class ChangeStream(Protocol):
-    """The changes of one source from a position on.
-
-    One thread calls `next`; the rest is thread-safe.
+    """The changes of one source from a position on. Thread-safe, but for `next` in one thread.
 
     Order: batches come in commit order, whole transactions only (ChangeBatch.complete). Duplicates:
     none within a stream; a new stream starts right after the position it was given. Back-pressure:
@@ -106,7 +102,8 @@ class ChangeStream(Protocol):
     def next(self, timeout_seconds: float) -> ChangeBatch | None:
         """The next batch, or None when none came in time.
 
-        A batch without changes only moves the position. Raises SourceUnavailable (open a new
+        A batch without changes only moves the position; the end of any other is one that no batch
+        before it covers, or its changes are taken for known. Raises SourceUnavailable (open a new
         stream), PositionLost, SourceRefused, UnfaithfulValue (keep that column as text).
         """
 
@@ -114,16 +111,10 @@ class ChangeStream(Protocol):
         """Tell the source that it may forget all up to `position`, which is durable here."""
 
     def nudge(self) -> None:
-        """Ask the source for its newest position at once; it arrives as a batch.
-
-        Where a stream begins is news, too: a quiet source answers all the same.
-        """
+        """Ask the source for its newest position now; even a quiet one answers, with a batch."""
 
     def expect(self, tables: Sequence[TableSchema]) -> None:
-        """Decode rows of these tables in these schemas from now on; leave out all other tables.
-
-        Called by the thread that calls `next`, between two batches.
-        """
+        """Decode only these tables, in these schemas, from now on. In the thread of `next`."""
 
     def lag_bytes(self) -> int:
         """Bytes of log between what was received and the source's newest known position."""

@@ -147,6 +147,9 @@ def _uuid(rng: random.Random) -> str:
 
 _MOOD: Final = _of("sad", 'it\'s "ok"', "ünïcode")
 
+PRINTED_THERE = ("reg", "money")
+"""How the types begin whose text depends on more than the value: what the source alone prints."""
+
 TYPES: Final[Mapping[str, Make]] = {
     "bool": _of("t", "f"),
     "int2": _integer(16),

@@ -123,8 +123,11 @@ class SourceContract:
             batch = stream.next(0.05)
             if batch is None:
                 stream.nudge()
-            else:
-                follower.apply(batch, covered)
+                continue
+            have, covers = follower.position, harness.source.positions.covers
+            if have is not None and batch.complete and batch.changes:
+                assert not covers(have, batch.end), "a copy would take this batch for known"
+            follower.apply(batch, covered)
 
     def _awaited(self, harness: Harness, follower: Follower) -> Callable[[], bool]:
         """Whether all that is committed now is applied: its mark has come, or the head is reached.

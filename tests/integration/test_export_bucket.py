@@ -82,6 +82,7 @@ def test_a_list_of_parts_is_read_again(s3: S3Server, tmp_path: Path) -> None:
     s3.kill()
     with pytest.raises(ExportFailed):
         PartList(place, "t", asked).begin()
+    s3.start()  # others have it, too
 
 
 def export(shop: Mirrored, path: str, sql: str) -> Mapping[str, Any]:

@@ -72,8 +72,7 @@ def test_every_type_as_text(mirror: Mirrored, typed: str) -> None:
             ours, theirs = printed(port, query), printed(source, query)
             same(type_, ours[1], theirs[1])
             assert ours[0] == theirs[0]
-            # What a name of the catalog prints as is the catalog's to say; a sum, `lc_monetary`'s.
-            theirs_alone = type_.startswith(("reg", "money"))
+            theirs_alone = type_.startswith(typed_rows.PRINTED_THERE)
             assert last_route(port) == ("source" if theirs_alone else "hot"), type_
 
 

@@ -82,7 +82,8 @@ class Marks:
         # Marks lie in each log about in the order of their numbers.
         if not self._lock.acquire(timeout=timeout_seconds):
             raise SourceUnavailable(
-                f"{self._settings.source}: no mark was written within {timeout_seconds:.3g} s"
+                f"{self._settings.source}: no mark was written within "
+                f"{round(timeout_seconds, 3):g} s"
             )
         try:
             mark = self.ticks.next()

@@ -118,7 +118,10 @@ class PostgresHead:
         until = time.monotonic() + limit
         if not self._lock.acquire(timeout=limit):
             raise source_error(
-                self._settings, "read the log's position", "", f"no answer within {limit:.3g} s"
+                self._settings,
+                "read the log's position",
+                "",
+                f"no answer within {round(limit, 3):g} s",
             )
         try:
             reused = self._connection is not None

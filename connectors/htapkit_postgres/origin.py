@@ -15,7 +15,7 @@ import psycopg
 
 from htapkit.errors import LimitReached, SourceRefused, SourceUnavailable
 from htapkit.model import Access
-from htapkit.spi import Credential, OriginSession, OwnRole, Password
+from htapkit.spi import HEAD_SECONDS, Credential, OriginSession, OwnRole, Password
 from htapkit.sqlfiles import sql
 from htapkit_postgres.login import login
 from htapkit_postgres.server import Server
@@ -161,7 +161,9 @@ class PostgresOrigin:
 
         A broken connection is opened again once.
         """
-        with self._asking:
+        if not self._asking.acquire(timeout=HEAD_SECONDS):
+            raise SourceUnavailable(f"source {self._source}: it leaves others without an answer")
+        try:
             for attempt in (1, 2):
                 try:
                     if self._admin is None or self._admin.closed:
@@ -177,6 +179,8 @@ class PostgresOrigin:
                         raise SourceUnavailable(f"source {self._source}: {error}") from error
                 except psycopg.Error as error:
                     raise SourceRefused(f"source {self._source}: {error}") from error
+        finally:
+            self._asking.release()
         raise AssertionError("unreachable")
 
     def close(self) -> None:

@@ -72,7 +72,7 @@ class PostgresSource:
         self._followed: Identity | None = None  # all else is held to it
         self._refused = ""  # why `identity` refused the server; nothing is asked of it then
         self.positions = LsnOrder()
-        self.head = PostgresHead(self._settings, self._connect)
+        self.head = PostgresHead(self._settings, partial(self._connect, HEAD_SECONDS))
         self._asking = PostgresOrigin(
             self._settings.source,
             self._settings.dsn,
@@ -114,9 +114,9 @@ class PostgresSource:
         with translated(self._settings, "identify the server"):
             return slot.read_server(connection)
 
-    def _connect(self) -> Impatient:
+    def _connect(self, answer_seconds: float | None = None) -> Impatient:
         """A connection to the server that is followed, whatever answers at its address now."""
-        connection = connect(self._settings)
+        connection = connect(self._settings, answer_seconds)
         try:
             self._check_followed(connection)
         except BaseException:

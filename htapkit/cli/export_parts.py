@@ -84,6 +84,7 @@ class PartList:
 
         Raises ConfigError where the folder holds another export, ExportFailed.
         """
+        self.place.clear(self._name)
         text = self.place.read(self._name)
         if text is not None:
             try:

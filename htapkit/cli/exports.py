@@ -88,6 +88,9 @@ class Exports:
         if asked.format not in set(FileFormat):
             raise ConfigError(f"format: parts are files, parquet or csv, found '{asked.format}'")
         place.check(f"{path}/{LIST}")
+        column = self._tiering.rule(table).column
+        if asked.unit == "hour" and column.type.name == "date":
+            raise ConfigError(f"{column.name} of {table} is a date: its parts are a day or a month")
         parts = {
             part.name: Export(
                 f"{path}/{part.name}",

@@ -151,14 +151,14 @@ def print_verification(console: Console, result: Mapping[str, Any]) -> None:
     for row in result["tables"]:
         verdict = "[green]equal[/]" if row["equal"] else "[red]different[/]"
         if row["why"]:
-            verdict = f"[red]not compared[/]: {row['why']}"
-        examples = "; ".join(row["examples"])
+            verdict = f"[red]not compared[/]: {escape(row['why'])}"
+        examples = escape("; ".join(row["examples"]))
         counts = [row["rows_source"], row["rows_copy"]]
         shown = ["-" if count is None else f"{count:,}" for count in counts]
         table.add_row(row["table"], verdict, *shown, examples)
     for row in result["not_compared"]:
         verdict = _NOT_COMPARED[row["sound"]]
         count = "-" if row["rows"] is None else f"{row['rows']:,}"
-        table.add_row(row["table"], f"{verdict}: {row['why']}", "-", count, "")
+        table.add_row(row["table"], f"{verdict}: {escape(row['why'])}", "-", count, "")
     console.print(table)
     console.print(f"position {result['position'] or '-'}, {result['seconds']} s")

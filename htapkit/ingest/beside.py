@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from htapkit.errors import HtapkitError
+from htapkit.errors import HtapkitError, LimitReached, MomentGone, QueryCancelled
 from htapkit.hot import Keys, Moment
 from htapkit.ingest.repair import Rows
 from htapkit.model import (
@@ -59,32 +59,45 @@ def keys_of(schema: TableSchema, history: TableSchema) -> Keys | None:
     return Keys([names[column.ordinal] for column in key], [column.name for column in key])
 
 
-def check_history(table: TableId, moment: Moment, rows: Rows, keys: Keys | None) -> Beside:
-    """Read all of a history. `keys` has those of the source already; None: there is none of them.
+def check_history(
+    table: TableId, moment: Moment, rows: Rows, keys: Keys | None, *, source_read: bool
+) -> Beside:
+    """Read all of a history. `keys` are for its own, and have the source's where that was read.
 
     Never raises what is wrong with the history, or with its files.
     """
     status = moment.catalog.imported[table]
     if status.state is TableState.SET_ASIDE:
         return _damaged(table, status.why)
-    count = 0
     try:
-        asked = rows(moment.catalog, table)
-        for batch in moment.batches(asked):
-            count += batch.num_rows
-            if keys is not None:
-                keys.history(batch)
+        count, told = _read(table, moment, rows, keys)
+    except (LimitReached, MomentGone, QueryCancelled) as error:  # which say nothing of its rows
+        return _not_looked_at(table, f"{_NOBODY_ELSE}, and it was not read to its end: {error}")
     except HtapkitError as error:
         return _damaged(table, f"its rows cannot be read: {error}")
-    # Of files with deletes of other engines only the rows that are left are known.
+    if told is not None and told != count:
+        return _damaged(table, f"its Iceberg table says {told} rows, its files have {count}")
+    return _judged(table, count, keys, source_read=source_read)
+
+
+def _read(table: TableId, moment: Moment, rows: Rows, keys: Keys | None) -> tuple[int, int | None]:
+    """(its rows, as many as its Iceberg table says; None where others deleted some)."""
+    count, asked = 0, rows(moment.catalog, table)
+    for batch in moment.batches(asked):
+        count += batch.num_rows
+        if keys is not None:
+            keys.history(batch)
     told = [arm.files.rows for arm in asked.lake if arm.files.rest is None]
-    if told and sum(told) != count:
-        return _damaged(table, f"its Iceberg table says {sum(told)} rows, its files have {count}")
-    if keys is None:
-        why = f"{_NOBODY_ELSE}; its keys were not compared with the table's"
-        return Beside(str(table), count, sound=True, at_source=None, why=why)
-    if repeated := keys.repeated():
+    return count, sum(told) if told else None
+
+
+def _judged(table: TableId, count: int, keys: Keys | None, *, source_read: bool) -> Beside:
+    if keys is not None and (repeated := keys.repeated()):
         return _damaged(table, f"keys that are in it more than once: {repeated}", count)
+    if keys is None or not source_read:
+        less = "were not looked at" if keys is None else "were not compared with the table's"
+        why = f"{_NOBODY_ELSE}; its keys {less}"
+        return Beside(str(table), count, sound=True, at_source=None, why=why)
     shared = keys.shared()
     also = f"; {shared} of its keys are there now, and leave with the next backfill"
     why = f"{_NOBODY_ELSE}{also if shared else ''}"

@@ -124,10 +124,10 @@ class Freshness:
 
     def wait_strong(self, timeout_seconds: float) -> str:
         """Return once all commits acknowledged before this call are applied; see `wait_for`."""
-        until = self._now() + timeout_seconds
-        with self._in_time(until):
+        started = self._now()
+        with self._in_time(started + timeout_seconds):
             want = self.sample(timeout_seconds)
-        return self.wait_for(want, max(0.0, until - self._now()))
+        return self._wait_for(want, timeout_seconds, started)
 
     def wait_age(self, age_seconds: float, timeout_seconds: float) -> str:
         """Return once the copy is at most that old.
@@ -144,7 +144,9 @@ class Freshness:
 
         Raises Stale at the timeout, SourceUnavailable when a mark cannot be written.
         """
-        started = self._now()
+        return self._wait_for(want, timeout_seconds, self._now())
+
+    def _wait_for(self, want: Position, timeout_seconds: float, started: float) -> str:
         if self._reached(self._store.applied(self._name), want, ""):
             return "at once"
         self._nudge()
@@ -159,14 +161,22 @@ class Freshness:
                 return "marked" if token else "nudged"
             if left > NUDGE_SECONDS:
                 self._nudge()
-                with self._in_time(started + timeout_seconds):
-                    if written is None:
-                        written = self._is_written(want, left)
-                    if written and not token:
-                        token = self._shared_mark(started, left)
+                try:
+                    with self._in_time(started + timeout_seconds):
+                        if written is None:
+                            written = self._is_written(want, left)
+                        if written and not token:
+                            token = self._shared_mark(started, left)
+                except (SourceUnavailable, Stale):
+                    # It may have been applied while the source was asked.
+                    if not self._reached(self._store.applied(self._name), want, token):
+                        raise
+        if self._reached(self._store.applied(self._name), want, token):
+            return "marked" if token else "nudged"
         behind = f" ({behind})" if (behind := self._behind(timeout_seconds / 2)) else ""
         raise Stale(
-            f"{self._name} did not reach the position asked for within {timeout_seconds:.3g} s"
+            f"{self._name} did not reach the position asked for within "
+            f"{round(timeout_seconds, 3):g} s"
             f"{behind}; raise htapkit.wait_timeout, or set htapkit.on_stale = 'source'"
         )
 
@@ -201,9 +211,9 @@ class Freshness:
     def _shared_mark(self, since: float, timeout_seconds: float) -> str:
         """A mark written after `since`: another waiter's if there is one, else our own.
 
-        "" where another waiter's is still being written at the timeout.
+        "" while another waiter's is being written: whoever waits looks at what is applied, too.
         """
-        if not self._marking.acquire(timeout=timeout_seconds):
+        if not self._marking.acquire(timeout=min(NUDGE_SECONDS, timeout_seconds)):
             return ""
         try:
             if self._mark[1] > since:

@@ -87,8 +87,10 @@ def verify(mirror: Mirror, store: HotStore, rows: Rows, tables: Sequence[TableId
             verified, looked = _both(table, history, snapshot, moment, rows)
             results.append(verified)
             beside += looked
-        alone = [history for history in left if origin_of(history) not in compared]
-        beside += [check_history(history, moment, rows, None) for history in alone]
+        for history in left:
+            if origin_of(history) not in compared:
+                with _keys(moment, history) or nullcontext() as keys:
+                    beside.append(check_history(history, moment, rows, keys, source_read=False))
         position = "" if snapshot is None else str(snapshot.position)
     return Verification(
         position,
@@ -133,12 +135,19 @@ def _both(
     """A table and the history that it has, if any."""
     if history is None:
         return _compare(table, snapshot, moment, rows), []
-    catalog = moment.catalog
-    keys = keys_of(catalog.tables[table].schema, catalog.imported[history].schema)
-    with keys or nullcontext():
+    with _keys(moment, history) or nullcontext() as keys:
         verified = _compare(table, snapshot, moment, rows, keys)
-        there = None if verified.rows_source is None else keys
-        return verified, [check_history(history, moment, rows, there)]
+        read = verified.rows_source is not None
+        return verified, [check_history(history, moment, rows, keys, source_read=read)]
+
+
+def _keys(moment: Moment, history: TableId) -> Keys | None:
+    """For those of a history and of its table; None where they cannot be told apart."""
+    table = origin_of(history)
+    owner = moment.catalog.tables.get(table) if table is not None else None
+    if owner is None:
+        return None
+    return keys_of(owner.schema, moment.catalog.imported[history].schema)
 
 
 def _compare(

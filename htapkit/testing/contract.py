@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -307,17 +308,18 @@ class SourceContract:
 
     @contextmanager
     def _writing(self, harness: Harness) -> Iterator[None]:
-        stop = threading.Event()
-        writer = threading.Thread(target=self._write_on, args=(harness, stop))
-        writer.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            writer.join(self.seconds)
+        begun, stop = threading.Event(), threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            written = pool.submit(self._write_on, harness, begun, stop)
+            try:
+                assert begun.wait(self.seconds), "nothing was written"
+                yield
+            finally:
+                stop.set()
+            written.result(self.seconds)
 
     @staticmethod
-    def _write_on(harness: Harness, stop: threading.Event) -> None:
+    def _write_on(harness: Harness, begun: threading.Event, stop: threading.Event) -> None:
         number = 1000
         while not stop.is_set() and number < 3000:
             number += 1
@@ -326,6 +328,7 @@ class SourceContract:
             gone = Write("first", number, delete=True)
             moved = Write("first", number, "moved", new_id=-number)
             harness.transaction([moved if number % 2 else gone])
+            begun.set()
 
     def test_positions_are_ordered(self, harness: Harness) -> None:
         """Later heads cover earlier ones, and not the other way round after a commit."""

@@ -33,6 +33,8 @@ def load(server: PostgresServer, rate: int, seconds: int, *more: str) -> Iterato
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         yield
+        if running.poll() is not None:
+            raise RateNotKept(f"pgbench ended after {seconds} s, before what it ran beside")
         said, _ = running.communicate()
     finally:
         running.kill()

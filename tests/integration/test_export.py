@@ -103,6 +103,18 @@ def test_csv_comes_back_into_postgresql_as_it_was(shop: Mirrored) -> None:
     assert [r[1] for r in rows[0]] == [r[1] for r in rows[1]]
 
 
+def test_what_the_source_alone_prints(shop: Mirrored) -> None:
+    """Names of the catalog, and money, are in the file as the source says them."""
+    sql = "SELECT id, '12.5'::money AS m, 'kinds'::regclass AS r FROM kinds WHERE id = 1"
+    done = export(shop, "printed.csv", sql=sql, format="csv")
+    assert (done["rows"], done["route"]) == (1, "source")
+    with shop.database.connect() as source:
+        told = source.execute(f"SELECT id::text, m::text, r::text FROM ({sql}) AS t").fetchall()
+    header, line = out(shop, "printed.csv").read_text().splitlines()
+    assert header == '"id","m","r"'
+    assert line == ",".join(f'"{each}"' for each in told[0])
+
+
 def test_parquet_has_exact_types(shop: Mirrored) -> None:
     """Decimals stay decimals; what has no exact type is text as PostgreSQL prints it."""
     done = export(shop, "a/b/kinds.parquet", sql="SELECT * FROM kinds ORDER BY id")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 
 import pyarrow as pa
 
@@ -22,6 +23,7 @@ from htapkit.serve.flight.statement import Session
 from htapkit.serve.flight.watch import Watch
 from htapkit.serve.pgwire.database import Database
 from htapkit.serve.pgwire.rows import text_values
+from htapkit.serve.pgwire.rows_codecs import PRINTED_BY_SOURCE
 from htapkit.serve.pgwire.settings import Options
 from htapkit.serve.pgwire.state import Last
 from htapkit.spi import OwnRole, Password
@@ -89,7 +91,7 @@ class Asker:
 
                 def printed(batch: pa.RecordBatch) -> pa.RecordBatch:
                     columns = zip(batch.columns, fields, strict=True)
-                    texts = [text_values(array, field.oid, zone) for array, field in columns]
+                    texts = [_text(array, field.oid, zone) for array, field in columns]
                     return pa.record_batch(texts, names=batch.schema.names)
 
                 def last() -> Last:
@@ -107,3 +109,8 @@ class Asker:
         self._watch.stop_all("the server is being stopped")
         self._watch.stop()
         self._sources.close()
+
+
+def _text(array: pa.Array, oid: int, zone: tzinfo) -> pa.Array:
+    """PostgreSQL's text of each value; of some types the source, who alone can, has printed it."""
+    return array if oid in PRINTED_BY_SOURCE else text_values(array, oid, zone)

@@ -53,16 +53,15 @@ ZONED = frozenset({1184, 1185, 3910, 3911, 4534, 6152})
 """timestamptz, its ranges and their arrays: their text depends on the session's zone."""
 FIRST_USER_OID = 16384
 """Types from here on were made by somebody: enums, composites, and what extensions bring."""
-NAMING = frozenset(
+PRINTED_BY_SOURCE = frozenset(
     {24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191}
     | {1008, 2207, 2208, 2209, 2210, 2211, 3735, 3770, 4090, 4097, 4192}
+    | {790, 791}
 )
-"""regclass and the other reg… types, and their arrays.
+"""regclass and the other reg… types, money, and their arrays.
 
-Numbers that print as what the catalog and the search path call them at the moment of printing.
+What they print as is the catalog's, the search path's and `lc_monetary`'s word, at that moment.
 """
-MONEY = frozenset({790, 791})
-"""money and its arrays: their text depends on the session's `lc_monetary`."""
 
 _TO_2000_DAYS = 10_957
 _TO_2000_US = _TO_2000_DAYS * DAY_US
@@ -116,7 +115,7 @@ def codec(arrow: pa.DataType, oid: int, *, binary: bool, zone: tzinfo | None) ->
 
 
 def _of_strings(oid: int, *, binary: bool, zone: tzinfo | None) -> Codec | None:
-    if oid in NAMING or oid in MONEY:
+    if oid in PRINTED_BY_SOURCE:
         return None
     if not binary:
         at_utc = zone is not None and zone_offsets(zone) is None

@@ -13,14 +13,14 @@ from htapkit.cli.output import print_verification
 @pytest.mark.parametrize(
     ("sound", "shown"),
     [
-        (True, "sound, not compared: nobody has it"),
-        (False, "damaged: nobody has it"),
-        (None, "not compared: nobody has it"),
+        (True, "sound, not compared: nobody [b] has [/it]"),
+        (False, "damaged: nobody [b] has [/it]"),
+        (None, "not compared: nobody [b] has [/it]"),
     ],
 )
 def test_what_was_not_compared_is_shown(sound: bool | None, shown: str) -> None:
     """Also where nothing else was."""
-    beside = {"table": "history.a.b.c", "rows": 1234, "sound": sound, "why": "nobody has it"}
+    beside = {"table": "history.a.b.c", "rows": 1234, "sound": sound, "why": "nobody [b] has [/it]"}
     result = {"tables": [], "not_compared": [beside], "position": "", "seconds": 1.0}
     written = StringIO()
     print_verification(Console(file=written, width=200), result)

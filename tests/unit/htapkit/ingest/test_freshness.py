@@ -164,7 +164,9 @@ def test_a_timeout(world: World, *, marked: bool) -> None:
             world.asleep(waits)
             assert world.seconds < 1000 + seconds + NUDGE_SECONDS
         ended = world.seconds
-        with pytest.raises(Stale, match=rf"within {seconds:.3g} s \(node 2 is 7 s behind\)"):
+        with pytest.raises(
+            Stale, match=rf"within {round(seconds, 3):g} s \(node 2 is 7 s behind\)"
+        ):
             results(waits)
     assert ended == 1000 + seconds
     assert asked == [seconds / 2]
@@ -229,6 +231,21 @@ def test_a_mark_that_cannot_be_written(world: World) -> None:
         world.asleep(waits)
         world.apply(0, *world.marks)
         assert results(waits) == ["marked"]
+
+
+def test_what_is_applied_while_the_source_is_asked_ends_the_wait(world: World) -> None:
+    """Whatever becomes of the question."""
+
+    def fails() -> None:
+        world.apply(10)
+        raise SourceUnavailable("w is down")
+
+    world.end, world.marking = 10, fails
+    fresh = world.freshness()
+    with waiting(world, lambda: fresh.wait_strong(5.0)) as waits:
+        world.move(TICK)
+        world.asleep(waits)
+        assert results(waits) == ["nudged"]
 
 
 def test_a_source_that_does_not_take_a_mark_stops_nobody_else(world: World) -> None:

@@ -22,7 +22,7 @@ from htapkit.testing.stack import Stack
 from tests.fix_kills import DIES_SECONDS, Progress, Reader, ask_for_copy
 
 TABLES = ("checking", "savings", "ledger")
-VERIFY_EVERY = 10  # kills, before a new copy of a table may hide what became of it
+VERIFY_EVERY = 20  # kills, before a new copy of a table may hide what became of it
 LIMITS = {"limits": {"batch_rows": 100}}  # so that a transaction can be larger than that
 LARGE = "INSERT INTO ledger (account, amount) SELECT g, 0 FROM generate_series(1, 250) g"
 

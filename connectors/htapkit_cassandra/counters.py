@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from cassandra import ConsistencyLevel, DriverException
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, NoHostAvailable, Session
+from cassandra import ConsistencyLevel
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.concurrent import execute_concurrent
 from cassandra.query import BoundStatement, PreparedStatement
 
@@ -26,7 +25,7 @@ from htapkit_cassandra.cluster import session, translated
 from htapkit_cassandra.mutations import Cell, LogChange, PartitionDeletion, RowWrite
 from htapkit_cassandra.settings import Settings
 from htapkit_cassandra.ticks import Ticks
-from htapkit_cassandra.undecoded import AsBytes
+from htapkit_cassandra.undecoded import AsBytes, KeptSession
 
 CONCURRENT: Final = 16  # readings at once, of which each asks all replicas of a row
 PAGE_ROWS: Final = 1_000
@@ -65,10 +64,7 @@ class CounterReads:
         self.ticks = ticks
         self.scanned: dict[TableId, int] = {}  # when the last scan ended, in ticks
         self._lock = threading.Lock()
-        self._kept = ExitStack()
-        self._session: Session | None = None
-        self._profile: object = None
-        self._prepared: dict[str, PreparedStatement] = {}
+        self._kept = KeptSession(settings)
 
     def read(
         self, layout: Layout, wanted: Sequence[Named]
@@ -82,13 +78,16 @@ class CounterReads:
         problem: SourceError | None = None
         with self._lock:
             try:
-                calls = [(self._bound(layout, each), ()) for each in wanted]
+                opened = self._kept.opened()
+                calls = [(self._bound(opened, layout, each), ()) for each in wanted]
                 answers = execute_concurrent(
-                    self._opened(),
+                    opened,
                     calls,
                     concurrency=CONCURRENT,
                     raise_on_first_error=False,
-                    execution_profile=self._profile,
+                    execution_profile=opened.execution_profile_clone_update(
+                        EXEC_PROFILE_DEFAULT, request_timeout=READ_SECONDS_MAX
+                    ),
                 )
                 for each, (good, answer) in zip(wanted, answers, strict=True):
                     try:
@@ -103,7 +102,7 @@ class CounterReads:
             except SourceError as error:
                 problem = error
             if isinstance(problem, SourceUnavailable):
-                self._let_go()
+                self._kept.close()
         return found, problem
 
     def scan(self, layout: Layout) -> Iterator[list[LogChange]]:
@@ -143,24 +142,9 @@ class CounterReads:
     def close(self) -> None:
         """Let go of the connection. Safe to call twice."""
         with self._lock:
-            self._let_go()
+            self._kept.close()
 
-    def _opened(self) -> Session:
-        if self._session is None:
-            self._session = self._kept.enter_context(session(self._settings))
-            self._session.client_protocol_handler = AsBytes
-            self._profile = self._session.execution_profile_clone_update(
-                EXEC_PROFILE_DEFAULT, request_timeout=READ_SECONDS_MAX
-            )
-        return self._session
-
-    def _statement(self, text: str) -> PreparedStatement:
-        if text not in self._prepared:
-            with translated(self._settings):
-                self._prepared[text] = _prepare(self._opened(), text)
-        return self._prepared[text]
-
-    def _bound(self, layout: Layout, wanted: Named) -> BoundStatement:
+    def _bound(self, opened: Session, layout: Layout, wanted: Named) -> BoundStatement:
         names = layout.schema.key[: len(wanted.key)]
         values: list[bytes | None] = list(wanted.key)
         tail = ""
@@ -170,17 +154,12 @@ class CounterReads:
         elif not wanted.whole:
             tail = " LIMIT 1"
         where = " AND ".join(f"{quoted(name)} = ?" for name in names)
-        made = BoundStatement(self._statement(f"{_select(layout)} WHERE {where}{tail}"))
+        with translated(self._settings):
+            prepared = self._kept.statement(opened, f"{_select(layout)} WHERE {where}{tail}")
+        made = BoundStatement(prepared)
+        made.consistency_level = ConsistencyLevel.ALL
         made.values = values  # as the node itself writes them
         return made
-
-    def _let_go(self) -> None:
-        self._session = None
-        self._prepared.clear()
-        try:
-            self._kept.close()
-        except (SourceUnavailable, DriverException, NoHostAvailable):
-            return
 
 
 def _prepare(opened: Session, text: str) -> PreparedStatement:

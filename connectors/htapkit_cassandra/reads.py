@@ -6,13 +6,11 @@ Values are read from the node's own bytes by the same code as those of the log a
 from __future__ import annotations
 
 import struct
-import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 import pyarrow as pa
-from cassandra import ConsistencyLevel, DriverException
+from cassandra import ConsistencyLevel
 from cassandra.cluster import NoHostAvailable, Session
 from cassandra.query import BoundStatement, PreparedStatement
 
@@ -22,16 +20,15 @@ from htapkit.model import TableId
 from htapkit.spi import Discovered
 from htapkit_cassandra import catalog, cql
 from htapkit_cassandra.cells import maker
-from htapkit_cassandra.cluster import session, translated
+from htapkit_cassandra.cluster import translated
 from htapkit_cassandra.keys import Index, Keys, keys_of, read_index
 from htapkit_cassandra.lookups import Statement
 from htapkit_cassandra.lookups import translated as in_cql
 from htapkit_cassandra.settings import Settings
 from htapkit_cassandra.types import SCALARS
-from htapkit_cassandra.undecoded import AsBytes
+from htapkit_cassandra.undecoded import KeptSession
 
 PAGE_ROWS: Final = 5_000
-_PREPARED_MAX: Final = 500
 _NEAREST = "LOCAL_ONE"  # the node finds the nearest of one replica, or refuses
 _SAME: Final = {"varchar": "text"}
 
@@ -54,10 +51,7 @@ class Reads:
         """Nothing is connected before the first lookup."""
         self._settings = settings
         self._keys: Mapping[TableId, Keys] = {}
-        self._lock = threading.Lock()
-        self._kept = ExitStack()
-        self._session: Session | None = None
-        self._prepared: dict[str, PreparedStatement] = {}
+        self._kept = KeptSession(settings)
 
     def remember(
         self, found: Sequence[Discovered], by_table: Mapping[tuple[str, str], tuple[Index, ...]]
@@ -95,8 +89,7 @@ class Reads:
 
     def close(self) -> None:
         """Let go of the connection. Safe to call twice."""
-        with self._lock:
-            self._let_go()
+        self._kept.close()
 
     def _known(self, asked: Lookup) -> Keys:
         keys = self._keys.get(asked.table)
@@ -111,10 +104,10 @@ class Reads:
 
     def _pages(self, made: Statement, keys: Keys) -> Generator[Sequence[Sequence[bytes | None]]]:
         """The rows as they come. Raises SourceError."""
-        opened = self._opened()
+        opened = self._kept.opened()
         try:
             with translated(self._settings):
-                prepared = self._statement(opened, made.text)
+                prepared = self._kept.statement(opened, made.text)
                 bound = BoundStatement(prepared, fetch_size=PAGE_ROWS)
                 bound.consistency_level = getattr(ConsistencyLevel, self._consistency(made))
                 bound.values = list(made.values)
@@ -128,39 +121,8 @@ class Reads:
                     result.fetch_next_page()
         except SourceUnavailable as error:
             if isinstance(error.__context__, NoHostAvailable):
-                self._gone(opened)
+                self._kept.gone(opened)
             raise
-
-    def _opened(self) -> Session:
-        with self._lock:
-            if self._session is None:
-                self._session = self._kept.enter_context(session(self._settings))
-                self._session.client_protocol_handler = AsBytes
-            return self._session
-
-    def _statement(self, opened: Session, text: str) -> PreparedStatement:
-        found = self._prepared.get(text)
-        if found is None:
-            found = opened.prepare(text)
-            found.is_idempotent = True
-            with self._lock:
-                if opened is self._session:
-                    if len(self._prepared) >= _PREPARED_MAX:
-                        self._prepared.clear()
-                    self._prepared[text] = found
-        return found
-
-    def _gone(self, opened: Session) -> None:
-        """The next lookup looks for a node that answers."""
-        with self._lock:
-            if opened is self._session:
-                self._let_go()
-
-    def _let_go(self) -> None:
-        self._session = None
-        self._prepared.clear()
-        with suppress(SourceUnavailable, DriverException, NoHostAvailable):
-            self._kept.close()
 
 
 def _same_types(prepared: PreparedStatement, keys: Keys) -> None:

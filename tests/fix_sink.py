@@ -14,6 +14,14 @@ from htapkit.testing.stack import Stack, wait_until
 from tests.fix_kafka import Broker
 
 SECONDS = 120.0
+SINK_METRICS = {
+    "htapkit_sink_rows",
+    "htapkit_sink_commits",
+    "htapkit_sink_lag_bytes",
+    "htapkit_sink_lag_headroom_bytes",
+    "htapkit_sink_up",
+    "htapkit_sinks_detached",
+}
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ from htapkit.cli.movement_commands import backfill, export, import_
 from htapkit.cli.options import CONFIG, JSON, client_of, full_name
 from htapkit.cli.output import print_status, print_verification
 from htapkit.client import ServerRefused, ServerUnreachable
-from htapkit.config import load_config
+from htapkit.config import Config, load_config
 from htapkit.errors import ConfigError, HtapkitError, SourceUnavailable
-from htapkit.model import Severity
+from htapkit.model import Finding, Severity
 from htapkit.spi import COMMANDS, load_source
 
 
@@ -83,25 +84,24 @@ def check(config_path: Path, as_json: bool) -> None:
     console = Console()
     worst = Severity.OK
     shown: dict[str, list[dict[str, str]]] = {}
-    for name, source_config in config.sources.items():
-        source = load_source(source_config.connector, config.source_options(name))
-        findings = [*source.check(), *unknown_tables(config, source, name)]
+    for name, findings in _findings(config):
         if any(f.severity is Severity.ERROR for f in findings):
             worst = Severity.ERROR
         shown[name] = list(map(shown_finding, findings))
         if not as_json:
             console.rule(name, align="left")
             print_findings(console, findings)
-    for name, of_sink in check_sinks(config).items():
-        if any(f.severity is Severity.ERROR for f in of_sink):
-            worst = Severity.ERROR
-        shown[name] = list(map(shown_finding, of_sink))
-        if not as_json:
-            console.rule(name, align="left")
-            print_findings(console, of_sink)
     if as_json:
         click.echo(json.dumps(shown))
     sys.exit(1 if worst is Severity.ERROR else 0)
+
+
+def _findings(config: Config) -> Iterator[tuple[str, Sequence[Finding]]]:
+    """Of each source, then of each sink, as they are found."""
+    for name, source_config in config.sources.items():
+        source = load_source(source_config.connector, config.source_options(name))
+        yield name, [*source.check(), *unknown_tables(config, source, name)]
+    yield from check_sinks(config).items()
 
 
 @cli.command()

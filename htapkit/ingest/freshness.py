@@ -151,14 +151,17 @@ class Freshness:
             return "at once"
         self._nudge()
         token, written = "", None
-        while (left := timeout_seconds - (self._now() - started)) > 0:
+        while True:
+            left = timeout_seconds - (self._now() - started)
             reached = self._store.wait_applied(
                 self._name,
                 partial(self._reached, want=want, token=token),
-                min(NUDGE_SECONDS, left),
+                max(0.0, min(NUDGE_SECONDS, left)),
             )
             if reached:
                 return "marked" if token else "nudged"
+            if left <= 0:
+                break
             if left > NUDGE_SECONDS:
                 self._nudge()
                 try:
@@ -171,8 +174,6 @@ class Freshness:
                     # It may have been applied while the source was asked.
                     if not self._reached(self._store.applied(self._name), want, token):
                         raise
-        if self._reached(self._store.applied(self._name), want, token):
-            return "marked" if token else "nudged"
         behind = f" ({behind})" if (behind := self._behind(timeout_seconds / 2)) else ""
         raise Stale(
             f"{self._name} did not reach the position asked for within "

@@ -14,22 +14,13 @@ from pyarrow import flight
 
 from htapkit.testing.postgres import Database, free_port
 from htapkit.testing.stack import Stack, wait_until
+from tests.fix_sink import SINK_METRICS
 
 pytestmark = pytest.mark.integration
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 NOT_HERE = {
     "htapkit_log_lag_ms": "only a source of several logs has it",
-    **dict.fromkeys(
-        (
-            "htapkit_sink_rows",
-            "htapkit_sink_commits",
-            "htapkit_sink_lag_bytes",
-            "htapkit_sink_lag_headroom_bytes",
-            "htapkit_sink_up",
-            "htapkit_sinks_detached",
-        ),
-        "only with a sink",
-    ),
+    **dict.fromkeys(SINK_METRICS, "only with a sink"),
 }
 FLIGHT = free_port()
 

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from htapkit.model import TableState
@@ -72,12 +72,7 @@ def _act(follower: Follower, tierer: Tierer, origin: Origin, rng: random.Random)
             follower.copy(table, rng)
 
 
-@settings(
-    max_examples=12,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 2**32))
 def test_what_can_be_read_is_the_model_at_its_position(seed: int) -> None:
     note(f"seed {seed}")
@@ -93,12 +88,7 @@ def test_each_deletion_of_the_model_is_archived_once() -> None:
 
 
 @pytest.mark.long
-@settings(
-    max_examples=8,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 2**32))
 def test_each_deletion_of_any_model_is_archived_once(seed: int) -> None:
     note(f"seed {seed}")

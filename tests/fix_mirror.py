@@ -45,6 +45,13 @@ def printed(connection: psycopg.Connection[Any], sql: str) -> tuple[list[tuple[A
     return columns, rows
 
 
+def hot_answers(http_port: int) -> int:
+    """How many statements the copy has answered."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/metrics") as page:
+        found = re.search(r'htapkit_statements_total\{route="hot"\} (\d+)', page.read().decode())
+    return int(found[1]) if found else 0
+
+
 class Mirrored:
     """A database with an htapkit beside it."""
 

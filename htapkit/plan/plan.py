@@ -29,6 +29,7 @@ class SessionView:
     zones: bool = False  # the caller can compare editions of `LocalQuery.zones`, and ask `probes`
     beyond: bool = False  # so are those that read more of the lake than they may here
     lookups: tuple[str, ...] = ()  # sources that answer lookups themselves
+    copies: bool = False  # the caller can give rows as COPY does
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,25 @@ class SparkQuery:
     columns: tuple[SparkType, ...]  # of its result
 
 
+class CopyFormat(StrEnum):
+    """How rows are written."""
+
+    TEXT = "text"
+    CSV = "csv"
+    BINARY = "binary"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOut:
+    """COPY (`query`) TO STDOUT, with the options that PostgreSQL's page of COPY has for it."""
+
+    query: str
+    format: CopyFormat = CopyFormat.TEXT
+    header: bool = False
+    delimiter: str = ""  # "": the format's own
+    null: str | None = None  # None: the format's own
+
+
 LOOKED_UP = "htapkit hot 1"
 """The view (unquoted) that stands for a table whose rows are given."""
 
@@ -254,6 +274,7 @@ class LocalQuery:
     beyond: LocalQuery | Refuse | None = None  # only where SessionView.beyond asks for it
     lookup: Lookup | None = None  # what `sql` reads in the place of the copy's rows: LOOKED_UP
     there: LocalQuery | None = None  # the same by a lookup, for when the copy is not fresh enough
+    copied: CopyOut | None = None  # its rows go out as COPY gives them
 
     @property
     def completed(self) -> bool:

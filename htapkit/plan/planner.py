@@ -12,6 +12,7 @@ from htapkit.model import OWN, Access, Catalog, Route
 from htapkit.plan import classify, clock, finish, past, route
 from htapkit.plan.arms import Reference
 from htapkit.plan.beyond import with_beyond
+from htapkit.plan.copies import copy_out
 from htapkit.plan.lookups import with_lookup
 from htapkit.plan.named import foreign, only_system, unknown_relation
 from htapkit.plan.parse import statement_count, statement_of, tokens_of, trees_of
@@ -19,6 +20,7 @@ from htapkit.plan.parts import divisible
 from htapkit.plan.plan import (
     READS,
     Considered,
+    CopyOut,
     Cut,
     Effect,
     ExplainRoute,
@@ -77,6 +79,9 @@ def plan(
 
 def decide(sql: str, given: Given) -> Decision:
     """Like `plan`, for the cache."""
+    copied = copy_out(sql) if given.session.copies else None
+    if copied is not None:
+        return _copied(copied, given)
     made = _decision(sql, given)
     if given.session.beyond and isinstance(made.plan, LocalQuery) and made.plan.scans:
         there = replace(given, session=replace(given.session, route="spark"))
@@ -90,6 +95,18 @@ def decide(sql: str, given: Given) -> Decision:
     reason = made.plan.considered[0].reason
     message = f"htapkit.as_of is set, and this cannot be answered by the past: {reason}"
     return Decision(Refuse(NOT_SUPPORTED, message, ()))
+
+
+def _copied(copied: CopyOut, given: Given) -> Decision:
+    """The plan of the query that is copied, whose rows go out otherwise."""
+    made = decide(copied.query, replace(given, session=replace(given.session, copies=False)))
+    if isinstance(made.plan, LocalQuery):
+        return replace(made, plan=replace(made.plan, copied=copied))
+    if isinstance(made.plan, Refuse) or (
+        isinstance(made.plan, Relay) and made.plan.effect in READS
+    ):
+        return made
+    return Decision(_relay(Effect.OTHER, "COPY of no query that only reads"))
 
 
 def _with_lookup(sql: str, made: Plan, given: Given) -> Plan:

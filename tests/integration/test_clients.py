@@ -7,12 +7,10 @@ on a whole htapkit, where they come from the copy.
 from __future__ import annotations
 
 import asyncio
-import re
 import shutil
 import signal
 import subprocess
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ import pytest
 
 from htapkit.testing.postgres import Database, PostgresServer
 from htapkit.testing.stack import Stack, wait_until
+from tests.fix_mirror import hot_answers
 from tests.integration.pgwire_fakes import serving
 
 pytestmark = pytest.mark.integration
@@ -50,12 +49,6 @@ class Port:
     def connect(self, *, autocommit: bool = True) -> psycopg.Connection:
         """By psycopg."""
         return psycopg.connect(self.url, autocommit=autocommit)
-
-
-def hot_answers(http_port: int) -> int:
-    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/metrics") as page:
-        found = re.search(r'htapkit_statements_total\{route="hot"\} (\d+)', page.read().decode())
-    return int(found[1]) if found else 0
 
 
 PLACES = [("fakes", 16), ("fakes", 18), ("stack", 16), ("stack", 18)]

@@ -61,6 +61,9 @@ READS = [
     b"select sum(id) as s from fz where v = $1",
     b"select to_char(sum(price), $$999,999.00$$) as t from item",
     b"select now() is not null as x, count(*) from item",
+    b"copy (select id, name, price, note from item order by id) to stdout csv header",
+    b"copy (select count(*), sum(qty), max(name) from item) to stdout (format binary)",
+    b"copy (select 10 / (id - 7) as x from item order by id) to stdout",
 ]
 OTHERS = [
     b"show htapkit_is_no_setting.x",

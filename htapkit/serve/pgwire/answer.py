@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -28,7 +28,6 @@ from htapkit.serve.pgwire import finish, own, protocol, ranked
 from htapkit.serve.pgwire.bound_values import local_values
 from htapkit.serve.pgwire.database import Database, Described, Opened
 from htapkit.serve.pgwire.fresh import admitted
-from htapkit.serve.pgwire.messages import Bound
 from htapkit.serve.pgwire.plans import Plans
 from htapkit.serve.pgwire.portal import (
     Answer,
@@ -48,6 +47,7 @@ from htapkit.serve.pgwire.relay import ClientGone, Link
 from htapkit.serve.pgwire.rows import WireColumn, in_zone
 from htapkit.serve.pgwire.settings import Fresh, FreshnessWanted
 from htapkit.serve.pgwire.state import RELAYED, Last, SessionState
+from htapkit.serve.pgwire.wanted import Wanted
 from htapkit.serve.pgwire.worker import Job, Worker
 
 T = TypeVar("T")
@@ -55,35 +55,6 @@ _log = logging.getLogger(__name__)
 _REPLANS_MAX = 8
 BINARY = 1
 _BY_USER = "canceling statement due to user request"
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """One local answer to be opened."""
-
-    statement: Statement
-    query: LocalQuery
-    version: int  # of the catalog that it was planned on
-    described: Described
-    bound: Bound
-    in_block: bool
-    limit: int = 0
-    clocks: tuple[object, ...] = ()  # the values of query.clocks
-
-    def columns(self) -> tuple[WireColumn, ...]:
-        """What the client gets, in the formats that it asked for. Raises AtSource."""
-        fields = self.described.fields
-        if fields is None:
-            raise AtSource("the source says that it gives no rows")
-        if self.query.finish is None:
-            planned = own.described_types(self.query, made_up=bool(self.statement.shape))
-            if planned != tuple(field.oid for field in fields):
-                raise AtSource("the source gives columns of other types")
-        formats = self.bound.result_formats(len(fields))
-        return tuple(
-            WireColumn(field.oid, field.typmod, code == 1)
-            for field, code in zip(fields, formats, strict=True)
-        )
 
 
 class Answers:
@@ -103,6 +74,11 @@ class Answers:
         self._running: Running | None = None
         self._job: Job[object] | None = None
         self._sending: Running | None = None
+
+    def described(self, statement: Statement, *, anew: bool = False) -> Described:
+        """The columns and parameters of its rows. Raises HiddenFailed."""
+        asked = own.question(statement, statement.plan)
+        return self.describe(asked, statement.types, anew=anew)
 
     def obstacle(self, plan: Plan, *, in_block: bool) -> str:  # noqa: PLR0911 - one for each reason
         """Why the statement may not be answered locally now; "" = it may. Raises HiddenFailed."""
@@ -170,7 +146,7 @@ class Answers:
         statement = wanted.statement
         statement.seen = None
         plan = self.plans.replan(statement)
-        described = self.describe(statement.asked, statement.types)
+        described = self.described(statement)
         if (
             not isinstance(plan, LocalQuery)
             or described != wanted.described
@@ -239,7 +215,7 @@ class Answers:
                 return read, LocalRows(read=read, batches=iter(table.to_batches())), None
             shown = pa.schema(list(read.schema)[: len(query.columns)])
             check_encodable(shown, columns, settings.zone)
-            rows = LocalRows(read=read, columns=columns, zone=settings.zone)
+            rows = LocalRows(read=read, columns=columns, zone=settings.zone, copied=wanted.copy())
             if query.ranking is not None:
                 table = all_rows(read, query.ranking.rows_max)
                 return read, replace(rows, batches=iter(table.to_batches())), None
@@ -268,7 +244,8 @@ class Answers:
         finally:
             local.close()
         sent = finish.messages_for(NAME, wanted.query.finish.sql, literals, wanted.bound.results)
-        return finish.rows(self._completed(wanted, sent), wanted.described.fields)
+        found = finish.rows(self._completed(wanted, sent), wanted.described.fields)
+        return found.as_copied(wanted.copy())
 
     def _sort(self, wanted: Wanted, local: LocalRows, ranking: Ranking) -> Answer:
         """Let the source rank the texts that the local result is sorted by."""

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import struct
 from collections.abc import MutableMapping
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from htapkit.errors import HtapkitError
 from htapkit.plan.plan import READS, Effect, LocalQuery, Refuse, Relay
 from htapkit.serve.pgwire import messages, own, protocol
-from htapkit.serve.pgwire.answer import Answers, Wanted
+from htapkit.serve.pgwire.answer import Answers
 from htapkit.serve.pgwire.database import Database
 from htapkit.serve.pgwire.portal import Answer, AtSource, Chunk, LocalRows, Portal, Statement
 from htapkit.serve.pgwire.protocol import Captured, Phase
 from htapkit.serve.pgwire.questions import HiddenFailed
 from htapkit.serve.pgwire.relay import Interrupted, Link
 from htapkit.serve.pgwire.state import SessionState
+from htapkit.serve.pgwire.wanted import Wanted, copied_as
 
 PASS = -1  # a handler's answer: the message goes to the source
 _LENGTH = struct.Struct("!i")
@@ -148,6 +150,9 @@ class Executes:
             if self._link.conversation.status == "E":
                 self.fail(AbortedTransaction(ABORTED))
                 return after
+            if portal.answer.copied is not None:
+                self.fail(PortalDone(f'portal "{portal.name}" cannot be run'))
+                return after
             return self._continue(portal.answer, limit, after)
         plan = statement.plan
         if not isinstance(plan, (Relay, LocalQuery, Refuse)):
@@ -178,13 +183,15 @@ class Executes:
     def _wanted(self, portal: Portal, plan: LocalQuery, limit: int) -> Wanted:
         """What to open. Raises AtSource, HiddenFailed."""
         statement = portal.statement
-        described = self._answers.describe(statement.asked, statement.types)
-        bound = messages.read_bound(portal.message[5:], portal.rest)
+        described = self._answers.described(statement)
+        copied = copied_as(plan)
+        bound = copied or messages.read_bound(portal.message[5:], portal.rest)
         assert statement.seen is not None
         version = statement.seen[1]
         # Before the batch may end: its transaction is the one that now() is about.
         clocks = self._answers.clocks(plan)
         in_block = self._in_block()
+        limit = 0 if copied else limit  # PostgreSQL bounds the rows of queries only
         return Wanted(statement, plan, version, described, bound, in_block, limit, clocks)
 
     def _as_told(self, wanted: Wanted) -> None:
@@ -321,16 +328,22 @@ class Executes:
     def stream(self, answer: Answer, chunk: Chunk, limit: int) -> HtapkitError | None:
         """Send rows and the closing message; gives the error that came in between."""
         sent = 0
-        head = b""
+        copied = answer.copied
+        if copied is not None:
+            chunk = replace(chunk, data=copied.begin(chunk.data))
         while True:
             sent += chunk.rows
             if limit and sent >= limit:
-                self._link.reply(b"".join((head, chunk.data, messages.SUSPENDED)))
+                self._link.reply(b"".join((chunk.data, messages.SUSPENDED)))
                 return None
             if chunk.last:
                 answer.finished = True
-                tag = f"SELECT {sent}" if answer.tag == "SELECT" else answer.tag
-                self._link.reply(b"".join((head, chunk.data, messages.complete(tag))))
+                if copied is not None:
+                    end = copied.end() + messages.complete(f"COPY {sent}")
+                else:
+                    tag = f"SELECT {sent}" if answer.tag == "SELECT" else answer.tag
+                    end = messages.complete(tag)
+                self._link.reply(b"".join((chunk.data, end)))
                 return None
             following = limit - sent if limit else 0
             try:
@@ -346,6 +359,12 @@ class Executes:
 
 
 ABORTED = "current transaction is aborted, commands ignored until end of transaction block"
+
+
+class PortalDone(HtapkitError):
+    """A second Execute of what is no query."""
+
+    sqlstate = "55000"
 
 
 class AbortedTransaction(HtapkitError):

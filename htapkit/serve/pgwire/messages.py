@@ -248,17 +248,22 @@ def execute(portal: bytes, limit: int = 0) -> bytes:
     return message(b"E", portal + b"\0" + _INT32.pack(limit))
 
 
-def read_row(body: bytes) -> list[str | None]:
-    """The text values of a DataRow."""
+def read_cells(body: bytes) -> list[bytes | None]:
+    """The values of a DataRow as they were sent."""
     (count,) = _INT16.unpack_from(body)
     position = 2
-    values: list[str | None] = []
+    values: list[bytes | None] = []
     for _ in range(count):
         (size,) = _INT32.unpack_from(body, position)
         position += 4
-        values.append(None if size < 0 else body[position : position + size].decode())
+        values.append(None if size < 0 else body[position : position + size])
         position += max(size, 0)
     return values
+
+
+def read_row(body: bytes) -> list[str | None]:
+    """The text values of a DataRow."""
+    return [None if value is None else value.decode() for value in read_cells(body)]
 
 
 SYNC = message(b"S")

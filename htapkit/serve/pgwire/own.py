@@ -33,7 +33,7 @@ from htapkit.plan.plan import (
 from htapkit.plan.types import OIDS
 from htapkit.serve.pgwire import messages
 from htapkit.serve.pgwire.messages import Field
-from htapkit.serve.pgwire.portal import AtSource, Rows
+from htapkit.serve.pgwire.portal import AtSource, Rows, Statement
 from htapkit.serve.pgwire.rows_codecs import FIRST_USER_OID
 from htapkit.serve.pgwire.state import SessionState
 
@@ -113,6 +113,20 @@ def unseen(plan: object, source: str, *, alone: bool = False) -> bool:
     return foreign or (isinstance(plan, LocalQuery) and plan.own_words)
 
 
+def question(statement: Statement, plan: object) -> bytes:
+    """What the source is asked to describe, to know the columns of its rows.
+
+    COPY gives none by itself; the query that it has does.
+    """
+    if not isinstance(plan, LocalQuery) or plan.copied is None:
+        return statement.asked
+    return (
+        shape(replace(plan, copied=None)).encode()
+        if statement.shape
+        else plan.copied.query.encode()
+    )
+
+
 def described_types(query: LocalQuery, *, made_up: bool) -> tuple[int, ...]:
     """The types that the source must have described; `made_up`: of `shape`, not the statement."""
     oids = (column.type.oid for column in query.columns)
@@ -121,7 +135,7 @@ def described_types(query: LocalQuery, *, made_up: bool) -> tuple[int, ...]:
 
 def shape(plan: Own | LocalQuery) -> str:
     """A statement for the source of the same columns and parameters, never executed."""
-    if isinstance(plan, LocalQuery):
+    if isinstance(plan, LocalQuery) and plan.copied is None:
         # If it were executed all the same, it would fail, and never give a row.
         bound = "".join(
             f" AND ${p.number}::pg_catalog.{_quoted(p.type.name)} IS NOT NULL"
@@ -129,7 +143,7 @@ def shape(plan: Own | LocalQuery) -> str:
             if p.number > 0
         )
         return f"SELECT {_made_up(plan)}{_NEVER}{bound}"
-    names = _columns(plan)
+    names = () if isinstance(plan, LocalQuery) else _columns(plan)
     if not names:
         return "set htapkit.placeholder to ''"
     return "select " + ", ".join(f"''::pg_catalog.\"text\" AS {_quoted(name)}" for name in names)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from itertools import chain
 
@@ -18,6 +18,7 @@ from htapkit.errors import HtapkitError, LimitReached
 from htapkit.plan.expr import MADE_ERROR
 from htapkit.plan.plan import Effect, LocalQuery, Plan, Relay, SessionView
 from htapkit.serve.pgwire import messages, protocol
+from htapkit.serve.pgwire.copying import Copy
 from htapkit.serve.pgwire.database import Described, Read
 from htapkit.serve.pgwire.protocol import Owed
 from htapkit.serve.pgwire.rows import WireColumn, data_rows, encodable
@@ -98,6 +99,11 @@ class Portal:
     answer: Answer | None = None
 
     @property
+    def name(self) -> str:
+        """As the client calls it."""
+        return self.message[5 : self.message.index(b"\0", 5)].decode(errors="replace")
+
+    @property
     def bound(self) -> bool:
         """Whether the source has parsed and bound it, so that it is what we think."""
         return self.confirmed and self.statement.confirmed
@@ -110,7 +116,7 @@ class Portal:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Complete DataRow messages."""
+    """Complete messages, one for each row."""
 
     data: bytes | memoryview
     rows: int
@@ -123,6 +129,7 @@ class Answer:
 
     tag: str = "SELECT"
     finished: bool = False
+    copied: Copy | None = None  # its rows are CopyData; None: DataRow
 
     def take(self, rows_max: int) -> Chunk:
         """At most `rows_max` rows (0: any number, but a bounded piece). `last`: nothing is left."""
@@ -146,6 +153,12 @@ class Rows(Answer):
         self.position = end
         return Chunk(b"".join(taken), len(taken), end == len(self.rows))
 
+    def as_copied(self, copy: Copy | None) -> Rows:
+        """The same rows for a client that copies them; None: it does not."""
+        if copy is None:
+            return self
+        return replace(self, copied=copy, rows=[copy.row(row) for row in self.rows])
+
 
 @dataclass(slots=True, eq=False)
 class LocalRows(Answer):
@@ -165,7 +178,10 @@ class LocalRows(Answer):
         wanted = min(rows_max or CHUNK_ROWS, CHUNK_ROWS, _rows_that_fit(batch))
         self.rest = batch.slice(wanted) if batch.num_rows > wanted else None
         taken = batch.slice(0, wanted)
-        data = data_rows(taken, self.columns, self.zone)
+        if self.copied is not None:
+            data = self.copied.rows(taken, self.zone)
+        else:
+            data = data_rows(taken, self.columns, self.zone)
         return Chunk(data, taken.num_rows, last=False)
 
     def _next(self) -> pa.RecordBatch | None:

@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 from htapkit.errors import HtapkitError
 from htapkit.plan.plan import READS, Effect, LocalQuery, Plan, Refuse, Relay
 from htapkit.serve.pgwire import messages, own, protocol
-from htapkit.serve.pgwire.answer import Answers, Wanted
+from htapkit.serve.pgwire.answer import Answers
 from htapkit.serve.pgwire.database import Database
 from htapkit.serve.pgwire.executes import Batch, Executes
 from htapkit.serve.pgwire.messages import Bound
@@ -16,6 +16,7 @@ from htapkit.serve.pgwire.protocol import Phase
 from htapkit.serve.pgwire.questions import HiddenFailed
 from htapkit.serve.pgwire.relay import Link
 from htapkit.serve.pgwire.state import SessionState
+from htapkit.serve.pgwire.wanted import Wanted, copied_as
 
 
 class Queries:
@@ -106,8 +107,8 @@ class Queries:
             in_block = self._link.conversation.status == "T"
             if own.unseen(plan, self._state.view.source, alone=self._database.alone):
                 statement.shape = own.shape(plan).encode()
-            described = self._answers.describe(statement.asked, b"", anew=in_block)
-            version, bound = statement.seen[1], Bound((), (), ())
+            described = self._answers.described(statement, anew=in_block)
+            version, bound = statement.seen[1], copied_as(plan) or Bound((), (), ())
             clocks = self._answers.clocks(plan)
             wanted = Wanted(statement, plan, version, described, bound, in_block, clocks=clocks)
             answer, chunk = self._answers.open(wanted)
@@ -123,7 +124,8 @@ class Queries:
         else:
             assert described.fields is not None
             try:
-                self._link.reply(messages.row_description(described.fields))
+                if answer.copied is None:
+                    self._link.reply(messages.row_description(described.fields))
                 problem = self._executes.stream(answer, chunk, 0)
             finally:
                 answer.close()

@@ -30,7 +30,15 @@ from htapkit.serve.pgwire.rows_cells import (
 )
 from htapkit.serve.pgwire.rows_codecs import ZONED, Codec, codec, is_string, plain, plain_type
 
-__all__ = ["WireColumn", "array_literal", "data_rows", "encodable", "in_zone", "text_values"]
+__all__ = [
+    "WireColumn",
+    "array_literal",
+    "cells_of",
+    "data_rows",
+    "encodable",
+    "in_zone",
+    "text_values",
+]
 
 FEW_CELLS = 400
 """Batches up to this many values are rendered one by one: numpy's calls would cost more."""
@@ -55,9 +63,12 @@ def in_zone(column: WireColumn) -> bool:
 
 
 def data_rows(
-    batch: pa.RecordBatch, columns: Sequence[WireColumn], zone: tzinfo
+    batch: pa.RecordBatch, columns: Sequence[WireColumn], zone: tzinfo, *, kind: bytes = b"D"
 ) -> bytes | memoryview:
-    """The DataRow messages of a batch; QueryFailed if a value or column cannot be sent exactly."""
+    """The DataRow messages of a batch; QueryFailed if a value or column cannot be sent exactly.
+
+    `kind` is what each begins with: CopyData of COPY's binary format has the same body.
+    """
     if len(columns) != batch.num_columns:
         raise QueryFailed(
             f"the result has {batch.num_columns} columns where {len(columns)} were announced"
@@ -65,22 +76,28 @@ def data_rows(
     if not batch.num_rows:
         return b""
     if batch.num_rows * max(len(columns), 1) <= FEW_CELLS:
-        return few_rows(batch, columns, zone)
-    return many_rows(batch, columns, zone)
+        return few_rows(batch, columns, zone, kind=kind)
+    return many_rows(batch, columns, zone, kind=kind)
 
 
 def many_rows(
-    batch: pa.RecordBatch, columns: Sequence[WireColumn], zone: tzinfo
+    batch: pa.RecordBatch, columns: Sequence[WireColumn], zone: tzinfo, *, kind: bytes = b"D"
 ) -> bytes | memoryview:
     """The column-wise way to do it, for at least one row."""
-    rendered = [
+    return frame(batch.num_rows, cells_of(batch, columns, zone), kind)
+
+
+def cells_of(batch: pa.RecordBatch, columns: Sequence[WireColumn], zone: tzinfo) -> list[Cells]:
+    """Each column's values as they are sent; a NULL has the length -1. Raises QueryFailed."""
+    return [
         _nulled(array, renderer.many(array, column, zone))
         for array, column, renderer in _renderers(batch, columns, zone)
     ]
-    return frame(batch.num_rows, rendered)
 
 
-def few_rows(batch: pa.RecordBatch, columns: Sequence[WireColumn], zone: tzinfo) -> bytes:
+def few_rows(
+    batch: pa.RecordBatch, columns: Sequence[WireColumn], zone: tzinfo, *, kind: bytes = b"D"
+) -> bytes:
     """The value by value way to do it."""
     rendered = [
         [_NULL_WORD if cell is None else len(cell).to_bytes(4, "big") + cell for cell in cells]
@@ -94,7 +111,7 @@ def few_rows(batch: pa.RecordBatch, columns: Sequence[WireColumn], zone: tzinfo)
     bodies = [count + b"".join(row) for row in rows]
     if max(map(len, bodies), default=0) > ROW_BYTES_MAX - 5:
         raise QueryFailed(f"a row is longer than {ROW_BYTES_MAX} bytes; select less of it")
-    return b"".join(b"D" + (len(body) + 4).to_bytes(4, "big") + body for body in bodies)
+    return b"".join(kind + (len(body) + 4).to_bytes(4, "big") + body for body in bodies)
 
 
 def text_values(array: pa.Array, oid: int, zone: tzinfo) -> pa.Array:

@@ -172,9 +172,29 @@ def packed(cells: Varying) -> tuple[Longs, Octets]:
     return offsets, out
 
 
-def frame(count: int, columns: Sequence[Cells]) -> memoryview:
-    """`count` DataRow messages of these columns."""
-    total = np.full(count, 7 + 4 * len(columns), np.int64)
+def lines(count: int, columns: Sequence[Varying], separator: int) -> memoryview:
+    """`count` CopyData messages, each a line of these columns."""
+    total = _totals(count, 5 + max(len(columns), 1), columns)
+    end = np.cumsum(total)
+    position = end - total
+    out = np.empty(int(end[-1]), np.uint8)
+    head = np.empty((count, 5), np.uint8)
+    head[:, 0] = ord("d")
+    head[:, 1:5] = (total - 1).astype(">u4").view(np.uint8).reshape(count, 4)
+    _window(out, 5)[position] = head
+    position += 5
+    for cells in columns:
+        _scatter(out, position, cells)
+        position += cells.length
+        out[position] = separator
+        position += 1
+    out[end - 1] = ord("\n")
+    return out.data
+
+
+def _totals(count: int, around: int, columns: Sequence[Cells]) -> Longs:
+    """The bytes of each row's message. Raises QueryFailed."""
+    total = np.full(count, around, np.int64)
     for cells in columns:
         if isinstance(cells, Fixed):
             total += cells.matrix.shape[1]
@@ -182,11 +202,17 @@ def frame(count: int, columns: Sequence[Cells]) -> memoryview:
             total += np.maximum(cells.length, 0)
     if int(total.max(initial=0)) > ROW_BYTES_MAX:
         raise QueryFailed(f"a row is longer than {ROW_BYTES_MAX} bytes; select less of it")
+    return total
+
+
+def frame(count: int, columns: Sequence[Cells], kind: bytes = b"D") -> memoryview:
+    """`count` DataRow messages of these columns, or others of that `kind`."""
+    total = _totals(count, 7 + 4 * len(columns), columns)
     end = np.cumsum(total)
     position = end - total
     out = np.empty(int(end[-1]), np.uint8)
     head = np.empty((count, 7), np.uint8)
-    head[:, 0] = ord("D")
+    head[:, 0] = ord(kind)
     head[:, 1:5] = (total - 1).astype(">u4").view(np.uint8).reshape(count, 4)
     head[:, 5:7] = np.frombuffer(len(columns).to_bytes(2, "big"), np.uint8)
     _window(out, 7)[position] = head

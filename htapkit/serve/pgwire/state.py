@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from htapkit.model import Position
 from htapkit.plan.plan import Effect, SessionView
@@ -89,11 +89,14 @@ class SessionState:
     def _look(self) -> None:
         route, as_of = self.options.route, self.options.as_of
         if self.settings is None:
-            self.view = SessionView(
+            view = SessionView(
                 self.source, route=route, as_of=as_of, clock=not self.alone, alone=self.alone
             )
-            return
-        view = self.settings.view(self.source, route, as_of, clock=not self.alone, alone=self.alone)
+        else:
+            view = self.settings.view(
+                self.source, route, as_of, clock=not self.alone, alone=self.alone
+            )
+        view = replace(view, copies=True)
         if view != self.view:
             self.view = view
 

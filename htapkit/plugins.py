@@ -9,6 +9,11 @@ from typing import Any
 from htapkit.errors import ConfigError
 
 
+def registered(group: str) -> list[str]:
+    """The names that packages have registered in a group. Loads none of them."""
+    return sorted(entry.name for entry in entry_points(group=group))
+
+
 def factory(group: str, name: str, wanted: str) -> Callable[..., Any]:
     """What a package has registered in a group under that name.
 

@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.fix_sink",
     "tests.fix_ring",
     "tests.fix_s3",
+    "tests.fix_agent",
 ]
 
 LONG_SECONDS_MAX = 2400

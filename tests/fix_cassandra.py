@@ -23,7 +23,7 @@ from htapkit_cassandra import CassandraSource
 from htapkit_cassandra.jars import missing
 from htapkit_cassandra.mutations import LogPosition
 from htapkit_cassandra.node import CassandraNode
-from htapkit_cassandra.tail import newest
+from htapkit_cassandra.segments import newest
 
 # Programs of Java start one after the other, and each takes a minute where others use the machine.
 SECONDS = 300.0
@@ -42,8 +42,9 @@ class Keyspace:
     made: list[CassandraSource] = field(default_factory=list)
 
     def source(self, **more: object) -> CassandraSource:
-        """Over this keyspace only; closed at the test's end."""
-        settings = self.node.settings(tables=[f"{self.name}.*"], **more)
+        """Over this keyspace only, with these settings, or (None) without; closed at the end."""
+        found = self.node.settings(tables=[f"{self.name}.*"], **more)
+        settings = {name: value for name, value in found.items() if value is not None}
         options = SourceOptions("events", settings, 5, 1, 10_000, 2**25, 1, None)
         self.made.append(CassandraSource(options))
         return self.made[-1]

@@ -16,11 +16,11 @@ import pyarrow as pa
 from htapkit.errors import CatalogChanged, SourceRefused, SourceUnavailable, TableSetAside
 from htapkit.model import Position, Split, TableId
 from htapkit.spi import Discovered
-from htapkit_cassandra import folders
 from htapkit_cassandra.cells import Collector, Layout
 from htapkit_cassandra.counters import CounterReads, counts
+from htapkit_cassandra.machine import Copied, Machine
 from htapkit_cassandra.mutations import Mutation
-from htapkit_cassandra.tail import UNKNOWN_TABLE, Ended, Program, Run
+from htapkit_cassandra.tail import UNKNOWN_TABLE, Ended, Run
 
 BATCH_ROWS = 50_000
 _COUNTERS = "counters"  # no address of a node
@@ -31,10 +31,9 @@ _SILENT_SECONDS_MAX = 600.0
 class Asked:
     """How a node's files of a table are read."""
 
-    program: Program
+    machine: Machine
     schema: str  # of the node, for the reader
-    jmx: str  # host:port
-    data_folders: tuple[str, ...]  # as they are seen here; none: as the node says
+    queue_bytes_max: int  # of what it has read and nobody has taken
     rows_per_second_max: int | None
 
 
@@ -86,7 +85,7 @@ class FilesSnapshot:
             except ValueError as error:
                 raise TableSetAside(split.table, f"it cannot be held: {error}") from error
             size += mutation.size
-            if collector.count >= BATCH_ROWS or size >= asked.program.queue_bytes_max:
+            if collector.count >= BATCH_ROWS or size >= asked.queue_bytes_max:
                 count, size = count + collector.count, 0
                 yield from _batches(collector)
                 _pace(asked, begun, count)
@@ -104,25 +103,16 @@ class FilesSnapshot:
 
     def _mutations(self, split: Split) -> Iterator[Mutation]:
         table, asked = split.table, self._asked[split.token]
-        program = asked.program
-        folder = folders.fresh(program.folder, f"copy-{table.schema}.{table.name}")
+        copied = Copied(table.schema, table.name, f"htapkit-{table.source}-{table.name}")
+        run = Run(asked.machine.read_table(asked.schema, copied), asked.queue_bytes_max)
         try:
-            schema = folder / "schema.json"
-            schema.write_text(asked.schema, encoding="utf-8")
-            tag = f"htapkit-{table.source}-{table.name}"
-            folders_ = ":".join(asked.data_folders) or "-"
-            copied = [table.schema, table.name, tag, asked.jmx, folders_]
-            run = Run(program.command(schema, None, copied), program.queue_bytes_max)
-            try:
-                while not isinstance(event := _event(run, table), Ended):
-                    if isinstance(event, SourceRefused):
-                        raise event
-                    if isinstance(event, Mutation):
-                        yield event
-            finally:
-                run.stop()
+            while not isinstance(event := _event(run, table), Ended):
+                if isinstance(event, SourceRefused):
+                    raise event
+                if isinstance(event, Mutation):
+                    yield event
         finally:
-            folders.remove(folder)
+            run.stop()
         if event.code == UNKNOWN_TABLE:
             raise CatalogChanged(f"{table} is gone: {event.said}")
         if event.code:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 from htapkit.errors import SourceRefused
@@ -17,11 +16,11 @@ from htapkit.model import Broken, Change, ChangeBatch, Position, TableId, TableS
 from htapkit.spi import LogLag
 from htapkit_cassandra import marks
 from htapkit_cassandra.cells import Collector, Layout
+from htapkit_cassandra.machine import Machine
 from htapkit_cassandra.marks import Marks
 from htapkit_cassandra.mutations import LogChange, LogEvent, LogPosition, LogTable, Mutation, Ready
 from htapkit_cassandra.owed import Owed
 from htapkit_cassandra.positions import Reached, reached
-from htapkit_cassandra.tail import behind, forget
 from htapkit_cassandra.tails import Tails
 
 
@@ -30,7 +29,7 @@ class NodeLog:
     """One node's log."""
 
     name: str  # the node's address, for people
-    cdc_raw: Path
+    machine: Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ class LogStream:
             return
         for node, at in reached(position).nodes.items():
             if node in self._following.logs:
-                forget(self._following.logs[node].cdc_raw, at)
+                self._following.logs[node].machine.forget(at)
 
     def nudge(self) -> None:
         """The log is looked at all the time."""
@@ -136,7 +135,8 @@ class LogStream:
         return sum(self._behind(node) for node in self._following.logs)
 
     def _behind(self, node: str) -> int:
-        return behind(self._following.logs[node].cdc_raw, self._reached.nodes.get(node))
+        segments = self._following.logs[node].machine.segments()
+        return segments.behind(self._reached.nodes.get(node))
 
     def logs(self) -> Sequence[LogLag]:
         """How far behind each node's is."""

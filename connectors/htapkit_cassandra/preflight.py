@@ -5,9 +5,7 @@ It only reads. What was read is in `Facts`; each question is a pure function of 
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +16,10 @@ from cassandra.cluster import Session
 from htapkit.errors import SourceError, SourceRefused
 from htapkit.model import Finding, Severity
 from htapkit.spi import Discovered
-from htapkit_cassandra import jars
 from htapkit_cassandra.catalog import describe, quoted_table
 from htapkit_cassandra.cluster import session, translated
+from htapkit_cassandra.machine import Machine, Seen
+from htapkit_cassandra.machines import machine
 from htapkit_cassandra.ring import Ring, members, placed, whole
 from htapkit_cassandra.settings import Settings
 from htapkit_cassandra.truncations import Truncations
@@ -28,24 +27,23 @@ from htapkit_cassandra.truncations import Truncations
 VERSIONS = ((4, 1), (5, 0))
 SYNC_MS_MAX = 1000
 FULL_PART_MAX = 0.5
-JMX_SECONDS_MAX = 5.0
 _UNITS = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the node says of itself, and what is seen of its files here."""
+    """What the node says of itself, and what is seen of its files on its machine."""
 
     version: str
     settings: Mapping[str, str | None]  # of system_views.settings
     folder: str  # the configured cdc_raw, "" = none
     readable: bool
-    used_bytes: int  # of files in it
+    used_bytes: int = 0  # of files in it
 
 
 def check(settings: Settings) -> list[Finding]:
     """All findings, those that are good, too. A source that does not answer is a finding."""
-    found = list(program_findings(settings, jars.missing()))
+    found = [] if all(one.agent for one in settings.each()) else _program_here(settings)
     try:
         with session(settings) as opened, translated(settings):
             ring = placed(settings, members(opened))
@@ -59,18 +57,52 @@ def check(settings: Settings) -> list[Finding]:
     return [*found, *table_findings(settings, tables, denied)]
 
 
+def _program_here(settings: Settings) -> list[Finding]:
+    """Once for all nodes whose files are on this machine."""
+    (one, *_) = (each for each in settings.each() if not each.agent)
+    return list(program_findings(machine(one).look()))
+
+
 def _findings_of(settings: Settings, *, several: bool) -> Iterator[Finding]:
-    """Of one node, which is named where there are several."""
+    """Of one node and its machine; the node is named where there are several."""
+    found: list[Finding] = []
+    said = None
     try:
         with session(settings) as opened, translated(settings):
-            facts = _facts(opened, settings)
-            found = [*server_findings(facts), *folder_findings(settings, facts)]
-            found += copy_findings(settings, facts.settings.get("data_file_directories") or "")
+            said = _said(opened)
+        found += server_findings(said)
     except SourceError as error:
-        found = [*folder_readable(settings), _error("answer", str(error))]
+        found.append(_error("answer", str(error)))
+    found += _machine_findings(settings, said)
     for finding in found:
         subject = f"{settings.hosts[0]} {finding.subject}" if several else finding.subject
         yield replace(finding, subject=subject)
+
+
+def _machine_findings(settings: Settings, said: Facts | None) -> list[Finding]:
+    """Without the node's word errors only."""
+    told = (said.settings.get("data_file_directories") or "") if said else ""
+    theirs = [each.strip() for each in told.strip("[]").split(",")]
+    try:
+        seen = machine(settings).look([each for each in theirs if each] if said else None)
+    except SourceError as error:
+        return [_error("agent", str(error))]
+    if said is None:
+        return _seen_errors(settings, seen)
+    found = list(_agent_findings(settings, seen)) if seen.agent else []
+    return [*found, *folder_findings(settings, _with(said, seen)), *copy_findings(seen)]
+
+
+def _agent_findings(settings: Settings, seen: Seen) -> Iterator[Finding]:
+    encrypted = "TLS" if settings.agent_ca else "plain text"
+    yield _ok("agent", f"htapkit {seen.agent} at {settings.agent}, {encrypted}")
+    yield from program_findings(seen)
+    if settings.delete_cdc_raw and not seen.deletes:
+        yield _warning(
+            "delete_cdc_raw",
+            f"the agent at {settings.agent} deletes nothing: its own file does not allow it",
+            "delete_cdc_raw: true",
+        )
 
 
 def refuse_errors(settings: Settings, found: Sequence[Finding]) -> None:
@@ -98,43 +130,40 @@ def ring_findings(settings: Settings, ring: Ring) -> Iterator[Finding]:
         yield _ok("nodes", ", ".join(member.address for member in ring.members))
 
 
-def node_findings(opened: Session, settings: Settings) -> list[Finding]:
-    """Of a node and its log, whatever its tables are."""
-    facts = _facts(opened, settings)
+def node_findings(opened: Session, settings: Settings, beside: Machine) -> list[Finding]:
+    """Of a node and its log, whatever its tables are. Raises SourceError: its agent is away."""
+    facts = _with(_said(opened), beside.look())
     return [*server_findings(facts), *folder_findings(settings, facts)]
 
 
-def folder_readable(settings: Settings) -> list[Finding]:
-    """Errors only: of a node's files, as far as they can be judged without the node."""
-    folder = settings.cdc_raw
-    facts = Facts("", {"cdc_raw_directory": folder}, folder, _readable(folder), 0)
-    found = folder_findings(settings, facts)
+def machine_errors(settings: Settings, beside: Machine) -> list[Finding]:
+    """Errors only: of a node's files, as far as they can be judged without the node.
+
+    Raises SourceUnavailable: its agent does not answer.
+    """
+    try:
+        seen = beside.look()
+    except SourceRefused as error:
+        return [_error("agent", str(error))]
+    return _seen_errors(settings, seen)
+
+
+def _seen_errors(settings: Settings, seen: Seen) -> list[Finding]:
+    facts = _with(Facts("", {"cdc_raw_directory": seen.cdc_raw}, "", readable=False), seen)
+    found = [*program_findings(seen), *folder_findings(settings, facts)]
     return [finding for finding in found if finding.severity is Severity.ERROR]
 
 
-def _readable(folder: str) -> bool:
-    return bool(folder) and os.access(folder, os.R_OK | os.X_OK)
-
-
-def _facts(opened: Session, settings: Settings) -> Facts:
+def _said(opened: Session) -> Facts:
+    """The node's own word."""
     (local,) = opened.execute("SELECT release_version FROM system.local")
     rows = opened.execute("SELECT name, value FROM system_views.settings")
-    readable = _readable(settings.cdc_raw)
-    used = sum(map(_bytes, Path(settings.cdc_raw).iterdir())) if readable else 0
-    return Facts(
-        local.release_version,
-        {row.name: row.value for row in rows},
-        settings.cdc_raw,
-        readable,
-        used,
-    )
+    said = {row.name: row.value for row in rows}
+    return Facts(local.release_version, said, "", readable=False)
 
 
-def _bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:  # deleted meanwhile
-        return 0
+def _with(said: Facts, seen: Seen) -> Facts:
+    return replace(said, folder=seen.cdc_raw, readable=seen.readable, used_bytes=seen.used_bytes)
 
 
 def _may_read(opened: Session, found: Discovered) -> bool:
@@ -159,12 +188,12 @@ def _warning(subject: str, message: str, remedy: str = "") -> Finding:
     return Finding(Severity.WARNING, subject, message, remedy)
 
 
-def program_findings(settings: Settings, missing: str) -> Iterator[Finding]:
+def program_findings(seen: Seen) -> Iterator[Finding]:
     """Java, and Cassandra's jars."""
-    if missing and not (settings.cassandra_home and "mvn" in missing):
-        yield _error("java", f"{missing}; it runs Cassandra's own reader of the log")
+    if seen.java:
+        yield _error("java", f"{seen.java}; it runs Cassandra's own reader of the log")
     else:
-        yield _ok("java", settings.cassandra_home or f"jars of Cassandra {jars.version()}")
+        yield _ok("java", seen.jars)
 
 
 def server_findings(facts: Facts) -> Iterator[Finding]:
@@ -206,7 +235,8 @@ def folder_findings(settings: Settings, facts: Facts) -> Iterator[Finding]:
         yield _error("cdc_raw", f"{key} is not set; the node's is {theirs}", f"cdc_raw: {theirs}")
         return
     if not facts.readable:
-        yield _error("cdc_raw", f"{facts.folder} cannot be read; htapkit runs beside the node")
+        whose = "the agent's user may not" if settings.agent else "htapkit runs beside the node"
+        yield _error("cdc_raw", f"{facts.folder} cannot be read; {whose}")
         return
     if theirs and Path(theirs) != Path(facts.folder):
         yield _warning("cdc_raw", f"{facts.folder} is read, but the node names {theirs}")
@@ -220,28 +250,22 @@ def folder_findings(settings: Settings, facts: Facts) -> Iterator[Finding]:
         yield _ok("cdc_raw", message)
 
 
-def copy_findings(settings: Settings, data_file_directories: str) -> Iterator[Finding]:
-    """What a copy needs of a node beside its log: JMX, and its data folders seen from here.
-
-    `data_file_directories` is what the node says of them: `[/a, /b]`.
-    """
-    try:
-        socket.create_connection((settings.jmx_host, settings.jmx_port), JMX_SECONDS_MAX).close()
-    except OSError as error:
-        where = f"{settings.jmx_host}:{settings.jmx_port}"
-        yield _error("jmx", f"nothing answers at {where} ({error}); no table can be copied")
+def copy_findings(seen: Seen) -> Iterator[Finding]:
+    """What a copy needs of a node beside its log: JMX, and its data folders on that machine."""
+    if seen.jmx_problem:
+        yield _error(
+            "jmx", f"nothing answers at {seen.jmx} ({seen.jmx_problem}); no table can be copied"
+        )
     else:
-        yield _ok("jmx", f"{settings.jmx_host}:{settings.jmx_port}")
-    theirs = [each.strip() for each in data_file_directories.strip("[]").split(",")]
-    folders = settings.data_folders or tuple(each for each in theirs if each)
-    unread = [folder for folder in folders if not _readable(folder)]
-    if unread:
+        yield _ok("jmx", seen.jmx)
+    if seen.unread:
         yield _error(
             "data_folders",
-            f"{', '.join(unread)} cannot be read; data_folders says where the node's data is here",
+            f"{', '.join(seen.unread)} cannot be read; data_folders says where the node's data is "
+            f"{'for the agent' if seen.agent else 'here'}",
         )
-    elif folders:
-        yield _ok("data_folders", ", ".join(folders))
+    elif seen.data_folders:
+        yield _ok("data_folders", ", ".join(seen.data_folders))
 
 
 def _deletes(settings: Settings) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from htapkit.errors import ConfigError
 from htapkit.spi import SourceOptions
+from htapkit_cassandra.configured import Keys
+from htapkit_cassandra.link import host_and_port, is_loopback
 
-_OF_NODE = ("hosts", "cdc_raw", "jmx_host", "jmx_port", "data_folders")
+_OF_NODE = ("hosts", "cdc_raw", "jmx_host", "jmx_port", "data_folders", "agent")
 CONSISTENCIES = ("ALL", "QUORUM", "LOCAL_QUORUM", "ONE", "LOCAL_ONE")
 _CDC_RAW = "the node's cdc_raw_directory"
 _DATA_FOLDERS = "a list of folders"
-_MEMORY = re.compile(r"[1-9]\d*(MB|GB)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +21,12 @@ class Node:
     """The keys of one of `nodes`: those of its own."""
 
     address: str
-    cdc_raw: str
+    cdc_raw: str = ""
     jmx_host: str = "127.0.0.1"
     jmx_port: int = 7199
     data_folders: tuple[str, ...] = ()
+    agent: str = ""
+    agent_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ class Settings:
     delete_cdc_raw: bool = False
     read_consistency: str = "ALL"
     nodes: tuple[Node, ...] = ()
+    agent: str = ""  # host:port, "" = the node's files are on this machine
+    agent_token: str = field(default="", repr=False)
+    agent_ca: str = ""
+    agent_plain: bool = False
 
     def each(self) -> tuple[Settings, ...]:
         """For each node what they would be if it were the only one."""
@@ -61,6 +66,8 @@ class Settings:
                 jmx_host=node.jmx_host,
                 jmx_port=node.jmx_port,
                 data_folders=node.data_folders,
+                agent=node.agent,
+                agent_token=node.agent_token or self.agent_token,
             )
             for node in self.nodes
         )
@@ -76,7 +83,7 @@ class Settings:
 def parse_settings(options: SourceOptions) -> Settings:
     """Check the connector's own keys. Raises ConfigError naming the key."""
     found = dict(options.settings)
-    keys = _Keys(f"sources.{options.name}", found)
+    keys = Keys(f"sources.{options.name}", found)
     keys.only(tuple(name for name in Settings.__dataclass_fields__ if name != "source"))
     if ("user" in found) != ("password" in found):
         raise ConfigError(f"sources.{options.name}: user and password go together")
@@ -89,7 +96,7 @@ def parse_settings(options: SourceOptions) -> Settings:
             f"sources.{options.name}: {', '.join(own)} beside nodes; each of nodes has its own"
         )
     default = tuple(node.address for node in nodes) or ("127.0.0.1",)
-    return Settings(
+    made = Settings(
         source=options.name,
         hosts=keys.names("hosts", default, "a list of addresses of nodes"),
         port=keys.port("port", 9042),
@@ -105,94 +112,39 @@ def parse_settings(options: SourceOptions) -> Settings:
         delete_cdc_raw=keys.yes("delete_cdc_raw"),
         read_consistency=keys.one_of("read_consistency", CONSISTENCIES),
         nodes=nodes,
+        agent=keys.agent(),
+        agent_token=keys.text("agent_token", "a text"),
+        agent_ca=keys.text("agent_ca", "a PEM file"),
+        agent_plain=keys.yes("agent_plain"),
     )
+    for one in made.each():
+        _check_agent(one)
+    return made
 
 
-def _node(keys: _Keys) -> Node:
+def _check_agent(one: Settings) -> None:
+    """Raises ConfigError where its token would be missing, or be seen by others."""
+    if not one.agent:
+        return
+    where, at = f"sources.{one.source}", host_and_port(one.agent)
+    if not one.agent_token:
+        raise ConfigError(f"{where}.agent_token: the agent at {one.agent} lets nobody in without")
+    if not (one.agent_ca or one.agent_plain or (at is not None and is_loopback(at[0]))):
+        raise ConfigError(
+            f"{where}.agent_ca: without it the token and all data go to {one.agent} in plain text; "
+            "set it, or use a tunnel, or say `agent_plain: true` where something else encrypts"
+        )
+
+
+def _node(keys: Keys) -> Node:
     keys.only(tuple(Node.__dataclass_fields__))
+    agent = keys.agent()
     return Node(
         address=keys.text("address", "an address", None),
-        cdc_raw=keys.text("cdc_raw", _CDC_RAW, None),
+        cdc_raw=keys.text("cdc_raw", _CDC_RAW, "" if agent else None),
         jmx_host=keys.text("jmx_host", "an address", "127.0.0.1"),
         jmx_port=keys.port("jmx_port", 7199),
         data_folders=keys.names("data_folders", (), _DATA_FOLDERS),
+        agent=agent,
+        agent_token=keys.text("agent_token", "a text"),
     )
-
-
-class _Keys:
-    """Reads typed values out of one section of the configuration."""
-
-    def __init__(self, path: str, found: Mapping[str, object]) -> None:
-        self._path = path
-        self._found = found
-
-    def only(self, allowed: Sequence[str]) -> None:
-        """Refuse all other keys."""
-        unknown = sorted(set(self._found) - set(allowed))
-        if unknown:
-            names = ", ".join(f"{self._path}.{key}" for key in unknown)
-            raise ConfigError(f"unknown key {names}; allowed there: {', '.join(allowed)}")
-
-    def sections(self, key: str, expected: str) -> list[_Keys]:
-        """Of a list of mappings; none where it is not there."""
-        if key not in self._found:
-            return []
-        value = self._found[key]
-        if isinstance(value, str) or not isinstance(value, Sequence) or not value:
-            raise self._wrong(key, expected)
-        if not all(isinstance(item, Mapping) for item in value):
-            raise self._wrong(key, expected)
-        return [_Keys(f"{self._path}.{key}[{n}]", dict(item)) for n, item in enumerate(value)]
-
-    def _wrong(self, key: str, expected: str) -> ConfigError:
-        value = "" if key == "password" else f", found {self._found.get(key)!r}"
-        return ConfigError(f"{self._path}.{key}: expected {expected}{value}")
-
-    def text(self, key: str, expected: str, default: str | None = "") -> str:
-        """`default` None: it must be there."""
-        value = self._found.get(key, default)
-        if not isinstance(value, str) or (key in self._found and not value):
-            raise self._wrong(key, expected)
-        return value
-
-    def names(self, key: str, default: tuple[str, ...], expected: str) -> tuple[str, ...]:
-        if key not in self._found:
-            return default
-        value = self._found[key]
-        if isinstance(value, str) or not isinstance(value, Sequence) or not value:
-            raise self._wrong(key, expected)
-        if not all(isinstance(item, str) and item for item in value):
-            raise self._wrong(key, expected)
-        return tuple(value)
-
-    def patterns(self) -> tuple[str, ...]:
-        expected = 'a list of patterns such as ["demo.*", "!demo.audit_*"]'
-        value = self.names("tables", ("*.*",), expected)
-        if not all("." in item for item in value) or all(item.startswith("!") for item in value):
-            raise self._wrong("tables", expected)
-        return value
-
-    def port(self, key: str, default: int) -> int:
-        value = self._found.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 65536:
-            raise self._wrong(key, "a port number")
-        return value
-
-    def yes(self, key: str) -> bool:
-        value = self._found.get(key, False)
-        if not isinstance(value, bool):
-            raise self._wrong(key, "true or false")
-        return value
-
-    def one_of(self, key: str, allowed: Sequence[str]) -> str:
-        """The first is the default."""
-        value = self._found.get(key, allowed[0])
-        if value not in allowed:
-            raise self._wrong(key, f"one of {', '.join(allowed)}")
-        return str(value)
-
-    def memory(self) -> str:
-        value = self._found.get("helper_memory", "512MB")
-        if not isinstance(value, str) or not _MEMORY.fullmatch(value):
-            raise self._wrong("helper_memory", "a size such as 512MB")
-        return value

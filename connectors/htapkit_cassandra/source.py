@@ -10,7 +10,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from htapkit.errors import PositionLost, SourceRefused, SourceUnavailable
 from htapkit.model import Broken, Finding, Position, Storage, TableId, TableSchema
@@ -21,7 +20,8 @@ from htapkit_cassandra.cluster import Sessions, session, translated
 from htapkit_cassandra.counters import CounterReads
 from htapkit_cassandra.files import Asked, FilesSnapshot
 from htapkit_cassandra.follow import Following, LogStream, NodeLog
-from htapkit_cassandra.jars import classpath, missing
+from htapkit_cassandra.machine import Machine
+from htapkit_cassandra.machines import machine
 from htapkit_cassandra.marks import Marks
 from htapkit_cassandra.mutations import LogPosition
 from htapkit_cassandra.owed import Owed
@@ -29,7 +29,7 @@ from htapkit_cassandra.positions import LOG_START, LogOrder, Reached, reached
 from htapkit_cassandra.reads import Reads, indexes
 from htapkit_cassandra.ring import Ring, members, placed, whole
 from htapkit_cassandra.settings import Settings, parse_settings
-from htapkit_cassandra.tail import LogTail, Program, newest
+from htapkit_cassandra.tail import LogTail
 from htapkit_cassandra.tails import Tails
 from htapkit_cassandra.ticks import Ticks
 from htapkit_cassandra.truncations import Truncations
@@ -110,25 +110,31 @@ class CassandraSource:
         """Make the table of marks, and read the nodes' logs from `start`.
 
         Raises SourceRefused where a log would not have every change, or the ring has nodes that are
-        not configured; PositionLost where other nodes are read now. A node that does not answer is
-        no hindrance: its log is read on once it does, and until then nothing is said to be fresh.
+        not configured; PositionLost where other nodes are read now. A node (or an agent) that does
+        not answer is no hindrance while another does: its log is read on once it answers, and until
+        then nothing is said to be fresh.
         """
-        settings = self._settings
-        found = list(preflight.program_findings(settings, missing()))
+        settings, found = self._settings, list[Finding]()
         with self._sessions.first() as opened:
             ring = placed(settings, members(opened))
+            machines = {node: self._machine(one) for node, one in ring.nodes.items()}
             found += preflight.ring_findings(settings, ring)
-            for node in ring.nodes.values():
-                found += preflight.folder_readable(node)
+            away: list[SourceUnavailable] = []
+            for node, one in ring.nodes.items():
+                try:
+                    found += preflight.machine_errors(one, machines[node])
+                except SourceUnavailable as error:
+                    away.append(error)
             preflight.refuse_errors(settings, found)
+            if len(away) == len(machines):
+                raise away[0]
             marks.create(opened, ring.members)
-        begun = self._begun(start, ring)
+        begun = self._begun(start, ring, machines)
         self._marks.begin_after(begun.mark, ring.nodes)
         self._ticks.after(begun.read)
-        logs = {node: NodeLog(one.hosts[0], Path(one.cdc_raw)) for node, one in ring.nodes.items()}
         following = Following(
             settings.source,
-            logs,
+            {node: NodeLog(one.hosts[0], machines[node]) for node, one in ring.nodes.items()},
             settings.delete_cdc_raw,
             self._options.batch_rows_max,
             self._options.batch_bytes_max,
@@ -136,10 +142,11 @@ class CassandraSource:
         news = threading.Event()
         tails = {
             node: LogTail(
-                self._program(one, len(ring.nodes)),
-                partial(self._schema, node, one),
+                machines[node],
+                partial(self._schema, node, one, machines[node]),
                 None if begun.nodes[node] == LOG_START else begun.nodes[node],
-                news,
+                queue_bytes_max=self._queue_bytes(ring),
+                news=news,
             )
             for node, one in ring.nodes.items()
         }
@@ -149,10 +156,12 @@ class CassandraSource:
         stream.expect(tables)
         return stream
 
-    def _begun(self, start: Position | None, ring: Ring) -> Reached:
+    def _begun(
+        self, start: Position | None, ring: Ring, machines: Mapping[str, Machine]
+    ) -> Reached:
         """Where each log is read from: without `start` from its end as far as it is synced.
 
-        A copy will have what lies before.
+        A copy will have what lies before. Raises SourceUnavailable: an agent does not answer.
         """
         begun = reached(start) if start is not None else None
         if begun is not None and len(ring.nodes) == 1 and not begun.nodes:
@@ -164,8 +173,7 @@ class CassandraSource:
             )
         if begun is not None:
             return begun
-        ends = {node: newest(Path(one.cdc_raw)) for node, one in ring.nodes.items()}
-        return Reached({node: end or LOG_START for node, end in ends.items()})
+        return Reached({node: _end(machines[node]) for node in ring.nodes})
 
     def counts(self, table: TableId, table_id: str, node: str, end: LogPosition) -> bool:
         """Whether what a node's log has there is of the table as it was last found."""
@@ -191,10 +199,9 @@ class CassandraSource:
             with self._sessions.of(one) as opened:
                 self._truncations.look(node, opened)
                 asked[one.hosts[0]] = Asked(
-                    self._program(one, len(ring.nodes)),
+                    self._machine(one),
                     catalog.helper_schema(opened),
-                    f"{one.jmx_host}:{one.jmx_port}",
-                    one.data_folders,
+                    self._queue_bytes(ring),
                     self._options.snapshot_rows_per_second_max,
                 )
         with self._sessions.first() as opened:
@@ -208,24 +215,22 @@ class CassandraSource:
         """The changes of the only node as it logged them. Raises SourceRefused."""
         ring = self._ring()
         ((node, settings),) = ring.nodes.items()
-        return LogTail(self._program(settings, 1), partial(self._schema, node, settings), start)
+        beside = self._machine(settings)
+        schema = partial(self._schema, node, settings, beside)
+        return LogTail(beside, schema, start, queue_bytes_max=self._queue_bytes(ring))
 
-    def _program(self, node: Settings, of: int) -> Program:
-        """The reader beside one of so many nodes, which share what may be read ahead."""
-        if not node.cdc_raw:
-            raise SourceRefused(f"sources.{node.source}.cdc_raw is not set: see `check`")
+    def _queue_bytes(self, ring: Ring) -> int:
+        """The nodes' readers share what may be read ahead."""
+        return self._options.batch_bytes_max // len(ring.nodes)
+
+    def _machine(self, node: Settings) -> Machine:
+        """With the files of one of the nodes."""
         folder = self._options.folder
         if folder is not None and self._settings.nodes:
             folder = folder / f"node-{node.hosts[0].replace(':', '-')}"
-        return Program(
-            classpath(node.cassandra_home),
-            Path(node.cdc_raw),
-            node.helper_memory,
-            self._options.batch_bytes_max // of,
-            folder,
-        )
+        return machine(node, folder)
 
-    def _schema(self, node: str, settings: Settings) -> str:
+    def _schema(self, node: str, settings: Settings, beside: Machine) -> str:
         """For the reader of a node's log: that node's word, as no other one knows what is in it.
 
         Raises SourceRefused where the log would not have every change.
@@ -236,7 +241,8 @@ class CassandraSource:
                 raise SourceUnavailable(
                     f"{settings.hosts[0]} is another node by now ({here.host_id}, not {node})"
                 )
-            preflight.refuse_errors(settings, preflight.node_findings(opened, settings))
+            found = preflight.node_findings(opened, settings, beside)
+            preflight.refuse_errors(settings, found)
             # Before the first mutation is taken: what was truncated is not to come back.
             self._truncations.look(node, opened)
             return catalog.helper_schema(opened)
@@ -252,6 +258,13 @@ class CassandraSource:
         self._reads.close()
         self._counters.close()
         self._sessions.close()
+
+
+def _end(beside: Machine) -> LogPosition:
+    seen = beside.look()
+    if not seen.readable:
+        raise SourceRefused(f"cannot read {beside.name}")
+    return seen.segments.end or LOG_START
 
 
 def _with_text(found: Discovered, names: frozenset[str]) -> Discovered:

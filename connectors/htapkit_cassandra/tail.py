@@ -9,19 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import re
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
 
 from htapkit.errors import PositionLost, SourceError, SourceRefused
-from htapkit_cassandra import folders
-from htapkit_cassandra.jars import JAVA_FOLDER
-from htapkit_cassandra.mutations import Lines, LogEvent, LogPosition, Mutation, Ready, Synced
+from htapkit_cassandra.machine import Child, Machine
+from htapkit_cassandra.mutations import Lines, LogEvent, LogPosition, Mutation, Ready
 from htapkit_cassandra.waiting import Waiting
 
 # Exit codes of CommitLogTail.java.
@@ -33,38 +29,9 @@ _OLD_SCHEMA = (UNDECODABLE, UNKNOWN_TABLE, BAD_SCHEMA)
 
 PAUSE_SECONDS_FIRST = 0.2
 PAUSE_SECONDS_MAX = 10.0
-STOP_SECONDS_MAX = 15.0  # it clears a copy's snapshot at the node, and has 10 of them for that
-POLL_MS = 20
+STOP_SECONDS_MAX = 15.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """How the reader is run."""
-
-    classpath: str
-    cdc_raw: Path
-    memory: str = "512MB"
-    queue_bytes_max: int = 32 * 2**20  # of what it has read and nobody has taken
-    folder: Path | None = None  # where its files lie; None: among the temporary ones
-
-    def command(
-        self, schema: Path, start: LogPosition | None, copied: Sequence[str] = ()
-    ) -> list[str]:
-        """The command line; `nice`, because the node beside it matters more.
-
-        `copied`: not the log, but the files of one table, as CommitLogTail.java takes it.
-        """
-        memory = self.memory.removesuffix("B").lower()
-        options = ["jvm.options", "opens.options"]
-        command = ["nice", "java", f"-Xmx{memory}", f"-Djava.io.tmpdir={schema.parent}"]
-        command += [f"-Dlogback.configurationFile={JAVA_FOLDER / 'logback.xml'}"]
-        command += [f"@{JAVA_FOLDER / name}" for name in options]
-        command += ["-cp", self.classpath, str(JAVA_FOLDER / "CommitLogTail.java")]
-        command += [str(self.cdc_raw), str(schema), "--poll", str(POLL_MS)]
-        command += ["--copy", *copied] if copied else []
-        return command + (["--from", str(start)] if start else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,63 +43,38 @@ class Ended:
 
 
 class Run:
-    """One process: its output as events in a queue that ends with `Ended`."""
+    """One reader: its output as events in a queue that ends with `Ended`."""
 
     def __init__(
-        self, command: list[str], queue_bytes_max: int, news: threading.Event | None = None
+        self, child: Child, queue_bytes_max: int, news: threading.Event | None = None
     ) -> None:
-        """Start it; `news` is set with each event."""
+        """It runs; `news` is set with each event."""
         self.events: Waiting[LogEvent | Ended | SourceRefused] = Waiting(queue_bytes_max, news)
-        self._said = ""
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self._threads = [
-            threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True),
-            threading.Thread(target=self._listen, args=(self.process.stderr,), daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self.child = child
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
 
-    def _listen(self, stream: IO[bytes]) -> None:
-        for line in stream:
-            self._said = line.decode(errors="replace").strip() or self._said
-            _log.info("log reader: %s", self._said)
-
-    def _read(self, stream: IO[bytes]) -> None:
+    def _read(self) -> None:
         lines = Lines()
-        for line in stream:
-            if not line.endswith(b"\n"):
-                break  # it died while it wrote
-            try:
-                event = lines.feed(line)
-            except SourceRefused as refused:
-                self.events.put(refused, 0)
-                break
-            if event is not None:
-                self.events.put(event, event.size if isinstance(event, Mutation) else 0)
-        code = self.process.wait()
-        self._threads[1].join(STOP_SECONDS_MAX)
-        self.events.put(Ended(code, self._said), 0)
+        with closing(self.child.lines()) as told:
+            for line in told:
+                if not line.endswith(b"\n"):
+                    break  # it died while it wrote
+                try:
+                    event = lines.feed(line)
+                except SourceRefused as refused:
+                    self.events.put(refused, 0)
+                    break
+                if event is not None:
+                    self.events.put(event, event.size if isinstance(event, Mutation) else 0)
+        code = self.child.wait()
+        self.events.put(Ended(code, self.child.said), 0)
 
     def stop(self) -> None:
         """End it. Safe to call twice."""
         self.events.close()
-        process = self.process
-        if process.stdin is not None:
-            process.stdin.close()  # it ends by itself
-        try:
-            process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for thread in self._threads:
-            thread.join(STOP_SECONDS_MAX)
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
+        self.child.end()
+        self._thread.join(STOP_SECONDS_MAX)
 
 
 class LogTail:
@@ -144,19 +86,22 @@ class LogTail:
 
     def __init__(
         self,
-        program: Program,
+        machine: Machine,
         schema: Callable[[], str],
         start: LogPosition | None = None,
+        *,
+        queue_bytes_max: int = 32 * 2**20,
         news: threading.Event | None = None,
     ) -> None:
         """`schema` asks the node for its schema; `start` None: from the oldest that is there.
 
-        `news` is set when `next` may have something.
+        `queue_bytes_max`: of what was read and nobody has taken. `news` is set when `next` may
+        have something.
         """
-        self._program = program
+        self._machine = machine
+        self._queue_bytes_max = queue_bytes_max
         self._news = news
         self._schema = schema
-        self._folder = folders.fresh(program.folder, "log")
         self._run: Run | None = None
         self._pause = 0.0
         self._not_before = 0.0
@@ -169,7 +114,7 @@ class LogTail:
     @property
     def pid(self) -> int | None:
         """The reader's process id while it runs."""
-        return self._run.process.pid if self._run else None
+        return self._run.child.pid if self._run else None
 
     @property
     def due(self) -> bool:
@@ -213,18 +158,15 @@ class LogTail:
 
         Not beside `next`. Raises SourceError; it is due again later.
         """
-        schema = self._folder / "schema.json"
         try:
-            text = json.loads(self._schema())
+            schema = json.loads(self._schema())
+            schema["ignored"] += sorted(self.dropped)
+            child = self._machine.read_log(json.dumps(schema), self.position)
         except SourceError as error:
             self.why = str(error)
             self._rest()
             raise
-        text["ignored"] += sorted(self.dropped)
-        schema.write_text(json.dumps(text), encoding="utf-8")
-        program = self._program
-        command = program.command(schema, self.position)
-        self._run = Run(command, program.queue_bytes_max, self._news)
+        self._run = Run(child, self._queue_bytes_max, self._news)
 
     def _rest(self) -> None:
         self._not_before = time.monotonic() + self._pause
@@ -234,7 +176,7 @@ class LogTail:
         assert self._run is not None
         self._run.stop()
         self._run = None
-        where = f"the log in {self._program.cdc_raw} after {self.position or 'its start'}"
+        where = f"the log in {self._machine.name} after {self.position or 'its start'}"
         if ended.code == POSITION_LOST:
             raise PositionLost(f"{where}: {ended.said}")
         if ended.code in _OLD_SCHEMA:
@@ -249,7 +191,7 @@ class LogTail:
             self._stopped_at = self.position
         self.restarts += 1
         self.why = f"the reader of its log ended with code {ended.code}: {ended.said}"
-        _log.warning("%s: %s", self._program.cdc_raw, self.why)
+        _log.warning("%s: %s", self._machine.name, self.why)
         self._rest()
 
     def close(self) -> None:
@@ -257,53 +199,3 @@ class LogTail:
         if self._run is not None:
             self._run.stop()
             self._run = None
-        folders.remove(self._folder)
-
-
-def newest(cdc_raw: Path) -> LogPosition | None:
-    """The end of what the node has synced of CDC tables now; None: there is nothing yet.
-
-    Raises SourceRefused where the folder cannot be read.
-    """
-    found = []
-    try:
-        for index in cdc_raw.glob("*_cdc.idx"):
-            name = re.search(r"-(\d+)_cdc\.idx$", index.name)
-            with suppress(FileNotFoundError):  # deleted meanwhile
-                lines = index.read_text(encoding="ascii").splitlines()
-                if name is not None and lines and lines[0].strip():
-                    found.append(LogPosition(int(name[1]), int(lines[0])))
-    except OSError as error:
-        raise SourceRefused(f"cannot read {cdc_raw}: {error.strerror}") from None
-    return max(found, default=None)
-
-
-def behind(cdc_raw: Path, position: LogPosition | None) -> int:
-    """Bytes that the node has synced of CDC tables behind a position."""
-    end = newest(cdc_raw)
-    if end is None or (position is not None and end <= position):
-        return 0
-    if position is None or end.segment == position.segment:
-        return end.offset - (position.offset if position else 0)
-    left = -position.offset
-    for segment, log in _segments(cdc_raw):
-        if position.segment <= segment < end.segment:
-            with suppress(FileNotFoundError):  # deleted meanwhile
-                left += log.stat().st_size
-    return max(0, left) + end.offset
-
-
-def forget(cdc_raw: Path, position: LogPosition) -> None:
-    """Delete the node's files of segments that lie wholly before a position."""
-    for segment, log in _segments(cdc_raw):
-        if segment < position.segment:
-            log.unlink(missing_ok=True)
-            log.with_name(f"{log.stem}_cdc.idx").unlink(missing_ok=True)
-
-
-def _segments(cdc_raw: Path) -> list[tuple[int, Path]]:
-    found = [(re.search(r"-(\d+)\.log$", log.name), log) for log in cdc_raw.glob("*.log")]
-    return sorted((int(name[1]), log) for name, log in found if name is not None)
-
-
-__all__ = ["LogTail", "Mutation", "Program", "Synced", "newest"]

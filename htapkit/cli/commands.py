@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,43 @@ from htapkit.client import ServerRefused, ServerUnreachable
 from htapkit.config import Config, load_config
 from htapkit.errors import ConfigError, HtapkitError, SourceUnavailable
 from htapkit.model import Finding, Severity
+from htapkit.plugins import factory, registered
 from htapkit.spi import COMMANDS, load_source
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Commands(click.Group):
+    """Ours, and those that installed packages have registered, loaded when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all."""
+        return sorted({*super().list_commands(ctx), *registered(COMMANDS)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of ours or theirs; of a package that lacks another one, what says so."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None or cmd_name not in registered(COMMANDS):
+            return own
+        try:
+            theirs: Any = factory(COMMANDS, cmd_name, f"command '{cmd_name}'")
+        except ModuleNotFoundError as error:
+            return _lacking(cmd_name, error)
+        return theirs
+
+
+def _lacking(name: str, error: ModuleNotFoundError) -> click.Command:
+    text = f"needs the package '{error.name}', which is not installed."
+
+    @click.command(name, help=f"It {text}", context_settings={"ignore_unknown_options": True})
+    @click.argument("_", nargs=-1, type=click.UNPROCESSED)
+    def refuse(_: tuple[str, ...]) -> None:
+        raise ConfigError(f"`htapkit {name}` {text}")
+
+    return refuse
+
+
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(version("htapkit"), prog_name="htapkit")
 def cli() -> None:
     """Analytics on the database that you already run: an exact, fresh, fast copy beside it."""
@@ -247,15 +280,8 @@ for command in (tier, retain, erase, compact, expire, export, backfill, import_,
     cli.add_command(command)
 
 
-def _add_connector_commands() -> None:
-    for entry in entry_points(group=COMMANDS):
-        command: Any = entry.load()
-        cli.add_command(command, entry.name)
-
-
 def main() -> None:
     """The entry point: errors become one clear line and an exit code."""
-    _add_connector_commands()
     try:
         cli(standalone_mode=True)
     except (ServerUnreachable, SourceUnavailable) as error:

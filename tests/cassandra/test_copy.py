@@ -2,85 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from array import array
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
 from htapkit.errors import HtapkitError
-from htapkit.hot import HotStore
-from htapkit.ingest import Mirror, MirrorOptions
-from htapkit.metrics import Metrics
-from htapkit.model import TableId, TableState, hot_relation
+from htapkit.model import TableId
 from htapkit_cassandra import files
-from tests.cassandra.workload import SHORT_TTL, Workload
-from tests.fix_cassandra import SECONDS, Keyspace, wait_for
+from tests.cassandra.mirrored import Copied, Row, copied, ends_equal
+from tests.cassandra.workload import Workload
+from tests.fix_cassandra import Keyspace, wait_for
 
 pytestmark = pytest.mark.cassandra
-Row = tuple[object, ...]
 _UUID = "00000000-0000-1000-8000-000000000001"
-_SELECT = "SELECT pk, ck, s, a, b, m FROM {}.t"
-
-
-class Copied:
-    """A mirror of one keyspace, in this process."""
-
-    def __init__(self, keyspace: Keyspace, folder: Path) -> None:
-        """Not started."""
-        self.keyspace = keyspace
-        self.store = HotStore(folder / "hot.duckdb")
-        self.source = keyspace.source()
-        options = MirrorOptions(watch_interval_seconds=0.2)
-        self.mirror = Mirror("events", self.source, self.store, Metrics(), options)
-
-    def follows(self, name: str) -> None:
-        """Wait until the table is followed."""
-        table = TableId("events", self.keyspace.name, name)
-
-        def reached() -> bool | None:
-            status = self.store.catalog.tables.get(table)
-            return (status is not None and status.state is TableState.FOLLOWING) or None
-
-        wait_for(reached)
-
-    def rows(self, name: str, columns: str) -> list[Row]:
-        """The copy's rows, as fresh as the source is now."""
-        self.mirror.freshness.wait_strong(SECONDS)
-        self.store.maintain()
-        schema, relation = hot_relation(TableId("events", self.keyspace.name, name))
-        read = self.store.read(f'SELECT {columns} FROM "{schema}"."{relation}"')
-        try:
-            return [tuple(r.values()) for batch in read.batches() for r in batch.to_pylist()]
-        finally:
-            read.close()
-
-
-@contextmanager
-def _copied(keyspace: Keyspace, folder: Path) -> Iterator[Copied]:
-    copied = Copied(keyspace, folder)
-    copied.mirror.start()
-    try:
-        yield copied
-    finally:
-        copied.mirror.stop()
-        copied.store.close()
-
-
-def _selected(keyspace: Keyspace) -> list[Row]:
-    rows = keyspace.session.execute(_SELECT.format(keyspace.name))
-    found = [(*row[:5], dict(row.m) if row.m else None) for row in rows]
-    return sorted(found, key=repr)
-
-
-def _shown(copied: Copied) -> list[Row]:
-    rows = copied.rows("t", "pk, ck, s, a, b, m")
-    return sorted(((*r[:5], json.loads(str(r[5])) if r[5] else None) for r in rows), key=repr)
 
 
 def test_random_statements_end_equal(keyspace: Keyspace, tmp_path: Path) -> None:
@@ -89,34 +29,17 @@ def test_random_statements_end_equal(keyspace: Keyspace, tmp_path: Path) -> None
     print(f"CASSANDRA_SEED={seed}")
     workload = Workload(keyspace, seed)
     workload.write(600)
-    with _copied(keyspace, tmp_path) as copied:
+    with copied(keyspace, tmp_path) as made:
         workload.write(300)
-        copied.follows("t")
+        made.follows("t")
         workload.write(300)
         keyspace.log_end()
-        _ends_equal(copied)
+        ends_equal(made)
     workload.write(300)
-    with _copied(keyspace, tmp_path) as copied:
+    with copied(keyspace, tmp_path) as made:
         workload.write(100)
-        _ends_equal(copied)
-        assert copied.store.catalog.tables[TableId("events", keyspace.name, "t")].rows > 100
-
-
-def _ends_equal(copied: Copied) -> None:
-    """Once what is short-lived is over; until then both sides are asked again."""
-    expected: list[Row] = []
-    found: list[Row] = []
-
-    def equal() -> bool | None:
-        nonlocal expected, found
-        expected, found = _selected(copied.keyspace), _shown(copied)
-        return expected == found or None
-
-    try:
-        wait_for(equal)
-    except AssertionError:
-        assert found == expected
-    assert len(expected) > 100, SHORT_TTL
+        ends_equal(made)
+        assert made.store.catalog.tables[TableId("events", keyspace.name, "t")].rows > 100
 
 
 @pytest.mark.long
@@ -126,28 +49,28 @@ def test_what_the_log_does_not_show(keyspace: Keyspace, tmp_path: Path) -> None:
     create = f"CREATE TABLE {ks}.t (id int PRIMARY KEY, v text) WITH cdc = true"
     session.execute(create)
     session.execute(f"INSERT INTO {ks}.t (id, v) VALUES (1, 'old')")
-    with _copied(keyspace, tmp_path) as copied:
-        copied.follows("t")
-        _becomes(copied, "id, v", [(1, "old")])
+    with copied(keyspace, tmp_path) as made:
+        made.follows("t")
+        _becomes(made, "id, v", [(1, "old")])
         session.execute(f"TRUNCATE {ks}.t")
         session.execute(f"INSERT INTO {ks}.t (id, v) VALUES (2, 'new')")
-        _becomes(copied, "id, v", [(2, "new")])
+        _becomes(made, "id, v", [(2, "new")])
         session.execute(f"ALTER TABLE {ks}.t ADD w int")
         session.execute(f"INSERT INTO {ks}.t (id, w) VALUES (3, 4)")
-        _becomes(copied, "id, v, w", [(2, "new", None), (3, None, 4)])
+        _becomes(made, "id, v, w", [(2, "new", None), (3, None, 4)])
         session.execute(f"DROP TABLE {ks}.t")
         session.execute(create)
         session.execute(f"INSERT INTO {ks}.t (id, v) VALUES (5, 'again')")
-        _becomes(copied, "id, v", [(5, "again")])
+        _becomes(made, "id, v", [(5, "again")])
 
 
-def _becomes(copied: Copied, columns: str, expected: list[Row]) -> None:
+def _becomes(made: Copied, columns: str, expected: list[Row]) -> None:
     found: list[Row] = []
 
     def reached() -> bool | None:
         nonlocal found
         try:
-            found = sorted(copied.rows("t", columns), key=repr)
+            found = sorted(made.rows("t", columns), key=repr)
         except HtapkitError as error:  # it is being copied again, or has other columns
             found = [(str(error),)]
         return found == expected or None
@@ -240,10 +163,10 @@ def test_every_type_arrives(keyspace: Keyspace, tmp_path: Path) -> None:
     values = ", ".join(literal for _, literal, _ in TYPES)
     insert = f"INSERT INTO {ks}.t (id, {', '.join(names)}) VALUES (ID, {values})"
     session.execute(insert.replace("ID", "1"))
-    with _copied(keyspace, tmp_path) as copied:
-        copied.follows("t")
+    with copied(keyspace, tmp_path) as made:
+        made.follows("t")
         session.execute(insert.replace("ID", "2"))
-        rows = sorted(copied.rows("t", ", ".join(["id", *names])))
+        rows = sorted(made.rows("t", ", ".join(["id", *names])))
     assert [row[0] for row in rows] == [1, 2]
     expected = [value for _, _, value in TYPES]
     for row in rows:

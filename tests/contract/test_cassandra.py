@@ -9,7 +9,7 @@ import pytest
 from htapkit.model import TableId
 from htapkit.testing.contract import Harness, SourceContract, Write
 from htapkit.testing.merged import Rows
-from htapkit_cassandra.tail import forget
+from htapkit_cassandra.segments import forget
 from tests.fix_cassandra import SECONDS, Keyspace
 
 FILLER = "x" * (1 << 18)  # four are a segment of the node's log

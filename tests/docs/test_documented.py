@@ -26,6 +26,7 @@ from htapkit.demo import demo
 from htapkit.errors import HtapkitError
 from htapkit.model import VIEWS
 from htapkit.serve.pgwire.settings import OPTIONS, Options
+from htapkit_cassandra.agent_command import cassandra_agent
 from htapkit_cassandra.settings import Settings as CassandraSettings
 from htapkit_kafka.settings import Settings as KafkaSettings
 from htapkit_postgres.connection import Settings as PostgresSettings
@@ -50,7 +51,11 @@ def _rows(name: str) -> dict[str, list[str]]:
     return found
 
 
-COMMANDS: dict[str, click.Command] = {**cli.commands, "demo": demo}
+COMMANDS: dict[str, click.Command] = {
+    **cli.commands,
+    "cassandra-agent": cassandra_agent,
+    "demo": demo,
+}
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -66,7 +71,7 @@ def test_command_has_a_heading_and_its_options(name: str) -> None:
 
 def test_no_command_is_documented_that_is_not_there() -> None:
     """A heading without a command is a promise that nobody keeps."""
-    headings = re.findall(r"^### `htapkit (\w+)`", _text("operations.md"), flags=re.MULTILINE)
+    headings = re.findall(r"^### `htapkit ([\w-]+)`", _text("operations.md"), flags=re.MULTILINE)
     assert sorted(headings) == sorted(COMMANDS)
 
 

@@ -19,6 +19,7 @@ from htapkit_cassandra import CassandraSource, folders, jars, preflight
 from htapkit_cassandra.catalog import reduced
 from htapkit_cassandra.counters import CounterReads
 from htapkit_cassandra.follow import Following, LogStream, NodeLog
+from htapkit_cassandra.here import Here
 from htapkit_cassandra.marks import Marks
 from htapkit_cassandra.mutations import (
     Cell,
@@ -32,8 +33,8 @@ from htapkit_cassandra.mutations import (
 from htapkit_cassandra.owed import Owed
 from htapkit_cassandra.positions import Reached, reached
 from htapkit_cassandra.preflight import Facts
+from htapkit_cassandra.segments import forget, newest, segments
 from htapkit_cassandra.settings import Settings, parse_settings
-from htapkit_cassandra.tail import behind, forget, newest
 from htapkit_cassandra.tails import Tails
 from htapkit_cassandra.ticks import Ticks
 from htapkit_cassandra.types import column, sql_type
@@ -169,7 +170,7 @@ def test_newest_position(tmp_path: Path) -> None:
     (tmp_path / "CommitLog-7-400_cdc.idx").symlink_to(gone)  # listed, and not there any more
     (tmp_path / "CommitLog-7-150.log").symlink_to(gone)
     assert newest(tmp_path) == LogPosition(200, 30)
-    assert behind(tmp_path, LogPosition(100, 500)) == 30
+    assert segments(tmp_path).behind(LogPosition(100, 500)) == 30
 
 
 def test_only_files_that_lie_wholly_before_a_position_are_deleted(tmp_path: Path) -> None:
@@ -177,9 +178,10 @@ def test_only_files_that_lie_wholly_before_a_position_are_deleted(tmp_path: Path
     for segment, size in ((100, 70), (200, 80), (300, 50)):
         (tmp_path / f"CommitLog-7-{segment}.log").write_bytes(b"x" * size)
         (tmp_path / f"CommitLog-7-{segment}_cdc.idx").write_text("40\n")
-    assert behind(tmp_path, LogPosition(100, 30)) == 70 - 30 + 80 + 40
-    assert behind(tmp_path, LogPosition(300, 15)) == 25
-    assert behind(tmp_path, LogPosition(300, 40)) == 0
+    behind = segments(tmp_path).behind
+    assert behind(LogPosition(100, 30)) == 70 - 30 + 80 + 40
+    assert behind(LogPosition(300, 15)) == 25
+    assert behind(LogPosition(300, 40)) == 0
     forget(tmp_path, LogPosition(200, 5))
     left = sorted(path.name for path in tmp_path.iterdir())
     kept = [f"CommitLog-7-{n}{end}" for n in (200, 300) for end in (".log", "_cdc.idx")]
@@ -205,7 +207,7 @@ def test_what_is_of_other_tables_ends_a_batch_too(
 
     following = Following(
         "events",
-        {"node": NodeLog("127.0.0.1", tmp_path)},
+        {"node": NodeLog("127.0.0.1", Here(str(tmp_path)))},
         deletes_files=False,
         batch_rows_max=20,
         batch_bytes_max=bytes_max,

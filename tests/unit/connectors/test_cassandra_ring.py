@@ -22,6 +22,7 @@ from htapkit.spi import Discovered, LogLag, SourceOptions
 from htapkit_cassandra import CassandraSource, catalog, cluster, preflight
 from htapkit_cassandra.counters import CounterReads
 from htapkit_cassandra.follow import Following, LogStream, NodeLog
+from htapkit_cassandra.here import Here
 from htapkit_cassandra.lags import Lags
 from htapkit_cassandra.marks import KEYSPACE, TABLE, Marks
 from htapkit_cassandra.mutations import (
@@ -37,7 +38,7 @@ from htapkit_cassandra.owed import Owed
 from htapkit_cassandra.positions import Reached, reached
 from htapkit_cassandra.ring import Member, Ring, placed, whole
 from htapkit_cassandra.settings import Settings, parse_settings
-from htapkit_cassandra.tail import LogTail, Program
+from htapkit_cassandra.tail import LogTail
 from htapkit_cassandra.tails import Tails
 from htapkit_cassandra.ticks import Ticks
 from htapkit_cassandra.truncations import Truncations
@@ -169,7 +170,7 @@ def _log(mark: int, reader: str, end: int) -> list[LogEvent]:
 
 
 def _stream(tails: Tails, marks: Marks, tmp_path: Path, nodes: tuple[str, ...]) -> LogStream:
-    logs = {node: NodeLog(f"host-{node}", tmp_path) for node in nodes}
+    logs = {node: NodeLog(f"host-{node}", Here(str(tmp_path))) for node in nodes}
     following = Following("events", logs, deletes_files=False, batch_rows_max=9, batch_bytes_max=99)
     start = Reached(dict.fromkeys(nodes, LogPosition(1, 1)))
     marks.begin_after(0, nodes)
@@ -234,14 +235,15 @@ def test_where_each_log_is_read_from(tmp_path: Path) -> None:
         (tmp_path / str(n)).mkdir()
     (tmp_path / "0" / "CommitLog-7-100_cdc.idx").write_text("40")
     source = CassandraSource(_settings())
-    begun = source._begun(None, ring)
+    machines = {node: Here(one.cdc_raw) for node, one in nodes.items()}
+    begun = source._begun(None, ring, machines)
     assert begun.nodes == {"id0": LogPosition(100, 40), "id1": LogPosition(0, 0)}
-    assert source._begun(begun.position(), ring) == begun
+    assert source._begun(begun.position(), ring, machines) == begun
     with pytest.raises(PositionLost, match="other nodes"):
-        source._begun(begun.position(), Ring(MEMBERS, {**nodes, "id2": nodes["id0"]}))
+        source._begun(begun.position(), Ring(MEMBERS, {**nodes, "id2": nodes["id0"]}), {})
     quiet = Reached({}, 5).position()  # of one node that had logged nothing yet
     alone = Ring(MEMBERS[:1], {"id0": nodes["id0"]})
-    assert source._begun(quiet, alone) == Reached({"id0": LogPosition(0, 0)}, 5)
+    assert source._begun(quiet, alone, {}) == Reached({"id0": LogPosition(0, 0)}, 5)
 
 
 def _discovered(truncated: object) -> Discovered:
@@ -300,7 +302,7 @@ def test_a_tail_that_cannot_start_says_why_and_waits(tmp_path: Path) -> None:
     def schema() -> str:
         raise SourceUnavailable("nobody answers")
 
-    tail = LogTail(Program("", tmp_path), schema)
+    tail = LogTail(Here(str(tmp_path)), schema)
     assert tail.due
     with pytest.raises(SourceUnavailable):
         tail.start()
@@ -331,17 +333,17 @@ def test_what_a_copy_needs_of_a_node(tmp_path: Path) -> None:
     """Its JMX port, and its data folders where they are seen here."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        good = Settings("events", jmx_port=port)
+        good = Here(str(tmp_path), jmx=f"127.0.0.1:{port}")
 
-        def errors(settings: Settings, said: str) -> list[str]:
-            found = preflight.copy_findings(settings, said)
+        def errors(here: Here, *said: str) -> list[str]:
+            found = preflight.copy_findings(here.look(said))
             return [f.subject for f in found if f.severity is Severity.ERROR]
 
-        assert errors(good, f"[{tmp_path}]") == []
-        assert errors(good, f"[{tmp_path}, /nowhere]") == ["data_folders"]
+        assert errors(good, str(tmp_path)) == []
+        assert errors(good, str(tmp_path), "/nowhere") == ["data_folders"]
         mounted = replace(good, data_folders=(str(tmp_path),))
-        assert errors(mounted, "[/nowhere]") == []
-    assert errors(good, f"[{tmp_path}]") == ["jmx"]
+        assert errors(mounted, "/nowhere") == []
+    assert errors(good, str(tmp_path)) == ["jmx"]
 
 
 class _Answers:

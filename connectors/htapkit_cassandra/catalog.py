@@ -59,7 +59,7 @@ class Fingerprint:
 
 def describe(session: Session, settings: Settings, truncations: Truncations) -> list[Discovered]:
     """The tables that the patterns match, without the node's own."""
-    columns, types = _columns(session), _types(session)
+    columns, types = columns_of(session), types_of(session)
     found = []
     rows = session.execute("SELECT keyspace_name, table_name, id, cdc FROM system_schema.tables")
     for row in sorted(rows, key=lambda r: (r.keyspace_name, r.table_name)):
@@ -80,7 +80,8 @@ def describe(session: Session, settings: Settings, truncations: Truncations) -> 
     return found
 
 
-def _columns(session: Session) -> dict[tuple[str, str], tuple[ColumnRow, ...]]:
+def columns_of(session: Session) -> dict[tuple[str, str], tuple[ColumnRow, ...]]:
+    """Of each table, in the order of `SELECT *`."""
     found: dict[tuple[str, str], list[ColumnRow]] = defaultdict(list)
     for row in session.execute("SELECT * FROM system_schema.columns"):
         found[row.keyspace_name, row.table_name].append(
@@ -89,7 +90,8 @@ def _columns(session: Session) -> dict[tuple[str, str], tuple[ColumnRow, ...]]:
     return {table: tuple(sorted(rows, key=_select_order)) for table, rows in found.items()}
 
 
-def _types(session: Session) -> dict[str, dict[str, Fields]]:
+def types_of(session: Session) -> dict[str, dict[str, Fields]]:
+    """Of each keyspace, its user-defined types."""
     found: dict[str, dict[str, Fields]] = defaultdict(dict)
     for row in session.execute("SELECT * FROM system_schema.types"):
         pairs = zip(row.field_names, row.field_types, strict=True)

@@ -131,12 +131,12 @@ def as_json(type_: Cql, value: bytes | None) -> str:  # noqa: PLR0911 - one for 
         text = _SCALARS[name](value)
         return text if name in _BARE and text not in _NO_NUMBERS else json.dumps(text)
     if name == "map":
-        pairs = list(_elements(value))
+        pairs = list(elements(value))
         keys, values = type_.arguments
         found = [pair(keys, k, values, v) for k, v in zip(pairs[::2], pairs[1::2], strict=True)]
         return "{" + ", ".join(found) + "}"
     if name in {"list", "set"}:
-        return "[" + ", ".join(as_json(type_.arguments[0], e) for e in _elements(value)) + "]"
+        return "[" + ", ".join(as_json(type_.arguments[0], e) for e in elements(value)) + "]"
     if name == "vector":
         return "[" + ", ".join(_vector(type_, value)) + "]"
     if name == "tuple" or type_.user_defined:
@@ -175,8 +175,8 @@ def _fields(type_: Cql, value: bytes) -> str:
     return "{" + joined + "}" if type_.user_defined else "[" + joined + "]"
 
 
-def _elements(value: bytes) -> Iterator[bytes | None]:
-    offset = 4
+def elements(value: bytes, offset: int = 4) -> Iterator[bytes | None]:
+    """Those of a collection; with an `offset` of 0, the fields of a tuple."""
     while offset < len(value):
         part, offset = _sized(value, offset)
         yield part

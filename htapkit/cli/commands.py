@@ -16,6 +16,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from htapkit.cli.around import Around
 from htapkit.cli.backup_commands import backup, restore
 from htapkit.cli.feeds import check_sinks, detach_stopped
 from htapkit.cli.findings import print_findings, shown_finding, unknown_tables
@@ -283,7 +284,7 @@ for command in (tier, retain, erase, compact, expire, export, backfill, import_,
 def main() -> None:
     """The entry point: errors become one clear line and an exit code."""
     try:
-        cli(standalone_mode=True)
+        cli(standalone_mode=True, obj=Around())
     except (ServerUnreachable, SourceUnavailable) as error:
         _fail(error, 3)
     except ServerRefused as error:

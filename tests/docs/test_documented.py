@@ -27,6 +27,7 @@ from htapkit.errors import HtapkitError
 from htapkit.model import VIEWS
 from htapkit.serve.pgwire.settings import OPTIONS, Options
 from htapkit_cassandra.agent_command import cassandra_agent
+from htapkit_cassandra.load_command import cassandra_load
 from htapkit_cassandra.settings import Settings as CassandraSettings
 from htapkit_kafka.settings import Settings as KafkaSettings
 from htapkit_postgres.connection import Settings as PostgresSettings
@@ -54,6 +55,7 @@ def _rows(name: str) -> dict[str, list[str]]:
 COMMANDS: dict[str, click.Command] = {
     **cli.commands,
     "cassandra-agent": cassandra_agent,
+    "cassandra-load": cassandra_load,
     "demo": demo,
 }
 

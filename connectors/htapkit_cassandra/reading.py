@@ -1,0 +1,142 @@
+"""All rows of a load, read and checked before the first is written: what is taken, and what not."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from htapkit_cassandra.destination import Destination
+from htapkit_cassandra.fitting import Encoded, Fit, LoadRefused, Target, Value
+from htapkit_cassandra.inputs import Input, Part
+from htapkit_cassandra.spool import CHUNK_ROWS, Keys, Shared, SpoolWriter
+
+_EXAMPLES_MAX: Final = 10
+
+
+class RowsRejected(LoadRefused):
+    """More rows cannot be taken than may be left out: nothing was written."""
+
+    sqlstate = "22000"
+
+
+class SameKeys(LoadRefused):
+    """Rows have the key of an earlier one, and only one of them could stay."""
+
+    sqlstate = "21000"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIn:
+    """What was read."""
+
+    targets: tuple[Target, ...]  # the columns that were given
+    rows: int  # that are in the spool
+    rejected: int
+    reasons: tuple[str, ...]  # of the first of them
+
+
+def read_in(
+    to: Destination, given: Input, spool: Path, rejects: Path, told: Callable[[int], None]
+) -> ReadIn:
+    """Write all rows that fit to `spool`, and why others do not to `rejects`.
+
+    Raises LoadRefused (and SameKeys), LimitReached, what `given` raises.
+    """
+    fit: Fit | None = None
+    with ExitStack() as kept:
+        rejected = kept.enter_context(Rejects(rejects))
+        keys = kept.enter_context(Keys(spool.parent / "keys"))
+        writer = kept.enter_context(SpoolWriter(spool))
+        shared: Shared | None = None
+        for part in given.parts():
+            former, fit = fit, Fit(to.table, to.targets, part.schema)
+            if former is not None and former.targets != fit.targets:
+                raise LoadRefused(f"{part.name} has other columns than the files before it")
+            shared = shared or _shared(fit.targets)
+            for first, encoded in _encoded(fit, part):
+                taken = _agreeing(fit.targets, encoded, shared) if shared else encoded
+                for line, why in taken.rejected:
+                    rejected.add(part.name, first + line + 1, why)
+                keys.add(list(zip(*_of(fit.targets, taken, _identifies), strict=True)))
+                writer.write(taken.columns)
+                told(writer.rows + rejected.count)
+        repeated = keys.repeated()
+    if fit is None:
+        raise LoadRefused(f"{to.table}: nothing is given")
+    if repeated:
+        raise SameKeys(
+            f"{to.table}: {repeated:,} rows have the key of an earlier one, and only one of "
+            "them could stay; nothing was written"
+        )
+    return ReadIn(fit.targets, writer.rows, rejected.count, tuple(rejected.first))
+
+
+def _encoded(fit: Fit, part: Part) -> Iterator[tuple[int, Encoded]]:
+    """Pieces of a part that are small, each with how many rows are before it."""
+    first = 0
+    for batch in part.batches:
+        for begin in range(0, batch.num_rows, CHUNK_ROWS):
+            yield first + begin, fit.encoded(batch.slice(begin, CHUNK_ROWS))
+        first += batch.num_rows
+
+
+def _identifies(target: Target) -> bool:
+    return target.identifies
+
+
+def _of(
+    targets: Sequence[Target], encoded: Encoded, wanted: Callable[[Target], bool]
+) -> list[list[Value]]:
+    return [c for t, c in zip(targets, encoded.columns, strict=True) if wanted(t)]
+
+
+def _shared(targets: Sequence[Target]) -> Shared | None:
+    names = [target.name for target in targets if target.kind == "static"]
+    return Shared(names) if names else None
+
+
+def _agreeing(targets: Sequence[Target], encoded: Encoded, shared: Shared) -> Encoded:
+    """Without rows whose static columns are others than those of an earlier row."""
+    partitions = zip(*_of(targets, encoded, lambda t: t.kind == "partition_key"), strict=True)
+    values = zip(*_of(targets, encoded, lambda t: t.kind == "static"), strict=True)
+    whys = [shared.differs(key, value) for key, value in zip(partitions, values, strict=True)]
+    if not any(whys):
+        return encoded
+    kept = [n for n, why in enumerate(whys) if not why]
+    rejected = [(encoded.lines[n], why) for n, why in enumerate(whys) if why]
+    return Encoded(
+        tuple(encoded.lines[n] for n in kept),
+        tuple([column[n] for n in kept] for column in encoded.columns),
+        tuple(sorted([*encoded.rejected, *rejected])),
+    )
+
+
+class Rejects:
+    """The file that says which rows were rejected, and why. A context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """It takes the place of the one before."""
+        self.count = 0
+        self.first: list[str] = []
+        self._file = path.open("w", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(["file", "row", "reason"])
+
+    def add(self, file: str, row: int, why: str) -> None:
+        """One row, from 1; no value of it is told."""
+        self.count += 1
+        self._writer.writerow([file, row, why])
+        if len(self.first) < _EXAMPLES_MAX:
+            self.first.append(f"{file}, row {row}: {why}" if file else f"row {row}: {why}")
+
+    def __enter__(self) -> Rejects:
+        """Use as a context manager."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Done."""
+        self._file.close()

@@ -154,10 +154,10 @@ class Database:
             # A statement from outside must never read a variable of ours, or a file.
             root.execute("SET GLOBAL TimeZone = 'UTC'")
             root.execute("SET python_enable_replacements = false")
-            # Lake files are immutable, so what was once read of their metadata stays good.
-            root.execute("SET GLOBAL parquet_metadata_cache = true")
             if self.warehouse is not None:
                 root.execute("SET allowed_directories = $1", [[str(self.warehouse)]])
+            # It counts but a part of what it holds, and holds it when the file is gone.
+            root.execute("SET enable_external_file_cache = false")
             root.execute("SET enable_external_access = false")
             # A worker gives its part of a query back now and then, so that their number can change.
             root.execute("SET scheduler_process_partial = true")

@@ -49,6 +49,19 @@ from tests.unit.htapkit.hot.lakes import (
 from tests.unit.htapkit.hot.test_store import follow, rows_of, state
 
 
+def test_nothing_of_former_versions_stays_in_memory(path: Path, lake: PlainLake) -> None:
+    """DuckDB's cache of Parquet footers would keep those of files that are long gone."""
+    with opened(path, lake) as store:
+        follow(store, T, ROWS)
+        held = []
+        for day in range(3, 9):
+            tier(store, lake, T, day * DAY, TS)
+            assert len(whole_rows(store, lake, T)) == len(ROWS)
+            with store.read("SELECT * FROM duckdb_memory() WHERE tag = 'OBJECT_CACHE'") as read:
+                held += [row for batch in read.batches() for row in batch.to_pylist()]
+    assert held[-1] == held[0]
+
+
 @pytest.mark.parametrize("as_rest", [False, True])
 def test_unchanged_values_come_from_the_lake(path: Path, lake: PlainLake, *, as_rest: bool) -> None:
     lake.as_rest = as_rest

@@ -203,7 +203,7 @@ class Api:
         mirror, table_id = self._table(table)
         if parquet is not None:
             return self._bring(mirror, table_id, (begin, end), parquet)
-        column = self._tiering.rule(table_id).column.ordinal
+        column = self._tiering.repairable(table_id).column.ordinal
         span = Span(table_id, column, *_times(begin, end))
 
         def work(progress: Progress) -> Mapping[str, Any]:
@@ -215,7 +215,7 @@ class Api:
     def _bring(
         self, mirror: Mirror, table: TableId, times: tuple[str | None, str | None], parquet: str
     ) -> Mapping[str, Any]:
-        self._tiering.rule(table)
+        self._tiering.repairable(table)
         span = _times(*times)
         files = files_of(self._folder, parquet)
 
@@ -224,7 +224,7 @@ class Api:
             return present_rows(mirror, self._store, self._rows, table)
 
         def work(progress: Progress) -> Mapping[str, Any]:
-            rule = self._tiering.rule(table)
+            rule = self._tiering.repairable(table)
             brought = self._brought.bring(files, rule, span, present, table, progress)
             return told(brought)
 

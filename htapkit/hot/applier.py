@@ -17,7 +17,7 @@ from htapkit.hot.collapse import NotConsistent, collapse
 from htapkit.hot.database import is_fatal
 from htapkit.hot.evolve import alterations
 from htapkit.hot.folded import Folded
-from htapkit.hot.horizon import follow_horizon
+from htapkit.hot.horizon import follow_horizon, young_changes
 from htapkit.hot.kept import doubt_all, keep, knows
 from htapkit.hot.names import relation
 from htapkit.hot.patches import follow_schema
@@ -298,7 +298,9 @@ def put_cells(transaction: Transaction, table: TableId, changes: Sequence[CellCh
     if not record.schema.reconciled:
         raise NotConsistent("cells came for a table that has rows")
     reconciled = transaction.writer.reconciled(record.schema, record.generation)
-    gone, came = reconciled.apply(changes, transaction.writer.clock())
+    patches, horizon = transaction.patches(record.schema), record.horizon
+    young = [young_changes(record.schema, horizon, change) for change in changes]
+    gone, came = reconciled.apply(young, transaction.writer.clock(), patches, horizon)
     transaction.changed(table, gone, came)
 
 

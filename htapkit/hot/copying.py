@@ -23,7 +23,7 @@ from htapkit.hot.collapse import NotConsistent
 from htapkit.hot.core import Core
 from htapkit.hot.database import is_fatal
 from htapkit.hot.folded import Folded
-from htapkit.hot.horizon import horizon_column, less_old
+from htapkit.hot.horizon import horizon_column, less_old, young_cells
 from htapkit.hot.keeping import Keeping
 from htapkit.hot.names import (
     clash,
@@ -146,7 +146,9 @@ class Copying:
                 cursor.begin()
                 young = (less_old(rows.schema, record.horizon, batch) for batch in batches)
                 if isinstance(rows, Reconciled):
-                    count = sum(rows.load(batch) for batch in batches)
+                    count = sum(
+                        rows.load(young_cells(schema, record.horizon, batch)) for batch in batches
+                    )
                 else:
                     count = rows.insert_all(young)
                 if number is not None:

@@ -18,6 +18,7 @@ from htapkit.hot.names import (
     statement,
     tombstones,
 )
+from htapkit.hot.packed import exported
 from htapkit.hot.runs import Run
 from htapkit.hot.times import in_range, time_column
 from htapkit.model import Boundary, TableId, TableSchema, TieringRun
@@ -57,7 +58,7 @@ class Export:
         return self._run.tiering
 
     def schema(self, table: TableId) -> TableSchema:
-        """The schema of `rows`."""
+        """The schema of `rows`, which is `lake_schema` of the table's."""
         return self._schemas[table]
 
     def boundary(self, table: TableId) -> Boundary | None:
@@ -65,12 +66,12 @@ class Export:
         return self._boundaries[table]
 
     def rows(self, table: TableId, order: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
-        """All hot rows below the run's line, in the table's Arrow schema, sorted by `order`."""
+        """All rows that leave below the run's line, in the Arrow schema of `schema`, in order."""
         schema = self._schemas[table]
         text = statement(
             "export",
             columns=name_list(c.name for c in schema.columns),
-            table=relation(table),
+            table=self._leaving(table),
             range=self._range(table, None),
             order=name_list(order or schema.key),
         )
@@ -105,7 +106,7 @@ class Export:
     def digest(self, table: TableId, lower: int | None = None) -> tuple[int, int]:
         """How many `rows` have a time of at least `lower`, and their digest: see `digest_query`."""
         schema = self._schemas[table]
-        text = digest_query(schema, relation(table), self._range(table, lower))
+        text = digest_query(schema, self._leaving(table), self._range(table, lower))
         with self._calling() as cursor:
             return digest_of(cursor.execute(text).fetchall())
 
@@ -122,6 +123,11 @@ class Export:
     def __exit__(self, *_: object) -> None:
         """End the transaction."""
         self.close()
+
+    def _leaving(self, table: TableId) -> str:
+        """Where all rows are that leave."""
+        schema = self._schemas[table]
+        return exported(schema) if schema.reconciled else relation(table)
 
     def _range(self, table: TableId, lower: int | None) -> str:
         column = time_column(self._schemas[table], self._run.columns[table])

@@ -114,6 +114,11 @@ class Folded:
         parts = self.names
         return statement("reconciled_winners", every=self.every(which), tie=_TIE, **parts)
 
+    def live(self, asked: str, which: str) -> str:
+        """The parts of a WITH up to `counted` and `live`; `asked` gives `now` (microseconds)."""
+        parts = {"winners": self.winners(which), "deletions": self.deletions}
+        return statement("reconciled_live", asked=asked, **parts)
+
     def won(self, into: str) -> str:
         """Put the winners of all places, as cells, into a new temporary relation."""
         return statement("reconciled_won", won=into, winners=self.winners("true"), **self.names)

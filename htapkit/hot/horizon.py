@@ -6,6 +6,7 @@ it. So a change may bring in a row that is not kept, and take out one that never
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -13,7 +14,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from htapkit.hot.collapse import NotConsistent
-from htapkit.model import DATE_INFINITY, TIMESTAMP_INFINITY, Column, Horizon, TableSchema
+from htapkit.model import (
+    DATE_INFINITY,
+    DELETIONS,
+    TIMESTAMP_INFINITY,
+    CellChanges,
+    Column,
+    Horizon,
+    TableSchema,
+    place_keys,
+)
 
 _DAY = 86_400_000_000
 
@@ -51,6 +61,28 @@ def less_old(schema: TableSchema, horizon: Horizon | None, rows: Rows) -> Rows:
     """The rows without those that are too old."""
     old = too_old(schema, horizon, rows)
     return rows if old is None else rows.filter(pa.array(~old))
+
+
+def young_cells(
+    schema: TableSchema, horizon: Horizon | None, batch: pa.RecordBatch
+) -> pa.RecordBatch:
+    """The cells of a reconciled table without those of rows that are too old; deletions as is.
+
+    The column is one of the key, so no write moves a row over the horizon.
+    """
+    column = horizon_column(schema, horizon)
+    if column is None or batch.schema == DELETIONS:
+        return batch
+    times = pa.table({column.name: batch[place_keys(schema)[schema.key.index(column.name)]]})
+    old = too_old(schema, horizon, times)
+    return batch if old is None else batch.filter(pa.array(~old))
+
+
+def young_changes(
+    schema: TableSchema, horizon: Horizon | None, changes: CellChanges
+) -> CellChanges:
+    """Changes without cells of rows that are too old."""
+    return replace(changes, cells=young_cells(schema, horizon, changes.cells))
 
 
 def follow_horizon(horizon: Horizon | None, old: TableSchema, new: TableSchema) -> None:

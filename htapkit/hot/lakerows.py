@@ -27,11 +27,21 @@ from htapkit.hot.names import (
     tombstones,
 )
 from htapkit.hot.times import in_range
-from htapkit.model import Column, Horizon, LakeFiles, Pin, TableId, TableSchema
+from htapkit.model import (
+    LAKE_PLACE,
+    Column,
+    Horizon,
+    LakeFiles,
+    Pin,
+    TableId,
+    TableSchema,
+    lake_schema,
+)
 
 _WANTED = "htapkit_wanted"
 _REST = "htapkit_rest"
 _LITERALS_MAX = 1000
+_SPANS_MAX = 200  # of places, in one statement
 _BATCH_ROWS = 122_880  # DuckDB's row group
 
 
@@ -206,6 +216,53 @@ class LakeValues:
         except LakeFailed as error:
             raise StoreFailed(f"rows cannot be read for an archive: {error}") from error
 
+    def at(
+        self, schema: TableSchema, pin: Pin, places: pa.Table, times: tuple[int, int]
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows at places of a reconciled table, in the columns of `lake_schema`.
+
+        `places` has the columns `place`, k0, k1, …, and rows with a time in [first, last). Raises
+        StoreFailed when the lake cannot be read now.
+        """
+        schema = lake_schema(schema)
+        with self._open(schema, pin, times) as (cursor, rows):
+            cursor.register(_WANTED, places)
+            near = _near(cursor, schema, places.num_rows)
+            yield from _batches(
+                cursor,
+                schema,
+                statement(
+                    "lake_at",
+                    rows=rows,
+                    condition=near,
+                    place=quote(LAKE_PLACE),
+                    wanted=quote(_WANTED),
+                ),
+            )
+
+    def between(self, schema: TableSchema, pin: Pin, spans: pa.Table) -> Iterator[pa.RecordBatch]:
+        """The rows in [low, high) (`high` None: at `low`), perhaps twice, as `at` gives them."""
+        schema = lake_schema(schema)
+        found = spans.select(["low", "high"]).to_pylist()
+        for first in range(0, len(found), _SPANS_MAX):
+            condition = _in_spans([(s["low"], s["high"]) for s in found[first:][:_SPANS_MAX]])
+            with self._open(schema, pin, (None, None)) as (cursor, rows):
+                text = f"SELECT * FROM ({rows}) AS kept WHERE {condition}"  # noqa: S608 - quoted
+                yield from _batches(cursor, schema, text)
+
+    @contextmanager
+    def _open(
+        self, schema: TableSchema, pin: Pin, times: tuple[int | None, int | None]
+    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+        if self.reader is None:
+            raise StoreFailed(f"{schema.table} has rows in the lake, and no lake is at hand")
+        try:
+            files = self.reader.files(schema.table, pin, *times)
+            with lake_rows(self.database, schema, files) as found:
+                yield found
+        except LakeFailed as error:
+            raise StoreFailed(f"rows that are written late cannot be looked up: {error}") from error
+
     def look_up(
         self, schema: TableSchema, pin: Pin, keys: pa.Table, columns: Sequence[str]
     ) -> pa.Table:
@@ -256,6 +313,24 @@ def _near(cursor: duckdb.DuckDBPyConnection, schema: TableSchema, count: int) ->
     return " AND ".join(parts)
 
 
+def _in_spans(spans: Sequence[tuple[bytes, bytes | None]]) -> str:
+    """That a row lies in one of them; literals prune files' row groups."""
+    place = f"kept.{quote(LAKE_PLACE)}"
+    points = ", ".join(_bytes(low) for low, high in spans if high is None)
+    parts = [f"{place} IN ({points})"] if points else []
+    for low, high in spans:
+        if high is not None:
+            parts.append(f"({place} >= {_bytes(low)} AND {place} < {_bytes(high)})")
+    return f"({' OR '.join(parts)})"
+
+
+def _batches(
+    cursor: duckdb.DuckDBPyConnection, schema: TableSchema, text: str
+) -> Iterator[pa.RecordBatch]:
+    for batch in cursor.sql(text).to_arrow_reader(_BATCH_ROWS):
+        yield batch.cast(schema.arrow)
+
+
 def _named(column: Column, names: Mapping[int, str]) -> str:
     """A column of files with these names, in its hot type; NULL where they do not have it."""
     held = quote(names[column.ordinal]) if column.ordinal in names else "NULL"
@@ -269,3 +344,7 @@ def _held(schema: TableSchema, files: LakeFiles) -> list[Column]:
 def _text(value: str) -> str:
     doubled = value.replace("'", "''")
     return f"'{doubled}'"
+
+
+def _bytes(value: bytes) -> str:
+    return f"unhex('{value.hex()}')"

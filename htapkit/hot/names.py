@@ -69,6 +69,11 @@ def touched(table: TableId) -> str:
     return beside(table, "touched")
 
 
+def leaving(table: TableId) -> str:
+    """The quoted, qualified name of the rows of a reconciled table that a run takes."""
+    return beside(table, "leaving")
+
+
 def beside(table: TableId, purpose: str, generation: int = 0) -> str:
     """The quoted, qualified name of a relation beside a table's rows."""
     name = f"{table.name}${purpose}{generation:0{_GENERATION_DIGITS}d}"

@@ -6,7 +6,7 @@ change since the beginning of a run took out or put in. Never begins or ends a t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import duckdb
 import numpy as np
@@ -82,6 +82,16 @@ class Patches:
         """
         assert self.boundary is not None
         return self._values.look_up(self.schema, self.boundary.pin, keys, columns)
+
+    def lake_rows_at(self, places: pa.Table, times: tuple[int, int]) -> Iterator[pa.RecordBatch]:
+        """Of a reconciled table: see LakeValues.at. Raises StoreFailed."""
+        assert self.boundary is not None
+        return self._values.at(self.schema, self.boundary.pin, places, times)
+
+    def lake_rows_between(self, spans: pa.Table) -> Iterator[pa.RecordBatch]:
+        """Of a reconciled table: see LakeValues.between. Raises StoreFailed."""
+        assert self.boundary is not None
+        return self._values.between(self.schema, self.boundary.pin, spans)
 
     def buried(self, keys: pa.Table) -> npt.NDArray[np.int64]:
         """The numbers of those `keys` (columns `number`, k0, k1, …) that have a tombstone."""

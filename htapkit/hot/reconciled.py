@@ -9,27 +9,57 @@ change the rows that it touched are made anew by that query. Never begins or com
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from htapkit.errors import StoreError, TableSetAside
+from htapkit.hot.celltext import from_text
 from htapkit.hot.folded import Folded
 from htapkit.hot.folding import fold
-from htapkit.hot.names import duckdb_type, name_list, quote, relation, statement
+from htapkit.hot.names import (
+    key_columns,
+    leaving,
+    name_list,
+    quote,
+    relation,
+    same_key,
+    statement,
+    touched,
+)
+from htapkit.hot.packed import Packed
+from htapkit.hot.patches import Patches
 from htapkit.hot.prepared import Prepared
-from htapkit.model import DELETIONS, CellChanges, Column, TableSchema, cells_arrow, place_keys
+from htapkit.hot.returning import Returning
+from htapkit.hot.times import in_range, time_column
+from htapkit.model import (
+    DELETIONS,
+    CellChanges,
+    Column,
+    Horizon,
+    TableSchema,
+    cells_arrow,
+    place_keys,
+    stays_hot,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COMPACT_CELLS = 200_000  # at one time, in memory
 _ASKED = "place IN (SELECT place FROM asked)"
 
 
-def check_whole_rows(schema: TableSchema) -> None:
-    """Raise StoreError where rows are made of cells: a row that is not there would come again."""
-    if schema.reconciled:
-        raise StoreError(f"{schema.table} is kept cell by cell, so its rows stay in the hot store")
+def check_leaves(schema: TableSchema, ordinal: int) -> None:
+    """Raise StoreError where rows are made of cells and cannot leave, cut by this column."""
+    why = stays_hot(schema) if schema.reconciled else ""
+    if not why and schema.reconciled and time_column(schema, ordinal).name not in schema.key:
+        why = "its time column is not in the key"
+    if why:
+        raise StoreError(
+            f"{schema.table} is kept cell by cell, and {why}, so its rows stay in the hot store"
+        )
 
 
 def microseconds(moment: datetime) -> int:
@@ -83,10 +113,61 @@ class Reconciled:
             found = self._over(into, slot, lambda made: statement("insert", rows=made, **parts))
             found.run(rows).fetchall()
 
-    def apply(self, changes: Sequence[CellChanges], now: datetime) -> tuple[int, int]:
-        """Add changes and make the rows that they touch anew; (rows taken out, rows put in)."""
+    def apply(
+        self,
+        changes: Sequence[CellChanges],
+        now: datetime,
+        patches: Patches | None = None,
+        horizon: Horizon | None = None,
+    ) -> tuple[int, int]:
+        """Add changes and make the rows that they touch anew; (rows taken out, rows put in).
+
+        With `patches`, rows may also be in the lake, and a run may have to know what changed. No
+        change is of a row below the `horizon`. Raises StoreFailed when the lake cannot be read now.
+        """
+        returning = None
+        if patches is not None and patches.boundary is not None:
+            returning = Returning(self._cursor, Packed(self.folded), patches, horizon)
+            if not returning.bring(changes):
+                returning = None
         self.add(changes)
-        return self._make_anew(self._touched(changes), now)
+        places = self._touched(changes)
+        gone, came = self._make_anew(places, now)
+        if returning is not None:
+            same = returning.settle()
+            places = places.filter(pc.invert(pc.is_in(places["place"], same)))
+            came -= len(same)
+        if patches is not None and patches.logs:
+            keys = places.select(list(place_keys(self.schema)))
+            patches.touch(None, keys.rename_columns(list(self.schema.key)))
+        return gone, came
+
+    def leave(self, ordinal: int, below: int) -> None:
+        """Note which rows with a time below leave in the run that begins; each with its cells."""
+        self._cursor.execute(Packed(self.folded).leave(ordinal, below)).fetchall()
+
+    def drop_below(self, horizon: Horizon) -> None:
+        """Take out the cells of rows below the horizon, whose column is one of the key."""
+        column = time_column(self.schema, horizon.column)
+        key = place_keys(self.schema)[self.schema.key.index(column.name)]
+        old = in_range(replace(column, name=key), None, horizon.since)
+        for name in (self.folded.records, self.folded.cells):
+            self._cursor.execute(f"{statement('delete_all', table=name)} WHERE {old}").fetchall()
+
+    def evict(self) -> int:
+        """Take out the rows that were noted, but for those that changed since; how many."""
+        table = self.schema.table
+        parts = {"leaving": leaving(table), "touched": touched(table)}
+        equal = same_key(self.schema, "leaving", "kept")
+        keys = [quote(name) for name, _ in key_columns(self.schema)]
+        stays = " AND ".join(f"touched.{name} = leaving.{name}" for name in keys)
+        self._cursor.execute(statement("packed_stay", equal=stays, **parts)).fetchall()
+        text = statement("packed_evict", table=relation(table), equal=equal, **parts)
+        gone = self._cursor.execute(text).fetchall()
+        for name in (self.folded.records, self.folded.cells):
+            text = statement("packed_taken", table=name, places=leaving(table))
+            self._cursor.execute(text).fetchall()
+        return int(gone[0][0])
 
     def expire(self, now: datetime) -> tuple[int, int]:
         """Make the rows anew of which a cell is over; (rows taken out, rows put in)."""
@@ -179,8 +260,7 @@ class Reconciled:
     def _making(self, name: str, into: str, *, asked: str, which: str) -> str:
         """The statement that puts plain rows in: those with a place, or what is shared alone."""
         any_keys = self.folded.names["any_keys"]
-        winners, deletions = self.folded.winners(which), self.folded.deletions
-        live = statement("reconciled_live", winners=winners, deletions=deletions, asked=asked)
+        live = self.folded.live(asked, which)
         shared = [c for c in self.schema.columns if c.shared]
         own = [c for c in self.schema.columns if not c.shared and c.name not in self.schema.key]
         columns = name_list(c.name for c in self.schema.columns)
@@ -240,17 +320,4 @@ def _value(column: Column) -> str:
         text = f"'{first}' || string_agg(value, ', ' ORDER BY path) {chosen} || '{last}'"
     else:
         text = f"any_value(value) {chosen}"
-    return _from_text(column, text)
-
-
-def _from_text(column: Column, text: str) -> str:
-    """A value of the column's type from how cells hold it."""
-    arrow = column.arrow
-    if pa.types.is_binary(arrow):
-        return f"from_hex({text})"
-    if pa.types.is_date(arrow):
-        return f"CAST('1970-01-01' AS DATE) + CAST({text} AS INTEGER)"
-    if pa.types.is_timestamp(arrow):
-        make = "make_timestamp" if arrow.tz is None else "make_timestamptz"
-        return f"{make}(CAST({text} AS BIGINT))"
-    return text if pa.types.is_string(arrow) else f"CAST({text} AS {duckdb_type(column)})"
+    return from_text(column, text)

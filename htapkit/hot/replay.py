@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from htapkit.hot.applier import evolve, put_cells, put_rows
 from htapkit.hot.archive import clear_rows
 from htapkit.hot.collapse import NotConsistent
+from htapkit.hot.horizon import young_changes
 from htapkit.hot.names import name_list, relation, shadow, statement
 from htapkit.hot.prepared import Prepared
 from htapkit.hot.ranges import KeyRange, mark
@@ -64,7 +65,7 @@ def replay(
     for each in staged:
         change = restored(each, position, covers)
         if isinstance(change, CellChanges):
-            cells.append(change)
+            cells.append(young_changes(schema, record.horizon, change))
             continue
         target = transaction.writer.relation(name, schema)
         if isinstance(change, RowChanges):

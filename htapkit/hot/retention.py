@@ -11,7 +11,7 @@ from htapkit.errors import CatalogChanged, StoreError
 from htapkit.hot.applier import Applying
 from htapkit.hot.core import Core
 from htapkit.hot.names import relation, statement
-from htapkit.hot.reconciled import check_whole_rows
+from htapkit.hot.reconciled import check_leaves
 from htapkit.hot.times import in_range, time_column
 from htapkit.model import Horizon, TableId, TableState
 
@@ -29,7 +29,7 @@ class Retention:
             if record is None or record.state is not TableState.FOLLOWING:
                 state = "unknown" if record is None else record.state.value
                 raise CatalogChanged(f"{table} is {state}; old rows can be dropped when it follows")
-            check_whole_rows(record.schema)
+            check_leaves(record.schema, horizon.column)
             for former in (record.horizon, record.boundary):
                 if former is not None and former.column != horizon.column:
                     raise StoreError(
@@ -41,6 +41,9 @@ class Retention:
             text = f"{statement('delete_all', table=relation(table))} WHERE {old}"
             count = int(transaction.cursor.execute(text).fetchall()[0][0])
             transaction.evicted(table, count)
+            if record.schema.reconciled:
+                cells = transaction.writer.reconciled(record.schema, record.generation)
+                cells.drop_below(horizon)
             transaction.put(replace(record, horizon=horizon))
             return count
 

@@ -29,7 +29,7 @@ from htapkit.hot.names import (
     tombstones,
     touched,
 )
-from htapkit.hot.reconciled import check_whole_rows
+from htapkit.hot.reconciled import check_leaves
 from htapkit.hot.records import Record
 from htapkit.hot.runs import Cut, Run
 from htapkit.hot.times import in_range, time_column
@@ -43,6 +43,7 @@ from htapkit.model import (
     TableSchema,
     TableState,
     TieringRun,
+    lake_schema,
 )
 
 _GONE = "htapkit_gone"
@@ -76,6 +77,9 @@ class Tiering:
                 }
                 for table, record in records.items():
                     patches.create(transaction.cursor, touched(table), record.schema)
+                    if record.schema.reconciled:
+                        cells = transaction.writer.reconciled(record.schema, record.generation)
+                        cells.leave(columns[table], below[table])
                 run = Run(
                     TieringRun(run_id, source, position, dict(below), RunState.EXPORTING),
                     {table: columns[table] for table in below},
@@ -85,7 +89,7 @@ class Tiering:
             return Export(
                 core.database,
                 run,
-                {table: record.schema for table, record in records.items()},
+                {table: lake_schema(record.schema) for table, record in records.items()},
                 {table: record.boundary for table, record in records.items()},
             )
 
@@ -234,18 +238,20 @@ class Tiering:
         record = transaction.record(table)
         assert record is not None
         schema, cursor = record.schema, transaction.cursor
-        column = time_column(schema, run.columns[table])
         below = run.tiering.below[table]
-        gone = cursor.execute(
-            statement(
+        if schema.reconciled:
+            gone = transaction.writer.reconciled(schema, record.generation).evict()
+        else:
+            column = time_column(schema, run.columns[table])
+            text = statement(
                 "evict",
                 table=relation(table),
                 range=in_range(column, None, below),
                 touched=touched(table),
                 equal=same_key(schema, "touched", "kept"),
             )
-        ).fetchall()
-        transaction.evicted(table, gone[0][0])
+            gone = int(cursor.execute(text).fetchall()[0][0])
+        transaction.evicted(table, gone)
         patches.create(cursor, tombstones(table), schema)
         cursor.execute(statement("delete_all", table=tombstones(table))).fetchall()
         names = ", ".join(quote(name) for name, _ in key_columns(schema))
@@ -268,7 +274,7 @@ class Tiering:
             )
         if not record.schema.key or record.schema.whole_rows:
             raise StoreError(f"{table} has no key, so its rows stay in the hot store")
-        check_whole_rows(record.schema)
+        check_leaves(record.schema, column)
         time_column(record.schema, column)
         boundary = record.boundary
         if boundary is not None and boundary.column != column:

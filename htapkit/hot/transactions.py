@@ -18,7 +18,7 @@ from htapkit.errors import HtapkitError
 from htapkit.hot import imports, records, runs
 from htapkit.hot.database import Database
 from htapkit.hot.lakerows import LakeValues
-from htapkit.hot.names import relation, shadow, statement, tombstones, touched
+from htapkit.hot.names import leaving, relation, shadow, statement, tombstones, touched
 from htapkit.hot.patches import Patches
 from htapkit.hot.prepared import Prepared
 from htapkit.hot.reconciled import Reconciled
@@ -350,6 +350,7 @@ class Transaction:
         for table in run.columns:
             if run.logs:
                 self.drop(touched(table))
+                self.drop(leaving(table))
             self.writer.forget_patches(table)
 
     def _publish(self) -> None:

@@ -56,6 +56,7 @@ from htapkit.model.lake import (
     RunState,
     TieringRun,
 )
+from htapkit.model.lakecells import LAKE_CELLS, LAKE_PLACE, LAKE_RANK, lake_schema, stays_hot
 from htapkit.model.tables import (
     DATE_INFINITY,
     DECIMAL_DIGITS_MAX,
@@ -80,6 +81,9 @@ __all__ = [
     "HISTORY",
     "IMPORTED",
     "LAKE",
+    "LAKE_CELLS",
+    "LAKE_PLACE",
+    "LAKE_RANK",
     "NUMBER",
     "OWN",
     "OWN_COLUMNS",
@@ -122,10 +126,12 @@ __all__ = [
     "cells_arrow",
     "history_of",
     "hot_relation",
+    "lake_schema",
     "native_arrow",
     "origin_of",
     "place_keys",
     "retire",
     "retired_columns",
+    "stays_hot",
     "view_relation",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from htapkit.config import TableConfig
 from htapkit.errors import ConfigError
-from htapkit.model import Boundary, Column, Horizon, Layout, TableSchema
+from htapkit.model import Boundary, Column, Horizon, Layout, TableSchema, stays_hot
 
 TIME_TYPES = frozenset({"date", "timestamp", "timestamptz"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -43,8 +43,11 @@ def rule_of(schema: TableSchema, config: TableConfig) -> Rule:
     table = schema.table
     if not schema.key or schema.whole_rows:
         raise ConfigError(f"{table} has no key, so its rows stay in the hot store")
-    if schema.reconciled:
-        raise ConfigError(f"{table} is kept cell by cell, so its rows stay in the hot store")
+    why = stays_hot(schema) if schema.reconciled else ""
+    if why:
+        raise ConfigError(
+            f"{table} is kept cell by cell, and {why}, so its rows stay in the hot store"
+        )
     column = _time_column(schema, config)
     for name in config.sort:
         if schema.column(name) is None:
@@ -56,13 +59,20 @@ def rule_of(schema: TableSchema, config: TableConfig) -> Rule:
 def _time_column(schema: TableSchema, config: TableConfig) -> Column:
     key = f"tables.{schema.table}.time_column"
     usable = [c for c in schema.columns if c.type.name in TIME_TYPES and c.computable]
+    if schema.reconciled:
+        # Any other time a late write may change, of a row that nobody has looked at for years.
+        usable = [c for c in usable if c.name in schema.key]
+        if not usable:
+            raise ConfigError(
+                f"{schema.table} is kept cell by cell, and no date or timestamp is in its key, so "
+                "its rows stay in the hot store"
+            )
     if config.time_column is not None:
         found = next((c for c in usable if c.name == config.time_column), None)
         if found is None:
             names = ", ".join(c.name for c in usable) or "none"
-            raise ConfigError(
-                f"{key}: {config.time_column} is no date or timestamp; there is {names}"
-            )
+            wanted = "date or timestamp of the key" if schema.reconciled else "date or timestamp"
+            raise ConfigError(f"{key}: {config.time_column} is no {wanted}; there is {names}")
         return found
     certain = [c for c in usable if not c.nullable]
     if len(certain) != 1:

@@ -79,6 +79,13 @@ class TierService:
             raise ConfigError(f"'{table}' is not mirrored; see htapkit status")
         return rule_of(status.schema, self._tables.get(str(table), TableConfig()))
 
+    def repairable(self, table: TableId) -> Rule:
+        """The rule of a table that takes a backfill. Raises ConfigError."""
+        status = self._store.catalog.tables.get(table)
+        if status is not None and status.schema.reconciled:
+            raise ConfigError(f"{table} is kept cell by cell, so it takes no backfill")
+        return self.rule(table)
+
     def described(self, table: TableId) -> Mapping[str, Any]:
         """What the configuration asks of a table's history, or why it cannot be done."""
         config = self._tables.get(str(table), TableConfig())

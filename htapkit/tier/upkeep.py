@@ -17,7 +17,7 @@ from htapkit.engines import LakeEngine
 from htapkit.errors import CatalogChanged, ConfigError, LakeFailed
 from htapkit.hot import HotStore
 from htapkit.jobs import Progress
-from htapkit.model import LakeFiles, Pin, TableId
+from htapkit.model import LakeFiles, Pin, TableId, lake_schema
 
 _log = structlog.get_logger("htapkit.tier")
 
@@ -141,7 +141,7 @@ class Upkeep:
             raise CatalogChanged(f"nothing of {table} is in the lake")
         rows = [
             self._store.lake_digest(
-                status.schema,
+                lake_schema(status.schema),
                 self._lake.files(table, pin, None, None),
                 status.boundary.column,
                 None,

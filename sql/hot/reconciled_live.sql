@@ -1,5 +1,5 @@
--- The cells that are read now: of each place and element the one with the largest rank, unless
--- there is nothing in it, it is over, or a deletion of a larger rank lies on its place.
+-- The cells that count: of each place and element the one with the largest rank, unless a deletion of a larger
+-- rank lies on its place. Of those that are read: the ones that have something and are not over.
 asked AS ({asked}),
 written AS ({winners}),
 erased AS (
@@ -23,13 +23,17 @@ emptied AS (
     WHERE ordinal IS NOT NULL
     GROUP BY low, ordinal
 ),
-live AS (
-    SELECT w.*, w.cell.value AS value
+counted AS (
+    SELECT w.*
     FROM written AS w
     LEFT JOIN erased ON erased.place = w.place
     LEFT JOIN emptied ON emptied.place = w.place AND emptied.ordinal = w.ordinal
+    WHERE (erased.rank IS NULL OR w.cell.rank > erased.rank)
+        AND (emptied.rank IS NULL OR w.cell.rank > emptied.rank)
+),
+live AS (
+    SELECT w.*, w.cell.value AS value
+    FROM counted AS w
     WHERE w.cell.value IS NOT NULL
         AND (w.cell.expires IS NULL OR w.cell.expires > (SELECT max(now) FROM asked))
-        AND (erased.rank IS NULL OR w.cell.rank > erased.rank)
-        AND (emptied.rank IS NULL OR w.cell.rank > emptied.rank)
 )

@@ -70,6 +70,38 @@ def test_what_cannot_be_tiered_says_why(
         rule_of(schema, TableConfig.model_validate(config))
 
 
+def _cells(*more: Column, key: tuple[str, ...] = ("id", "at")) -> TableSchema:
+    """A table that is kept cell by cell."""
+    columns = (
+        Column("id", SqlType("int8", 20), 1),
+        Column("at", SqlType("timestamptz", 1184), 2, nullable=False),
+        Column("seen", SqlType("timestamptz", 1184), 3, nullable=False),
+    )
+    return TableSchema(ORDERS, (*columns, *more), key, reconciled=True)
+
+
+def test_of_cells_the_time_of_the_key_is_taken() -> None:
+    """A late write may change any other."""
+    assert rule_of(_cells(), TableConfig()).column.name == "at"
+    with pytest.raises(ConfigError, match="seen is no date or timestamp of the key; there is at"):
+        rule_of(_cells(), TableConfig.model_validate({"time_column": "seen"}))
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (_cells(key=("id",)), "no date or timestamp is in its key"),
+        (_cells(Column("s", SqlType("text", 25), 4, shared=True)), "several rows share"),
+        (_cells(Column("v", SqlType("json", 114, 3, "v"), 4)), "no type for its column v"),
+        (_cells(Column("f", SqlType("float8", 701), 4), key=("f", "at")), "floating point"),
+        (_cells(Column("htapkit_Cells", SqlType("text", 25), 4)), "a name that is ours"),
+    ],
+)
+def test_cells_that_stay_hot_say_why(schema: TableSchema, words: str) -> None:
+    with pytest.raises(ConfigError, match=f"kept cell by cell, and .*{words}.*stay in the hot"):
+        rule_of(schema, TableConfig())
+
+
 @pytest.mark.parametrize("unit", ["hour", "day", "month"])
 def test_periods_follow_each_other(unit: str) -> None:
     seed = random.randrange(2**32)

@@ -1,0 +1,127 @@
+"""Rows of a reconciled table with their cells in a text, as the lake has them: statements. Pure.
+
+The form is that of `htapkit.model.lakecells`. What a row's column shows is not said twice, so most
+rows have their largest rank and, for each column, the bytes that decide between equal ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from htapkit.hot.celltext import as_text
+from htapkit.hot.folded import Folded
+from htapkit.hot.names import (
+    duckdb_type,
+    key_columns,
+    leaving,
+    quote,
+    relation,
+    same_key,
+    statement,
+)
+from htapkit.hot.times import in_range, time_column
+from htapkit.model import LAKE_CELLS, LAKE_PLACE, LAKE_RANK, Column, TableSchema, place_keys
+
+_NOW = "SELECT CAST(0 AS BIGINT) AS now"  # what has an end stays hot, whenever that is
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The statements for one copy of a table."""
+
+    folded: Folded
+
+    @property
+    def schema(self) -> TableSchema:
+        """Of the table."""
+        return self.folded.schema
+
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """Each column of the key: its name in a relation of keys, and among `c0`, `c1`, …."""
+        return [(name, self.called(column)) for name, column in key_columns(self.schema)]
+
+    @property
+    def definitions(self) -> str:
+        """The inside of CREATE TABLE's parentheses for `c0`, `c1`, …."""
+        return ", ".join(f"{self.called(c)} {duckdb_type(c)}" for c in self.schema.columns)
+
+    def called(self, column: Column) -> str:
+        """The column's name where the table's are `c0`, `c1`, …, so that they meet no other."""
+        return f"c{self.schema.columns.index(column)}"
+
+    def rows(self, which: str, condition: str, held: str) -> str:
+        """Packed rows at places for which `which` is true, of which the row meets `condition`.
+
+        `held` are more expressions to select, over the row's columns `c0`, `c1`, ….
+        """
+        called = [(self.called(c), c) for c in self.schema.columns]
+        places = zip(place_keys(self.schema), self.schema.key_columns, strict=True)
+        return statement(
+            "packed_rows",
+            live=self.folded.live(_NOW, which),
+            keys=self.folded.names["keys"],
+            shown=self._shown("w.ordinal", "kept.", str),
+            columns=", ".join(f"{quote(c.name)} AS {name}" for name, c in called),
+            table=relation(self.schema.table),
+            range=condition,
+            equal=" AND ".join(f"kept.{self.called(c)} = w.{key}" for key, c in places),
+            held=held,
+        )
+
+    def leave(self, ordinal: int, below: int) -> str:
+        """Note, in a new relation, all rows with a time below that can leave."""
+        column = time_column(self.schema, ordinal)
+        key = place_keys(self.schema)[self.schema.key.index(column.name)]
+        held = ", ".join(f"any_value({name}) AS {quote(key)}" for key, name in self.keys)
+        packed = self.rows(
+            in_range(replace(column, name=key), None, below), in_range(column, None, below), held
+        )
+        return statement("packed_leave", leaving=leaving(self.schema.table), packed=packed)
+
+    def unpack(self, returned: str) -> str:
+        """Add the cells of rows that came back."""
+        values = [self.called(column) for column in self.schema.key_columns]
+        return statement(
+            "returned_unpack",
+            cells=self.folded.cells,
+            keys=self.folded.names["keys"],
+            key_values=", ".join(values),
+            shown=self._shown("part[1]", "", lambda number: f"'{number}'"),
+            returned=returned,
+        )
+
+    def same(self, returned: str) -> str:
+        """The places of rows that came back and are what they were."""
+        names = [self.called(c) for c in self.schema.columns]
+        held = ", ".join(f"any_value({name}) AS {name}" for name in names)
+        which = f"place IN (SELECT place FROM {returned})"  # noqa: S608 - quoted
+        equal = " AND ".join(f"r.{name} IS NOT DISTINCT FROM p.{name}" for name in names)
+        packed = self.rows(which, "true", held)
+        return statement("returned_same", returned=returned, packed=packed, equal=equal)
+
+    def _shown(self, ordinal: str, alias: str, literal: Callable[[int], str]) -> str:
+        """What a cell holds whose value is what the row's column shows."""
+        own = [c for c in self.schema.columns if not c.gathered and c.name not in self.schema.key]
+        texts = (
+            f"WHEN {literal(c.ordinal)} THEN {as_text(c, alias + self.called(c))}" for c in own
+        )
+        return f"CASE {ordinal} {' '.join(texts)} END" if own else "NULL"
+
+
+def exported(schema: TableSchema) -> str:
+    """The rows that leave, in the columns of `lake_schema`: a query in parentheses."""
+    ours = {LAKE_PLACE: "place", LAKE_RANK: "rank", LAKE_CELLS: "cells"}
+    columns = [
+        f"leaving.{ours[c.name]} AS {quote(c.name)}" if c.name in ours else f"kept.{quote(c.name)}"
+        for c in schema.columns
+    ]
+    text = statement(
+        "packed_export",
+        columns=", ".join(columns),
+        table=relation(schema.table),
+        leaving=leaving(schema.table),
+        equal=same_key(schema, "leaving", "kept"),
+    )
+    return f"({text})"

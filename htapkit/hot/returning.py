@@ -1,0 +1,184 @@
+"""Rows of a reconciled table that are in the lake, and that a batch writes to or deletes from.
+
+Which write of a cell is read is decided cell by cell, and the lake has the cells of its rows alone:
+so they come back, once, before the batch counts. What is then as it was is forgotten again; of
+repairs and repetition nothing stays. Never begins or commits.
+
+Of each row in the lake that counts, nothing is here; and no deletion that is here reaches any cell
+of it. Both hold from the run that took it on, and are what keeps the looks into the lake few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from htapkit.hot.horizon import less_old
+from htapkit.hot.names import name_list, quote, relation, same_key, statement, tombstones
+from htapkit.hot.packed import Packed
+from htapkit.hot.patches import Patches
+from htapkit.hot.times import time_column
+from htapkit.model import (
+    DELETIONS,
+    LAKE_CELLS,
+    LAKE_PLACE,
+    LAKE_RANK,
+    CellChanges,
+    Horizon,
+    lake_schema,
+    place_keys,
+)
+
+_ROWS = "htapkit_returning"
+_DAY = 86_400_000_000
+
+
+class Returning:
+    """Those of one batch, in a relation of the transaction's own."""
+
+    def __init__(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        packed: Packed,
+        patches: Patches,
+        horizon: Horizon | None,
+    ) -> None:
+        """The boundary is that of `patches`; rows below the horizon do not come back."""
+        self._cursor = cursor
+        self._packed = packed
+        self._schema = packed.schema
+        self._patches = patches
+        self._horizon = horizon
+        self._returned = quote(f"returned {self._schema.table}")
+
+    def bring(self, changes: Sequence[CellChanges]) -> bool:
+        """Bring back the cells of the rows that these changes meet; whether any may have come.
+
+        Before the changes are added. Of a row of which a deletion leaves nothing only the key
+        comes, as a tombstone. Raises StoreFailed when the lake cannot be read now.
+        """
+        places, times = self._written(changes)
+        deletions = pa.Table.from_batches([c.deletions for c in changes], DELETIONS)
+        spans = self._deleted(deletions, places) if deletions.num_rows else deletions
+        if not places.num_rows and not spans.num_rows:
+            return False
+        self._run("returned_create", columns=self._packed.definitions)
+        if places.num_rows:
+            self._take(self._patches.lake_rows_at(places, times))
+        if spans.num_rows:
+            self._take(self._patches.lake_rows_between(spans))
+            self._bury_dead(deletions)
+        self._cursor.execute(self._packed.unpack(self._returned)).fetchall()
+        return True
+
+    def settle(self) -> pa.Array:
+        """Forget what is as it was, and let the others count here; the places of the former.
+
+        After the rows were made anew.
+        """
+        folded, table = self._packed.folded, self._schema.table
+        same = self._cursor.sql(self._packed.same(self._returned)).to_arrow_table()
+        if same.num_rows:
+            with self._over(same) as rows:
+                for name in (folded.records, folded.cells):
+                    self._run("packed_taken", table=name, places=rows)
+                which = f"(SELECT * FROM {self._returned} WHERE place IN (FROM {rows}))"  # noqa: S608 - quoted
+                equal = " AND ".join(
+                    f"same.{self._packed.called(c)} = kept.{quote(c.name)}"
+                    for c in self._schema.key_columns
+                )
+                self._run("returned_forget", table=relation(table), places=which, equal=equal)
+                self._run("packed_taken", table=self._returned, places=rows)
+        keys = self._packed.keys
+        self._run(
+            "returned_bury",
+            tombstones=tombstones(table),
+            columns=name_list(name for name, _ in keys),
+            keys=", ".join(name for _, name in keys),
+        )
+        self._cursor.execute(f"DROP TABLE {self._returned}").fetchall()
+        return same["place"].combine_chunks()
+
+    def _written(self, changes: Sequence[CellChanges]) -> tuple[pa.Table, tuple[int, int]]:
+        """Places below the boundary of which nothing is here, and their first and last time."""
+        boundary, keys = self._patches.boundary, place_keys(self._schema)
+        assert boundary is not None
+        column = time_column(self._schema, boundary.column)
+        at = keys[self._schema.key.index(column.name)]
+        cells = pa.Table.from_batches([c.cells.select(["place", *keys]) for c in changes])
+        days = pa.types.is_date(column.arrow)
+        times = cells[at].cast(pa.int32() if days else pa.int64()).cast(pa.int64())
+        times = pc.multiply(times, _DAY if days else 1)
+        below = pc.less(times, boundary.below)
+        cells, times = cells.filter(below), times.filter(below)
+        if not cells.num_rows:
+            return cells, (0, 0)
+        span = (pc.min(times).as_py(), pc.max(times).as_py() + 1)
+        places = cells.group_by(cells.column_names).aggregate([])
+        names = self._packed.folded.names
+        with self._over(places) as rows:
+            text = statement("returned_wanted", rows=rows, **names)
+            return self._cursor.sql(text).to_arrow_table().cast(places.schema), span
+
+    def _deleted(self, deletions: pa.Table, places: pa.Table) -> pa.Table:
+        """[low, high) of what is newly deleted, and may reach the lake."""
+        with self._over(deletions) as rows:
+            text = statement("returned_deleted", rows=rows, **self._packed.folded.names)
+            found = self._cursor.sql(text).to_arrow_table()
+        single = pc.is_null(found["high"])
+        asked = pc.is_in(found["low"], pc.unique(places["place"]))
+        return found.filter(pc.invert(pc.and_(single, asked)))
+
+    def _take(self, batches: Iterator[pa.RecordBatch]) -> None:
+        """Keep those rows of the lake that still count."""
+        names = {LAKE_PLACE: "place", LAKE_RANK: "rank", LAKE_CELLS: "cells"}
+        columns = [*names, *(c.name for c in self._schema.columns)]
+        for batch in batches:
+            young = less_old(self._schema, self._horizon, pa.Table.from_batches([batch]))
+            with self._over(young) as rows:
+                self._run(
+                    "returned_add",
+                    columns=", ".join(f"kept.{quote(name)}" for name in columns),
+                    place=quote(LAKE_PLACE),
+                    rows=rows,
+                    tombstones=tombstones(self._schema.table),
+                    equal=same_key(lake_schema(self._schema), "gone", "kept"),
+                )
+
+    def _bury_dead(self, deletions: pa.Table) -> None:
+        keys = self._packed.keys
+        with self._over(deletions) as rows:
+            text = statement(
+                "returned_dead",
+                returned=self._returned,
+                rows=rows,
+                keys=", ".join(f"{ours} AS {quote(name)}" for name, ours in keys),
+            )
+            dead = self._cursor.sql(text).to_arrow_table()
+        if not dead.num_rows:
+            return
+        columns = name_list(name for name, _ in keys)
+        with self._over(dead) as rows:
+            gone = tombstones(self._schema.table)
+            self._run("insert", table=gone, columns=columns, rows=rows)
+            self._run("packed_taken", table=self._returned, places=rows)
+        if self._patches.logs:
+            found = dead.drop_columns(["place"])
+            self._patches.touch(None, found.rename_columns(list(self._schema.key)))
+
+    def _run(self, name: str, **parts: str) -> None:
+        text = statement(name, **{"returned": self._returned, **parts})
+        self._cursor.execute(text).fetchall()
+
+    @contextmanager
+    def _over(self, rows: pa.Table) -> Iterator[str]:
+        """The quoted name under which these rows are read."""
+        self._cursor.register(_ROWS, rows)
+        try:
+            yield quote(_ROWS)
+        finally:
+            self._cursor.unregister(_ROWS)

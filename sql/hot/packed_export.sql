@@ -1,0 +1,1 @@
+SELECT {columns} FROM {table} AS kept JOIN {leaving} AS leaving ON {equal}

@@ -1,0 +1,1 @@
+DELETE FROM {table} WHERE place IN (SELECT place FROM {places})

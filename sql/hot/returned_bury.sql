@@ -1,0 +1,1 @@
+INSERT INTO {tombstones} ({columns}) SELECT {keys} FROM {returned}

@@ -1,0 +1,2 @@
+-- Rows of the lake that come back: of each place at most one.
+CREATE TEMP TABLE {returned} (place BLOB, rank BLOB, cells VARCHAR, {columns})

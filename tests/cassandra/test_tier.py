@@ -1,0 +1,191 @@
+"""A node's tables in hot and lake: what is written late, again or deleted is what SELECT gives."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from cassandra.cluster import Session
+from cassandra.concurrent import execute_concurrent_with_args
+
+from htapkit.testing.stack import Stack
+from tests.fix_cassandra import SECONDS, Keyspace, connected, wait_for
+
+pytestmark = pytest.mark.cassandra
+
+_DAYS, _PARTITIONS = 20, 4
+_NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+_TIME = 1_700_000_000_000_000  # of the first write, microseconds
+_COLUMNS = "pk, at, a, b, m"
+Rows = list[tuple[object, ...]]
+
+
+def _day(number: int) -> datetime:
+    return _NOON - timedelta(days=number)
+
+
+@pytest.fixture
+def running() -> Iterator[ExitStack]:
+    """What is stopped at the test's end."""
+    with ExitStack() as stack:
+        yield stack
+
+
+class _Written:
+    """The table, its first writes, and both sides' rows."""
+
+    def __init__(self, keyspace: Keyspace) -> None:
+        self.session: Session = keyspace.session
+        self.name = f"{keyspace.name}.t"
+        self.session.execute(
+            f"CREATE TABLE {self.name} (pk int, at timestamp, a text, b int, m map<text, int>,"
+            " PRIMARY KEY (pk, at)) WITH cdc = true AND CLUSTERING ORDER BY (at DESC)"
+        )
+        rolled = random.Random(5)
+        self.first = [
+            (pk, _day(day), f"a{pk}-{day}", rolled.randrange(-9, 9), {"k": day}, _TIME + 10)
+            for pk in range(_PARTITIONS)
+            for day in range(_DAYS)
+        ]
+
+    def write_first(self) -> None:
+        """The same each time, with the same times."""
+        insert = self.session.prepare(
+            f"INSERT INTO {self.name} ({_COLUMNS}) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
+        )
+        execute_concurrent_with_args(self.session, insert, self.first)
+
+    def run(self, text: str, *values: object) -> None:
+        """One statement."""
+        self.session.execute(text.replace(" T ", f" {self.name} ", 1), values)
+
+    def selected(self) -> Rows:
+        """The node's rows."""
+        rows = self.session.execute(f"SELECT {_COLUMNS} FROM {self.name}")
+        found = [
+            (row.pk, row.at.replace(tzinfo=UTC), row.a, row.b, dict(row.m) if row.m else None)
+            for row in rows
+        ]
+        return sorted(found, key=repr)
+
+    def copied(self, stack: Stack) -> tuple[Rows, str]:
+        """The copy's, as fresh as the node is now, and the route."""
+        with closing(connected(stack, "events")) as connection:
+            text = f"SELECT {_COLUMNS} FROM {self.name}"
+            rows = connection.execute(text.encode()).fetchall()
+            route = connection.execute("SHOW htapkit.last_route").fetchone()
+        assert route is not None
+        return sorted(rows, key=repr), str(route[0])
+
+
+def _tier(stack: Stack, table: str) -> subprocess.CompletedProcess[str]:
+    # The server chose its port itself.
+    document = yaml.safe_load(stack.config_path.read_text())
+    document["servers"]["http"]["listen"] = f"127.0.0.1:{stack.http_port}"
+    config = stack.folder / "asked.yaml"
+    config.write_text(yaml.safe_dump(document))
+    command = [sys.executable, "-m", "htapkit", "tier", f"events.{table}", "--older-than", "5 days"]
+    return subprocess.run(
+        [*command, "--config", str(config), "--json"], capture_output=True, text=True, check=False
+    )
+
+
+def _moved(stack: Stack, table: str) -> dict[str, int]:
+    found = _tier(stack, table)
+    assert found.returncode == 0, found.stderr + stack.log_end()
+    (moved,) = json.loads(found.stdout)["tables"]
+    return dict(moved)
+
+
+@pytest.mark.long
+def test_late_writes_and_deletions_of_tiered_rows(
+    keyspace: Keyspace, tmp_path: Path, running: ExitStack
+) -> None:
+    """Compared with the node after each step; then all of it again, and after a kill."""
+    written = _Written(keyspace)
+    written.write_first()
+    written.run(
+        "UPDATE T USING TIMESTAMP %s SET b = 100 WHERE pk = 1 AND at = %s", _TIME + 30, _day(9)
+    )
+    written.run("INSERT INTO T (pk, at, a) VALUES (3, %s, 'ends') USING TTL 86400", _day(15))
+    settings = keyspace.node.settings(tables=[f"{keyspace.name}.*"])
+    stack = Stack(
+        tmp_path / "stack",
+        {"events": {"connector": "cassandra", **settings}},
+        configuration={"lake": {"interval": "1 hour"}},
+    )
+    running.callback(stack.stop)
+    stack.start()
+    stack.wait_ready(SECONDS)
+    assert written.copied(stack)[0] == written.selected()
+    old = sum(at < _day(5) for _, at, *_ in written.first)
+    moved = _moved(stack, written.name)
+    assert old - 1 - _PARTITIONS <= moved["rows"] <= old, "but for the one that ends"
+    assert written.copied(stack) == (written.selected(), "union")
+
+    late = (
+        ("UPDATE T USING TIMESTAMP %s SET a = 'won' WHERE pk = 1 AND at = %s", _TIME + 20, _day(9)),
+        ("UPDATE T USING TIMESTAMP %s SET b = 7 WHERE pk = 1 AND at = %s", _TIME + 20, _day(9)),
+        (
+            "UPDATE T USING TIMESTAMP %s SET m['l'] = 1 WHERE pk = 1 AND at = %s",
+            _TIME + 20,
+            _day(10),
+        ),
+        ("DELETE b FROM T USING TIMESTAMP %s WHERE pk = 1 AND at = %s", _TIME + 20, _day(11)),
+        ("INSERT INTO T (pk, at, a) VALUES (8, %s, 'late')", _day(12)),
+        ("DELETE FROM T USING TIMESTAMP %s WHERE pk = 1 AND at = %s", _TIME + 20, _day(13)),
+        ("DELETE FROM T USING TIMESTAMP %s WHERE pk = 1 AND at < %s", _TIME + 20, _day(16)),
+        ("DELETE FROM T USING TIMESTAMP %s WHERE pk = 1 AND at < %s", _TIME + 5, _day(8)),
+        ("DELETE FROM T USING TIMESTAMP %s WHERE pk = 2", _TIME + 20),
+        ("UPDATE T USING TIMESTAMP %s SET b = 5 WHERE pk = 2 AND at = %s", _TIME + 21, _day(14)),
+    )
+    for step in late:
+        written.run(*step)
+        assert written.copied(stack) == (written.selected(), "union"), step
+    stack.kill()
+    written.write_first()
+    stack.start()
+    stack.wait_ready(SECONDS)
+    assert written.copied(stack) == (written.selected(), "union")
+    folded = _moved(stack, written.name)
+    assert folded["folded"] < old / 2, "what came again patches nothing"
+    for step in late:
+        written.run(*step)
+    written.write_first()
+    assert written.copied(stack) == (written.selected(), "union")
+    assert _moved(stack, written.name)["folded"] < 3, "only what was written anew, without its time"
+    assert written.copied(stack) == (written.selected(), "union")
+    assert len(written.selected()) > _DAYS
+
+
+def test_a_table_without_a_time_in_its_key_says_so(
+    keyspace: Keyspace, tmp_path: Path, running: ExitStack
+) -> None:
+    """It goes on in the hot store."""
+    keyspace.session.execute(
+        f"CREATE TABLE {keyspace.name}.t (id int PRIMARY KEY, at timestamp) WITH cdc = true"
+    )
+    settings = keyspace.node.settings(tables=[f"{keyspace.name}.*"])
+    stack = Stack(tmp_path / "stack", {"events": {"connector": "cassandra", **settings}})
+    running.callback(stack.stop)
+    stack.start()
+    stack.wait_ready(SECONDS)
+    refused = _tier(stack, f"{keyspace.name}.t")
+    assert refused.returncode != 0
+    assert "no date or timestamp is in its key" in refused.stderr + refused.stdout
+    keyspace.session.execute(f"INSERT INTO {keyspace.name}.t (id, at) VALUES (1, 0)")
+
+    def there() -> bool | None:
+        with closing(connected(stack, "events")) as connection:
+            found = connection.execute(f"SELECT count(*) FROM {keyspace.name}.t".encode())
+            return found.fetchone() == (1,) or None
+
+    wait_for(there)

@@ -1,0 +1,125 @@
+"""A hot store and a lake with one reconciled table, and the dict that both together must equal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from htapkit.errors import LakeFailed
+from htapkit.hot import HotLimits, HotStore
+from htapkit.hot.folded import Folded
+from htapkit.lake import Lake, LakeSettings
+from htapkit.metrics import Metrics
+from htapkit.model import ChangeBatch, LakeFiles, Layout, Pin, Position, TableId
+from htapkit.query import whole_rows
+from htapkit.tier import Retention, Rule, Target, Tierer
+from tests.property.reconciled_model import A, Cell, Event, Model, N
+from tests.property.timed_cells import SCHEMA, TABLE, Row, as_sent, line, rows_of
+
+BEGUN = datetime(2026, 6, 1, tzinfo=UTC)
+DAYS = 5
+RULE = Rule(SCHEMA.columns[1], Layout("at", "day", ("p", "at")), None)
+
+
+def covers(have: Position, want: Position) -> bool:
+    return int(have) >= int(want)
+
+
+class Away:
+    """A lake that cannot be read now and then."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self.away = False
+        self.looks = 0
+
+    def files(self, table: TableId, pin: Pin, lower: int | None, upper: int | None) -> LakeFiles:
+        """As the lake's."""
+        if self.away:
+            raise LakeFailed(f"{table}: the catalog does not answer")
+        self.looks += 1
+        return self.lake.files(table, pin, lower, upper)
+
+
+class Copy:
+    """A store and a lake with the one table, and the dict that they must equal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = BEGUN
+        self.position = 0
+        self.model = Model()
+        self.sent: list[Event] = []
+        self.since: int | None = None
+        self.open()
+        self.store.add_table(SCHEMA, "f")
+        self.apply([])
+        self.copied([])
+
+    def open(self) -> None:
+        """Start, or start again after a death: what was left of a run is mended first."""
+        limits = HotLimits(memory_bytes=2**28, disk_free_bytes=0)
+        path, folder = self.folder / "hot.duckdb", str(self.folder)
+        self.store = HotStore(path, limits, clock=lambda: self.now, warehouse=folder)
+        self.lake = Lake(LakeSettings.local(self.folder))
+        self.looked = Away(self.lake)
+        self.store.use_lake(self.looked)
+        self.tierer = Tierer(self.store, self.lake, Metrics(), rows_max=1000)
+        self.retention = Retention(self.store, self.lake, Metrics())
+        self.tierer.recover()
+
+    def close(self) -> None:
+        """Leave everything as a dead process would."""
+        self.store.close()
+        self.lake.close()
+
+    def apply(self, found: Sequence[Event]) -> None:
+        """One batch, which the model takes, too."""
+        self.position += 1
+        end = Position(str(self.position))
+        sent = (as_sent(found),) if found else ()
+        self.store.apply(ChangeBatch("events", sent, (end,), end, None), covers)
+        for event in found:
+            self.model.take(event)
+        self.sent += found
+
+    def copied(self, found: Sequence[Event]) -> None:
+        """A new copy, of these."""
+        self.store.start_copy(SCHEMA, "f", Position(str(self.position)))
+        parts = as_sent(found)
+        self.store.load(TABLE, [parts.cells, parts.deletions])
+        self.store.finish_copy(TABLE, covers, 5)
+
+    def tier(self, days: int) -> None:
+        """One run."""
+        boundary = self.store.catalog.tables[TABLE].boundary
+        below = max(line(days), boundary.below if boundary else 0)
+        self.tierer.run([Target(TABLE, RULE, below)], lambda *_: None)
+
+    def rows(self) -> list[Row]:
+        """Hot and lake."""
+        catalog = self.store.catalog
+        asked = whole_rows(self.lake.files, catalog, TABLE)
+        with self.store.read(asked.sql, catalog_version=catalog.version, lake=asked.lake) as read:
+            found: list[Any] = [tuple(r.values()) for b in read.batches() for r in b.to_pylist()]
+        return sorted(found, key=repr)
+
+    def expected(self) -> list[Row]:
+        """What must be read."""
+        return rows_of(self.model, int(self.now.timestamp() * 1_000_000), self.since)
+
+    def count(self, name: str) -> int:
+        """How many records or single cells are in the hot store."""
+        generation = self.store._core.state.records[TABLE].generation
+        with self.store.read(
+            f"SELECT count(*) FROM {getattr(Folded(SCHEMA, generation), name)}"
+        ) as r:
+            return int(next(iter(r.batches())).column(0)[0].as_py())
+
+
+def insert(p: int, c: int, time: int, a: str = "x", n: str = "7") -> list[Event]:
+    """A whole row."""
+    at = (p, c)
+    return [Cell(at, None, None, time, ""), Cell(at, A, None, time, a), Cell(at, N, None, time, n)]

@@ -53,7 +53,7 @@ test-engines: $(ALL_STAMP) ## the tests with a real Airflow and a real Spark (in
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ENGINES) $(TEST_ARGS)
 
 test-ring: $(STAMP) ## the tests with a ring of three Cassandra nodes (needs Java, Maven and 4 GB)
-	HTAPKIT_RING=1 $(BIN)/pytest tests/cassandra/test_ring.py $(TEST_ARGS)
+	HTAPKIT_RING=1 $(BIN)/pytest tests/cassandra/test_ring.py tests/cassandra/test_ring_load.py $(TEST_ARGS)
 
 test-cassandra-kills: $(STAMP) ## htapkit, its log reader and a Cassandra node killed 100 times (half an hour of a machine of its own)
 	HTAPKIT_CASSANDRA_KILLS=100 $(BIN)/pytest tests/cassandra/test_kills.py -s $(TEST_ARGS)

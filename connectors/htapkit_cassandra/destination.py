@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -137,7 +138,7 @@ def _statements(opened: Session, keyspace: str, name: str) -> tuple[tuple[str, .
         if row.type == "type":
             types.append(row.create_statement.strip().rstrip(";"))
         elif row.type == "table" and _plain(row.name) == name:
-            create = without_cdc(catalog.reduced(row.create_statement)[0])
+            create = for_files(row.create_statement)
     return tuple(types), create
 
 
@@ -145,8 +146,9 @@ def _plain(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
-def without_cdc(create: str) -> str:
-    """A program that only writes files keeps no log. Pure."""
-    head, mark, tail = create.partition("\n) WITH ")
-    options = [option.strip() for option in tail.split(" AND ")]
-    return head + mark + " AND ".join(o for o in options if not o.startswith("cdc"))
+def for_files(statement: str) -> str:
+    """CREATE TABLE with what a program depends on that only writes files: it keeps no log. Pure."""
+    head, mark, tail = catalog.reduced(statement)[0].partition("\n) WITH ")
+    options = [each for each in map(str.strip, tail.split(" AND ")) if not each.startswith("cdc")]
+    ends = re.search(r"\bdefault_time_to_live = \d+", statement.rpartition("\n) WITH ")[2])
+    return head + mark + " AND ".join(options + ([ends[0]] if ends else []))

@@ -7,6 +7,7 @@ and never the value.
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -145,10 +146,14 @@ def _decimal(text: str) -> bytes:
 def _floating(layout: str, text: str) -> bytes:
     if text not in _NO_NUMBERS and not _NUMBER.fullmatch(text):
         raise ValueError("not a number")
+    value = float(text)  # the nearest one, as everywhere
     try:
-        return struct.pack(layout, float(text))
+        made = struct.pack(layout, value)
     except OverflowError:
-        raise ValueError("beyond its range") from None
+        made = b""
+    if not made or (math.isinf(value) and text not in _NO_NUMBERS):
+        raise ValueError("beyond its range")
+    return made
 
 
 def _boolean(text: str) -> bytes:

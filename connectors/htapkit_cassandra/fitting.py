@@ -132,7 +132,7 @@ def _column(
                 made = make(value)
             if target.identifies and made is None:
                 raise ValueError("NULL, in a column of the key")  # noqa: TRY301
-            if target.kind == "partition_key" and made is not None and len(made) > 0xFFFF:
+            if target.identifies and made is not None and len(made) > 0xFFFF:
                 raise ValueError("more than 65,535 bytes in a key")  # noqa: TRY301
             if target.alone and not made:
                 raise ValueError("empty, and the only column of the partition key")  # noqa: TRY301

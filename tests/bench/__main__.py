@@ -23,6 +23,7 @@ NAMES = (
     "cycles",
     "cells",
     "vectors",
+    "load",
 )
 
 

@@ -42,7 +42,7 @@ _TYPED = """CREATE TABLE {ks}.{name} (
     tm time, du duration, ip inet, bl blob, li list<int>, se set<text>, ma map<text, int>,
     pa pair, fr frozen<pair>, tp tuple<int, text>, ve vector<float, 3>,
     nested frozen<map<int, frozen<list<timestamp>>>>, PRIMARY KEY ((p, q), c, d)
-) WITH CLUSTERING ORDER BY (c DESC, d ASC) AND cdc = {cdc}"""
+) WITH CLUSTERING ORDER BY (c DESC, d ASC) AND cdc = {cdc} AND default_time_to_live = {ttl}"""
 _ROWS = 200
 
 
@@ -148,8 +148,8 @@ def test_rows_of_the_copy_come_back_into_other_tables(
     print(f"CASSANDRA_SEED={seed}")
     rolled, ks, session = random.Random(seed), keyspace.name, keyspace.session
     session.execute(f"CREATE TYPE {ks}.pair (a int, b text)")
-    for name, cdc in (("a", "true"), ("b", "false"), ("c", "true")):
-        session.execute(_TYPED.format(ks=ks, name=name, cdc=cdc))
+    for name, cdc, ttl in (("a", "true", 0), ("b", "false", 900_000), ('"C"', "true", 900_000)):
+        session.execute(_TYPED.format(ks=ks, name=name, cdc=cdc, ttl=ttl))
     insert = session.prepare(f"INSERT INTO {ks}.a VALUES ({', '.join('?' * 28)})".replace(
         "VALUES", "(p, q, c, d, s, ti, si, bi, f, db, b, dc, vi, u, tu, da, tm, du, ip, bl, li, se,"
         " ma, pa, fr, tp, ve, nested) VALUES"))  # fmt: skip
@@ -167,16 +167,18 @@ def test_rows_of_the_copy_come_back_into_other_tables(
     stack.wait_ready(SECONDS)
     expected = _json(session, f"{ks}.a")
     assert len(expected) > _ROWS // 2
-    for name, method in (("b", "cql"), ("c", "sstable")):
+    for name, method in (("b", "cql"), ("C", "sstable")):
         query = f"SELECT * FROM {ks}.a"
         found = _command(stack, f"events.{ks}.{name}", "--query", query, "--method", method)
         assert (found["method"], found["rows"], found["rejected"]) == (method, len(expected), 0)
         assert (found["compared"], found["equal"]) == (len(expected), True)
-        assert _json(session, f"{ks}.{name}") == expected
+        assert _json(session, f'{ks}."{name}"') == expected
+        ends = session.execute(f'SELECT min(ttl(bi)) AS least FROM {ks}."{name}"').one()
+        assert 0 < ends.least <= 900_000
     with closing(connected(stack, "events")) as connection:
         shown = [
-            sorted(connection.execute(f"SELECT * FROM {ks}.{name}".encode()).fetchall(), key=repr)
-            for name in "ac"
+            sorted(connection.execute(f'SELECT * FROM {ks}."{name}"'.encode()).fetchall(), key=repr)
+            for name in "aC"
         ]
     assert shown[0]
     assert shown[1] == shown[0]
@@ -246,13 +248,13 @@ def test_an_interrupted_load_goes_on(
     loads: Loads, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """At its first time: what others wrote since stays. Lists are not doubled."""
-    monkeypatch.setattr(loading, "_NOTED_ROWS", 1_000)
+    monkeypatch.setattr(loading, "_NOTED_ROWS", 2_000)
     loads.create("k int PRIMARY KEY, v int, l list<int>, gone int")
     loads.session.execute(f"INSERT INTO {loads.keyspace.name}.t (k, v, gone) VALUES (5, 1, 1)")
-    ks, rows = list(range(3_000)), 3_000
+    ks, rows = list(range(4_000)), 4_000
     path = loads.parquet(k=ks, v=ks, l=[f"[{k}, {k}]" for k in ks], gone=pa.nulls(rows, pa.int32()))
-    _cut_off(loads.load(method=method), path, 2_000)
-    loads.session.execute(f"INSERT INTO {loads.keyspace.name}.t (k, v) VALUES (7, -7)")
+    _cut_off(loads.load(method=method), path, 3_000)
+    loads.session.execute(f"INSERT INTO {loads.keyspace.name}.t (k, v) VALUES (2500, -7)")
     other = loads.refused(loads.parquet(k=[1]), method=method)
     assert "a load of other rows was interrupted" in str(other)
     load = loads.load(method=method)
@@ -264,8 +266,8 @@ def test_an_interrupted_load_goes_on(
         assert prepared.state.written == (2_000 if method == "cql" else 0)
         loaded = load.write(prepared, _nothing)
     assert dict(loaded.compared.columns) == {"v": 1}
-    assert loaded.compared.examples == ["row 8 has another v"]
-    expected = [(k, -7 if k == 7 else k, [k, k], None) for k in ks]
+    assert loaded.compared.examples == ["row 2501 has another v"]
+    expected = [(k, -7 if k == 2_500 else k, [k, k], None) for k in ks]
     assert [tuple(row) for row in loads.rows("k, v, l, gone")] == expected
     assert loads.run(path, method=method).compared.equal == rows
     times = {row[0] for row in loads.rows("writetime(v)")}

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from htapkit.model import DATE_INFINITY, TIMESTAMP_INFINITY
 from htapkit_cassandra import cql, encoding, spool
-from htapkit_cassandra.destination import without_cdc
+from htapkit_cassandra.destination import for_files
 from htapkit_cassandra.fitting import Fit, LoadRefused, Target, WrongColumns, WrongType
 from htapkit_cassandra.readback import Compared, normal
 
@@ -174,6 +174,8 @@ _TAKEN: Sequence[tuple[str, pa.Array, bytes | str | None]] = (
     ("map<text, int>", pa.array(['{"a": 1, "a": 2}']), "twice"),
     ("list<int>", pa.array(["[null]"]), "null within"),
     ("list<int>", pa.array(["[1"]), "not JSON"),
+    ("list<double>", pa.array(["[1e400]"]), "beyond its range"),
+    ("list<float>", pa.array(["[1e39]"]), "beyond its range"),
     ("place", pa.array(['{"town": "x"}']), "a field that its type has not"),
     ("boolean", pa.nulls(1), None),
 )  # fmt: skip
@@ -279,10 +281,11 @@ def test_sets_and_maps_are_compared_without_their_order() -> None:
 
 
 def test_a_program_that_makes_files_needs_no_cdc() -> None:
-    """The rest of the table's options stays, whatever their order is."""
-    create = "CREATE TABLE k.t (\n    a int,\n    cdc int\n) WITH ID = 5\n    AND cdc = true\n"
-    create += "    AND CLUSTERING ORDER BY (b DESC, c ASC)"
-    reduced = "CREATE TABLE k.t (\n    a int,\n    cdc int\n) WITH ID = 5"
-    assert without_cdc(create.replace("\n    AND", " AND").replace("true\n", "true")) == (
-        f"{reduced} AND CLUSTERING ORDER BY (b DESC, c ASC)"
+    """Of the table's options that stays of which its files depend."""
+    create = "CREATE TABLE k.t (\n    a int,\n    cdc int\n) WITH ID = 5\n    AND cdc = true"
+    create += "\n    AND CLUSTERING ORDER BY (b DESC, c ASC)\n    AND comment = ''"
+    create += "\n    AND default_time_to_live = 9;"
+    assert for_files(create) == (
+        "CREATE TABLE k.t (\n    a int,\n    cdc int\n) WITH ID = 5"
+        " AND CLUSTERING ORDER BY (b DESC, c ASC) AND default_time_to_live = 9"
     )

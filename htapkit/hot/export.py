@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import duckdb
@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from htapkit.errors import StoreError
 from htapkit.hot.database import Database, translated
+from htapkit.hot.folded import Folded
 from htapkit.hot.names import (
     key_columns,
     name_list,
@@ -18,13 +19,17 @@ from htapkit.hot.names import (
     statement,
     tombstones,
 )
-from htapkit.hot.packed import exported
+from htapkit.hot.packed import Packed
+from htapkit.hot.records import Record
 from htapkit.hot.runs import Run
 from htapkit.hot.times import in_range, time_column
-from htapkit.model import Boundary, TableId, TableSchema, TieringRun
+from htapkit.model import Boundary, TableId, TableSchema, TieringRun, lake_schema
 
 _BATCH_ROWS = 122_880
 DIGEST_MODULUS = 2**64
+
+Note = Callable[[TableId, Iterable[pa.RecordBatch]], None]
+"""Notes which rows of a reconciled table leave: their places and keys."""
 
 
 class Export:
@@ -35,17 +40,14 @@ class Export:
     """
 
     def __init__(
-        self,
-        database: Database,
-        run: Run,
-        schemas: Mapping[TableId, TableSchema],
-        boundaries: Mapping[TableId, Boundary | None],
+        self, database: Database, run: Run, records: Mapping[TableId, Record], note: Note
     ) -> None:
         """Open it now; the caller sees to it that nothing is committed meanwhile."""
         self._database = database
         self._run = run
-        self._schemas = schemas
-        self._boundaries = boundaries
+        self._records = records
+        self._note = note
+        self._packed: dict[TableId, Packed] = {}
         self._cursor: duckdb.DuckDBPyConnection | None = database.cursor()
         with self._calling() as cursor:
             cursor.execute("BEGIN TRANSACTION READ ONLY")
@@ -59,15 +61,15 @@ class Export:
 
     def schema(self, table: TableId) -> TableSchema:
         """The schema of `rows`, which is `lake_schema` of the table's."""
-        return self._schemas[table]
+        return lake_schema(self._records[table].schema)
 
     def boundary(self, table: TableId) -> Boundary | None:
         """The boundary when the run began: its pin is what the lake's commit starts from."""
-        return self._boundaries[table]
+        return self._records[table].boundary
 
     def rows(self, table: TableId, order: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
         """All rows that leave below the run's line, in the Arrow schema of `schema`, in order."""
-        schema = self._schemas[table]
+        schema = self.schema(table)
         text = statement(
             "export",
             columns=name_list(c.name for c in schema.columns),
@@ -75,22 +77,14 @@ class Export:
             range=self._range(table, None),
             order=name_list(order or schema.key),
         )
-        with self._calling() as cursor:
-            reader = cursor.sql(text).to_arrow_reader(_BATCH_ROWS)
-        while True:
-            with self._calling():
-                try:
-                    batch = reader.read_next_batch()
-                except StopIteration:
-                    return
-            if batch.num_rows:
-                yield batch if batch.schema.equals(schema.arrow) else batch.cast(schema.arrow)
+        for batch in self._read(text):
+            yield batch if batch.schema.equals(schema.arrow) else batch.cast(schema.arrow)
 
     def tombstones(self, table: TableId) -> pa.Table:
         """The keys whose rows in the lake no longer count, each once; the key's own columns."""
-        schema = self._schemas[table]
+        schema = self.schema(table)
         arrow = pa.schema([schema.arrow.field(name) for name in schema.key])
-        if self._boundaries[table] is None:
+        if self._records[table].boundary is None:
             return arrow.empty_table()
         columns = ", ".join(
             f"{quote(ours)} AS {quote(column.name)}" for ours, column in key_columns(schema)
@@ -105,7 +99,7 @@ class Export:
 
     def digest(self, table: TableId, lower: int | None = None) -> tuple[int, int]:
         """How many `rows` have a time of at least `lower`, and their digest: see `digest_query`."""
-        schema = self._schemas[table]
+        schema = self.schema(table)
         text = digest_query(schema, self._leaving(table), self._range(table, lower))
         with self._calling() as cursor:
             return digest_of(cursor.execute(text).fetchall())
@@ -125,12 +119,35 @@ class Export:
         self.close()
 
     def _leaving(self, table: TableId) -> str:
-        """Where all rows are that leave."""
-        schema = self._schemas[table]
-        return exported(schema) if schema.reconciled else relation(table)
+        """Where all rows are that leave. Of a reconciled table they are packed when first asked."""
+        record = self._records[table]
+        if not record.schema.reconciled:
+            return relation(table)
+        packed = self._packed.get(table)
+        if packed is None:
+            packed = Packed(Folded(record.schema, record.generation))
+            text = packed.leave(self._run.columns[table], self.run.below[table])
+            with self._calling() as cursor:
+                cursor.execute(text).fetchall()
+            # What leaves must be known after a restart, too; only then it is given out.
+            self._note(table, self._read(packed.left()))
+            self._packed[table] = packed
+        return packed.exported()
+
+    def _read(self, text: str) -> Iterator[pa.RecordBatch]:
+        with self._calling() as cursor:
+            reader = cursor.sql(text).to_arrow_reader(_BATCH_ROWS)
+        while True:
+            with self._calling():
+                try:
+                    batch = reader.read_next_batch()
+                except StopIteration:
+                    return
+            if batch.num_rows:
+                yield batch
 
     def _range(self, table: TableId, lower: int | None) -> str:
-        column = time_column(self._schemas[table], self._run.columns[table])
+        column = time_column(self.schema(table), self._run.columns[table])
         return in_range(column, lower, self.run.below[table])
 
     @contextmanager

@@ -14,14 +14,24 @@ from htapkit.hot.folded import Folded
 from htapkit.hot.names import (
     duckdb_type,
     key_columns,
+    key_definitions,
     leaving,
+    name_list,
     quote,
     relation,
     same_key,
     statement,
 )
 from htapkit.hot.times import in_range, time_column
-from htapkit.model import LAKE_CELLS, LAKE_PLACE, LAKE_RANK, Column, TableSchema, place_keys
+from htapkit.model import (
+    LAKE_CELLS,
+    LAKE_PLACE,
+    LAKE_RANK,
+    Column,
+    TableSchema,
+    lake_schema,
+    place_keys,
+)
 
 _NOW = "SELECT CAST(0 AS BIGINT) AS now"  # what has an end stays hot, whenever that is
 
@@ -71,14 +81,35 @@ class Packed:
         )
 
     def leave(self, ordinal: int, below: int) -> str:
-        """Note, in a new relation, all rows with a time below that can leave."""
+        """Have all rows with a time below that can leave, in a temporary relation."""
         column = time_column(self.schema, ordinal)
         key = place_keys(self.schema)[self.schema.key.index(column.name)]
         held = ", ".join(f"any_value({name}) AS {quote(key)}" for key, name in self.keys)
         packed = self.rows(
             in_range(replace(column, name=key), None, below), in_range(column, None, below), held
         )
-        return statement("packed_leave", leaving=leaving(self.schema.table), packed=packed)
+        return statement("packed_leave", packing=_packing(self.schema), packed=packed)
+
+    def left(self) -> str:
+        """Places and keys of the rows that `leave` has."""
+        columns = name_list(["place", *(key for key, _ in self.keys)])
+        return statement("select_all", columns=columns, table=_packing(self.schema))
+
+    def exported(self) -> str:
+        """The rows that `leave` has, in the columns of `lake_schema`: a query in parentheses."""
+        ours = {LAKE_PLACE: "place", LAKE_RANK: "rank", LAKE_CELLS: "cells"}
+        names = [c.name for c in lake_schema(self.schema).columns]
+        columns = [
+            f"leaving.{ours[n]} AS {quote(n)}" if n in ours else f"kept.{quote(n)}" for n in names
+        ]
+        text = statement(
+            "packed_export",
+            columns=", ".join(columns),
+            table=relation(self.schema.table),
+            packing=_packing(self.schema),
+            equal=same_key(self.schema, "leaving", "kept"),
+        )
+        return f"({text})"
 
     def unpack(self, returned: str) -> str:
         """Add the cells of rows that came back."""
@@ -110,18 +141,10 @@ class Packed:
         return f"CASE {ordinal} {' '.join(texts)} END" if own else "NULL"
 
 
-def exported(schema: TableSchema) -> str:
-    """The rows that leave, in the columns of `lake_schema`: a query in parentheses."""
-    ours = {LAKE_PLACE: "place", LAKE_RANK: "rank", LAKE_CELLS: "cells"}
-    columns = [
-        f"leaving.{ours[c.name]} AS {quote(c.name)}" if c.name in ours else f"kept.{quote(c.name)}"
-        for c in schema.columns
-    ]
-    text = statement(
-        "packed_export",
-        columns=", ".join(columns),
-        table=relation(schema.table),
-        leaving=leaving(schema.table),
-        equal=same_key(schema, "leaving", "kept"),
-    )
-    return f"({text})"
+def leaving_definition(schema: TableSchema) -> str:
+    """Make the relation in which a run notes what leaves."""
+    return f"CREATE TABLE {leaving(schema.table)} (place BLOB, {key_definitions(schema)})"
+
+
+def _packing(schema: TableSchema) -> str:
+    return quote(f"packing {schema.table}")

@@ -142,10 +142,6 @@ class Reconciled:
             patches.touch(None, keys.rename_columns(list(self.schema.key)))
         return gone, came
 
-    def leave(self, ordinal: int, below: int) -> None:
-        """Note which rows with a time below leave in the run that begins; each with its cells."""
-        self._cursor.execute(Packed(self.folded).leave(ordinal, below)).fetchall()
-
     def drop_below(self, horizon: Horizon) -> None:
         """Take out the cells of rows below the horizon, whose column is one of the key."""
         column = time_column(self.schema, horizon.column)

@@ -7,9 +7,11 @@ file, so that a run survives a crash at any moment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import pyarrow as pa
 
@@ -21,6 +23,7 @@ from htapkit.hot.export import Export, digest_of, digest_query
 from htapkit.hot.lakerows import lake_rows
 from htapkit.hot.names import (
     key_columns,
+    leaving,
     name_list,
     quote,
     relation,
@@ -29,6 +32,8 @@ from htapkit.hot.names import (
     tombstones,
     touched,
 )
+from htapkit.hot.packed import leaving_definition
+from htapkit.hot.prepared import Prepared
 from htapkit.hot.reconciled import check_leaves
 from htapkit.hot.records import Record
 from htapkit.hot.runs import Cut, Run
@@ -43,7 +48,6 @@ from htapkit.model import (
     TableSchema,
     TableState,
     TieringRun,
-    lake_schema,
 )
 
 _GONE = "htapkit_gone"
@@ -77,21 +81,36 @@ class Tiering:
                 }
                 for table, record in records.items():
                     patches.create(transaction.cursor, touched(table), record.schema)
-                    if record.schema.reconciled:
-                        cells = transaction.writer.reconciled(record.schema, record.generation)
-                        cells.leave(columns[table], below[table])
                 run = Run(
                     TieringRun(run_id, source, position, dict(below), RunState.EXPORTING),
                     {table: columns[table] for table in below},
                 )
                 transaction.put_run(run)
             # Still under the writer lock: nothing was committed since.
-            return Export(
-                core.database,
-                run,
-                {table: lake_schema(record.schema) for table, record in records.items()},
-                {table: record.boundary for table, record in records.items()},
-            )
+            return Export(core.database, run, records, partial(self._note, run_id))
+
+    def _note(self, run_id: str, table: TableId, batches: Iterable[pa.RecordBatch]) -> None:
+        """Note which rows of a reconciled table leave, in short transactions."""
+        with self._noting(run_id, table) as transaction:
+            record = transaction.record(table)
+            assert record is not None
+            transaction.cursor.execute(leaving_definition(record.schema)).fetchall()
+        for batch in batches:
+            with self._noting(run_id, table) as transaction:
+                columns = name_list(batch.schema.names)
+                parts = {"table": leaving(table), "columns": columns}
+                add = Prepared(transaction.cursor, batch.schema, "insert", **parts)
+                add.run(batch).fetchall()
+                add.close()
+
+    @contextmanager
+    def _noting(self, run_id: str, table: TableId) -> Iterator[Transaction]:
+        with self.core.alone(table.source) as transaction:
+            run = transaction.run(run_id)
+            if run is None or not run.logs:
+                why = run.tiering.why if run is not None else "it was dropped"
+                raise CatalogChanged(f"the run {run_id} cannot go on: {why}")
+            yield transaction
 
     def runs(self) -> tuple[TieringRun, ...]:
         """All runs that are neither finished nor dropped, oldest first."""

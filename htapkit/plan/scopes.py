@@ -152,6 +152,9 @@ class Statement:
             return Reference(status, alias, status.boundary)
         if table.source != self.session.source:
             raise LocalOnlyError(f"AS OF {as_of}: {table} is not of the connected database")
+        if status.schema.reconciled:
+            # Rows that end by themselves were never in the lake.
+            raise LocalOnlyError(f"AS OF {as_of}: {table} is kept cell by cell and has no past")
         cut = cut_of(as_of, self.cuts, self.session)
         if table not in cut.boundaries:
             at = cut.at.isoformat(sep=" ")

@@ -73,7 +73,12 @@ class Erasure:
     deadline_seconds: float  # after which expiry has removed what nobody is held to
 
     def check(self, table: TableId, condition: str) -> None:
-        """Raise ConfigError where the condition cannot be judged here."""
+        """Raise ConfigError where the condition cannot be judged here, or not all would go."""
+        if self._status(table).schema.reconciled:
+            raise ConfigError(
+                f"{table} is kept cell by cell, and cells of deleted rows stay beside it; only a "
+                "new copy is without them (`htapkit resync`)"
+            )
         self._counted(table, condition)
         self._archived(table, condition)
 

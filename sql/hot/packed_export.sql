@@ -1,1 +1,1 @@
-SELECT {columns} FROM {table} AS kept JOIN {leaving} AS leaving ON {equal}
+SELECT {columns} FROM {table} AS kept JOIN {packing} AS leaving ON {equal}

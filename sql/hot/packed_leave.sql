@@ -1,2 +1,2 @@
 -- What is to leave in a run. What has an end stays: nothing in the lake ever ends by itself.
-CREATE TABLE {leaving} AS SELECT * EXCLUDE (ends) FROM ({packed}) WHERE NOT ends
+CREATE TEMP TABLE {packing} AS SELECT * EXCLUDE (ends) FROM ({packed}) WHERE NOT ends

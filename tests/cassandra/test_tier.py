@@ -16,6 +16,7 @@ import yaml
 from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent_with_args
 
+from htapkit.client import ServerRefused
 from htapkit.testing.stack import Stack
 from tests.fix_cassandra import SECONDS, Keyspace, connected, wait_for
 
@@ -164,6 +165,73 @@ def test_late_writes_and_deletions_of_tiered_rows(
     assert _moved(stack, written.name)["folded"] < 3, "only what was written anew, without its time"
     assert written.copied(stack) == (written.selected(), "union")
     assert len(written.selected()) > _DAYS
+    with stack.client() as client, pytest.raises(ServerRefused, match="takes no backfill"):
+        client.backfill(f"events.{written.name}")
+
+
+_WIDE = (
+    "bo boolean, ti tinyint, bi bigint, fl float, d double, de decimal, vi varint, bl blob, u uuid,"
+    " tu timeuuid, da date, tm time, ts timestamp, i inet, du duration, f frozen<map<text, int>>,"
+    " s set<text>, l frozen<list<text>>, m map<int, double>"
+)
+_VALUES = (
+    "true, -1, 7, {odd}, {odd}, 1.50, 12345678901234567890, 0x00ff,"
+    " 6ecd8c99-4036-403d-bf84-cf8400f67836, 50554d6e-29bb-11e5-b345-feff819cdc9f, '2026-02-03',"
+    " '01:02:03.000000004', '1969-01-01 00:00:00.001Z', '::1', 1mo2d, {{'a': 1}},"
+    " {{'y''z;,', 'x'}}, ['x'], {{1: {odd}}}"
+)
+
+
+@pytest.mark.long
+def test_every_type_comes_back_as_it_was(
+    keyspace: Keyspace, tmp_path: Path, running: ExitStack
+) -> None:
+    """Nothing of what is written again patches a row, and no value is another one in the lake."""
+    name = f"{keyspace.name}.wide"
+    keyspace.session.execute(
+        f"CREATE TABLE {name} (pk int, at date, {_WIDE}, PRIMARY KEY (pk, at)) WITH cdc = true"
+    )
+
+    def write() -> None:
+        """With the same times, each time."""
+        names = "bo, ti, bi, fl, d, de, vi, bl, u, tu, da, tm, ts, i, du, f, s, l, m"
+        for pk, odd in enumerate(("NaN", "-0.0", "Infinity", "1e-30", "0.1")):
+            text = f"INSERT INTO {name} (pk, at, {names}) VALUES ({pk}, '2026-01-0{pk + 1}', "
+            values = _VALUES.format(odd=odd)
+            keyspace.session.execute(f"{text}{values}) USING TIMESTAMP {_TIME}")
+
+    write()
+    # Once: the node keeps the moment of a deletion beside its time.
+    keyspace.session.execute(
+        f"DELETE bl, m FROM {name} USING TIMESTAMP {_TIME} WHERE pk = 4 AND at = '2026-01-05'"
+    )
+    settings = keyspace.node.settings(tables=[f"{keyspace.name}.*"])
+    stack = Stack(tmp_path / "stack", {"events": {"connector": "cassandra", **settings}})
+    running.callback(stack.stop)
+    stack.start()
+    stack.wait_ready(SECONDS)
+
+    def rows() -> list[str]:
+        with closing(connected(stack, "events")) as connection:
+            found = connection.execute(f"SELECT * FROM {name}".encode()).fetchall()
+            return sorted(map(repr, found))
+
+    before = rows()
+    assert len(before) == 5
+    assert _moved(stack, name)["rows"] == 5
+    assert rows() == before
+    write()
+    assert rows() == before
+    assert _moved(stack, name)["folded"] == 0
+    keyspace.session.execute(
+        f"UPDATE {name} SET ti = 5 WHERE pk IN (0, 1, 2, 3, 4) AND at = '2026-01-01'"
+    )
+    after = rows()
+    assert len(set(after) - set(before)) == 5, "one that was there, and four new ones"
+    write()
+    assert rows() == after
+    assert _moved(stack, name)["folded"] == 1
+    assert rows() == after
 
 
 def test_a_table_without_a_time_in_its_key_says_so(

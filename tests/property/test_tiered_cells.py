@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from htapkit import failpoints
-from htapkit.errors import StoreError, StoreFailed
+from htapkit.errors import ConfigError, StoreError, StoreFailed
 from htapkit.hot import HotStore
 from htapkit.model import ChangeBatch, Column, Horizon, Position, SqlType
+from htapkit.tier import Erasure
 from tests.property.reconciled_model import A, Cell, Deletion, N
 from tests.property.tiered_cells import BEGUN, DAYS, Copy, covers, insert
 from tests.property.timed_cells import AT, SCHEMA, TABLE, line
@@ -194,3 +195,10 @@ def test_what_is_too_old_does_not_come_back(copy: Copy) -> None:
     copy.apply([*(Cell((1, c), N, None, 10, "-1") for c in (0, 3)), *insert(2, 1, 9)])
     assert copy.rows() == copy.expected()
     assert copy.store.patches(TABLE) == (3, 3)
+
+
+def test_nothing_of_it_is_erased(copy: Copy) -> None:
+    """Cells of deleted rows stay in the hot store, so it is not promised."""
+    erasure = Erasure(copy.store, copy.lake, copy.tierer, copy.retention, 0.0)
+    with pytest.raises(ConfigError, match="kept cell by cell"):
+        erasure.check(TABLE, "p = 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -198,3 +199,15 @@ def test_other_cuts_are_other_plans() -> None:
     assert isinstance(cache.plan(OLD, TIERED, view, (), CUTS), LocalQuery)
     assert isinstance(cache.plan(OLD, TIERED, view, (), CUTS[2:]), Refuse)
     assert isinstance(cache.plan(OLD, TIERED, SessionView("shop"), (), CUTS), LocalQuery)
+
+
+def test_a_table_that_is_kept_cell_by_cell_has_no_past() -> None:
+    """Rows that were to end were not in the lake."""
+    table = TableId("shop", "public", "visits")
+    status = TIERED.tables[table]
+    cells = replace(status, schema=replace(status.schema, reconciled=True))
+    catalog = replace(TIERED, tables={**TIERED.tables, table: cells})
+    view = SessionView("shop", time_zone="UTC", as_of=TIME)
+    made = plan(OLD, catalog, view, (), CUTS)
+    assert isinstance(made, Refuse), made
+    assert "kept cell by cell and has no past" in made.message

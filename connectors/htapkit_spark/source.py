@@ -62,7 +62,8 @@ class HtapkitDataSource(DataSource):
 
     def reader(self, schema: StructType) -> HtapkitReader:
         """One read of these columns. Raises ConfigError."""
-        return HtapkitReader(read_options(self.options), schema)
+        options = read_options(self.options)
+        return (FilteringReader if options.push_filters else HtapkitReader)(options, schema)
 
 
 @dataclass(slots=True)
@@ -82,18 +83,6 @@ class HtapkitReader(DataSourceReader):
         self._options = options
         self._schema = schema
         self._conditions = [options.where] if options.where else []
-
-    def pushFilters(self, filters: list[Filter]) -> Iterator[Filter]:  # noqa: N802 - Spark's name
-        """Send along what can be sent, if that is wanted; Spark applies all filters in any case.
-
-        It is not done unasked: Spark 4.1 keeps one plan for each loaded DataFrame, so that the
-        filters of one query on it would be those of the next, and of another branch of a union.
-        """
-        for each in filters:
-            sent = self._condition(each) if self._options.push_filters else None
-            if sent is not None:
-                self._conditions.append(sent)
-            yield each
 
     def partitions(self) -> Sequence[InputPartition]:
         """One for each ticket of the statement. Raises ConfigError, ServerRefused."""
@@ -118,6 +107,32 @@ class HtapkitReader(DataSourceReader):
                 raise ServerRefused("a column has changed its type since the read was planned")
             yield spark_batch(batch)
 
+    def _check_types(self, there: pa.Schema) -> None:
+        """Raise ConfigError where the columns that the user chose have other types there."""
+        for wanted, found in zip(self._schema, spark_schema(there), strict=True):
+            if wanted.dataType != found.dataType:
+                raise ConfigError(
+                    f"column {wanted.name} is {found.dataType.simpleString()}, and the schema "
+                    f"says {wanted.dataType.simpleString()}; leave its type, and cast in Spark"
+                )
+
+
+class FilteringReader(HtapkitReader):
+    """The same with Spark's filters, where that is asked for.
+
+    It is not done unasked: Spark 4.1 keeps one plan for each loaded DataFrame, so that the filters
+    of one query on it would be those of the next, and of another branch of a union. Nor may other
+    readers have the method: without `spark.sql.python.filterPushdown.enabled` Spark refuses it.
+    """
+
+    def pushFilters(self, filters: list[Filter]) -> Iterator[Filter]:  # noqa: N802 - Spark's name
+        """Send along what can be sent; Spark applies all filters in any case."""
+        for each in filters:
+            sent = self._condition(each)
+            if sent is not None:
+                self._conditions.append(sent)
+            yield each
+
     def _condition(self, each: Filter) -> str | None:
         """What can be sent of a filter."""
         match each:
@@ -137,12 +152,3 @@ class HtapkitReader(DataSourceReader):
 
     def _kind(self, column: str) -> str:
         return self._schema[column].dataType.typeName()
-
-    def _check_types(self, there: pa.Schema) -> None:
-        """Raise ConfigError where the columns that the user chose have other types there."""
-        for wanted, found in zip(self._schema, spark_schema(there), strict=True):
-            if wanted.dataType != found.dataType:
-                raise ConfigError(
-                    f"column {wanted.name} is {found.dataType.simpleString()}, and the schema "
-                    f"says {wanted.dataType.simpleString()}; leave its type, and cast in Spark"
-                )

@@ -10,6 +10,14 @@ from htapkit.plan.parse import tokens_of
 from htapkit.plan.plan import CopyFormat, CopyOut
 
 _DELIMITERS = frozenset(",;|\t")
+_TEXTS = frozenset({TokenType.STRING, TokenType.BYTE_STRING})
+_QUOTED = _TEXTS | {
+    TokenType.IDENTIFIER,
+    TokenType.UNICODE_STRING,
+    TokenType.NATIONAL_STRING,
+    TokenType.HEREDOC_STRING,
+}
+_ODD = "\0"  # a value of which nothing is known
 _SWITCHES = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
 
 
@@ -25,7 +33,7 @@ def copy_out(sql: str) -> CopyOut | None:
     while tokens and tokens[-1].token_type is TokenType.SEMICOLON:
         tokens.pop()
     end = _closing(tokens, 1)
-    if not end or _words(tokens[end + 1 : end + 3]) != ["to", "stdout"]:
+    if not end or _words([tokens[0], *tokens[end + 1 : end + 3]]) != ["copy", "to", "stdout"]:
         return None
     options = _options(tokens[end + 3 :])
     query = sql[tokens[1].end + 1 : tokens[end].start]
@@ -34,7 +42,7 @@ def copy_out(sql: str) -> CopyOut | None:
 
 def _form(query: str, options: Sequence[tuple[str, str]]) -> CopyOut | None:
     given = dict(options)
-    known = given.keys() <= {"format", "header", "delimiter", "null"}
+    known = given.keys() <= {"format", "header", "delimiter", "null"} and _ODD not in given.values()
     header = _SWITCHES.get(given.get("header", "false"))
     name = given.get("format", "text")
     if not known or len(given) < len(options) or header is None or name not in set(CopyFormat):
@@ -42,7 +50,7 @@ def _form(query: str, options: Sequence[tuple[str, str]]) -> CopyOut | None:
     form = CopyOut(query, CopyFormat(name), header, given.get("delimiter", ""), given.get("null"))
     if form.format is CopyFormat.BINARY:
         return form if len(given) == 1 else None
-    if form.delimiter and form.delimiter not in _DELIMITERS:
+    if "delimiter" in given and form.delimiter not in _DELIMITERS:
         return None
     shown = form.null or ""
     plain = shown.isascii() and shown.isprintable() and not _DELIMITERS & set(shown)
@@ -60,11 +68,12 @@ def _options(tokens: Sequence[Token]) -> list[tuple[str, str]] | None:
     found, last = [], 0
     for at, token in enumerate(tokens):
         if token.token_type is TokenType.COMMA or at == len(tokens) - 1:
-            name, *value = tokens[last + 1 : at] or [token]
-            if len(value) > 1:
+            option, last = tokens[last + 1 : at], at
+            name = _words(option[:1])
+            if not name or len(option) > 2:
                 return None
-            found.append((name.text.lower(), _value(value[0]) if value else "true"))
-            last = at
+            alone = "true" if name == ["header"] else _ODD
+            found.append((name[0], _value(option[1]) if len(option) == 2 else alone))
     return found
 
 
@@ -72,7 +81,7 @@ def _in_words(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
     """As before PostgreSQL 9.0, and as people still write it: CSV HEADER."""
     rest = list(tokens)
     while rest:
-        name = rest.pop(0).text.lower()
+        name = _value(rest.pop(0))
         if name in {"binary", "csv"}:
             yield "format", name
         elif name == "header":
@@ -80,16 +89,19 @@ def _in_words(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
         else:
             if _words(rest[:1]) == ["as"]:
                 rest.pop(0)
-            yield name, _value(rest.pop(0)) if rest else ""
+            yield name, _value(rest.pop(0)) if rest else _ODD
 
 
 def _value(token: Token) -> str:
-    quoted = token.token_type in {TokenType.STRING, TokenType.BYTE_STRING}
-    return token.text if quoted else token.text.lower()
+    if token.token_type in _TEXTS:
+        return token.text
+    return (_words([token]) or [_ODD])[0]
 
 
 def _words(tokens: Sequence[Token]) -> list[str]:
-    return [token.text.lower() for token in tokens]
+    """What is written without quotes, as PostgreSQL reads it."""
+    plain = (token for token in tokens if token.text.isascii() and token.text.isalnum())
+    return [token.text.lower() for token in plain if token.token_type not in _QUOTED]
 
 
 def _closing(tokens: Sequence[Token], begin: int) -> int | None:

@@ -23,4 +23,5 @@ NAMES = (
     "cycles",
     "cells",
     "vectors",
+    "load",
     "cassandra",

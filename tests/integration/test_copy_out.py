@@ -63,6 +63,13 @@ ELSEWHERE = (
     "(FORMAT binary, HEADER)",
     "(FORMAT csv, HEADER maybe)",
     "(FORMAT xml)",
+    "(DELIMITER '')",
+    "(NULL U&'\\0041')",
+    "(FORMAT csv, NULL $x$-$x$)",
+    '("format" csv)',
+    "(FORMAT 'CSV')",
+    "(NULL)",
+    "CSV NULL",
 )
 SAID_IN_TEXT = ("money", "regclass")
 
@@ -175,6 +182,10 @@ def test_other_options_are_the_sources(ends: tuple[RawClient, RawClient], option
         "copy (explain select 1) to stdout",
         "copy () to stdout",
         "copy (select count(*) from notes) from stdin",
+        "copyx (select count(*) from notes) to stdout",
+        "copy (select count(*) from notes) to 'stdout'",
+        'copy (select count(*) from notes) "to" stdout',
+        'copy (select count(*) from notes) to "stdout"',
     ],
 )
 def test_what_is_no_copy_of_rows_is_the_sources(

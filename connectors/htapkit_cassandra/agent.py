@@ -33,8 +33,8 @@ from htapkit_cassandra.remote import told_seen
 CONNECTIONS_MAX = 64
 HELLO_SECONDS_MAX = 10.0
 ASK_SECONDS_MAX = 60.0
-# Longer than it takes to see that a client is gone, so that the same one may come back.
-WAIT_SECONDS_MAX = wire.SILENT_SECONDS_MAX + 10.0
+# For a reader that is ending: it may have a snapshot to clear. Who comes back later tries again.
+WAIT_SECONDS_MAX = 12.0
 STOP_SECONDS_MAX = 30.0
 DATA_FOLDERS_MAX = 64
 _ACCEPT_SECONDS = 0.2  # between looks whether it is to stop

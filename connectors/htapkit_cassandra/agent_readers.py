@@ -116,27 +116,27 @@ def pump(link: Link, child: LocalChild, here: Here, held: Held, stopping: thread
             link.put(wire.SAID, f"{error}\n".encode())
             link.send(wire.ENDED, wire.packed({"code": LOST}), FAREWELL_SECONDS_MAX)
             return str(error)
-        link.send(wire.ENDED, wire.packed({"code": code}), STOP_SECONDS_MAX)
     except LinkLost as error:
         return f"its client is gone: {error}"
-    else:
-        return f"it ended with code {code}"
     finally:
         child.end()
         process.stdout.close()
         process.stderr.close()
+    _until_taken(link, stopping)
+    return f"it ended with code {code}"
 
 
 def _pumped(
     link: Link, child: LocalChild, here: Here, held: Held, stopping: threading.Event
 ) -> int:
-    """The reader's exit code, once all that it printed is on its way. Raises what ends it."""
+    """The reader's exit code, once that and all that it printed is sent. Raises what ends it."""
     process = child.process
     assert process.stdout is not None
     assert process.stderr is not None
     streams = {process.stdout.fileno(): wire.OUTPUT, process.stderr.fileno(): wire.SAID}
     heard, told = time.monotonic(), -wire.BEAT_SECONDS
-    while streams:
+    code: int | None = None
+    while code is None or link.going:
         now = time.monotonic()
         if stopping.is_set():
             raise ValueError("the agent stops")
@@ -145,13 +145,25 @@ def _pumped(
         if not link.going and now >= told + wire.BEAT_SECONDS:
             told = now
             link.put(wire.FILES, wire.packed(told_segments(here.segments())))
-        if link.flush():
-            _forward(link, streams, held)
-        else:
+        if not link.flush():
             _wait(link, (), select.POLLOUT)
+        elif streams:
+            _forward(link, streams, held)
+        elif code is None:
+            code = process.wait(STOP_SECONDS_MAX)
+            link.put(wire.ENDED, wire.packed({"code": code}))
         if _heard(link, here):
             heard = time.monotonic()
-    return process.wait(STOP_SECONDS_MAX)
+    return code
+
+
+def _until_taken(link: Link, stopping: threading.Event) -> None:
+    """Until the client has all, and closes: to close before would throw away what is on its way."""
+    heard = time.monotonic()
+    with suppress(LinkLost, ValueError):
+        while time.monotonic() - heard < wire.SILENT_SECONDS_MAX and not stopping.is_set():
+            if link.receive(_LOOK_SECONDS) is not None:
+                heard = time.monotonic()
 
 
 def _forward(link: Link, streams: dict[int, bytes], held: Held) -> None:

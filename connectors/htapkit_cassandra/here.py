@@ -47,8 +47,13 @@ class Here:
         missing = jars.missing()
         if self.cassandra_home and "mvn" in missing:
             missing = ""  # not needed
-        readable = _readable(self.cdc_raw)
-        used = sum(map(_bytes, Path(self.cdc_raw).iterdir())) if readable else 0
+        readable, used, there = _readable(self.cdc_raw), 0, Segments()
+        if readable:
+            try:
+                there = self.segments()
+                used = sum(map(_bytes, Path(self.cdc_raw).iterdir()))
+            except (SourceRefused, OSError):
+                readable = False  # nor are the files in it
         looked: tuple[str, ...] = ()
         problem = ""
         if data_folders is not None:
@@ -60,7 +65,7 @@ class Here:
             cdc_raw=self.cdc_raw,
             readable=readable,
             used_bytes=used,
-            segments=segments(Path(self.cdc_raw)) if readable else Segments(),
+            segments=there,
             deletes=self.deletes,
             jmx=self.jmx,
             jmx_problem=problem,

@@ -130,9 +130,9 @@ def ring_findings(settings: Settings, ring: Ring) -> Iterator[Finding]:
         yield _ok("nodes", ", ".join(member.address for member in ring.members))
 
 
-def node_findings(opened: Session, settings: Settings, beside: Machine) -> list[Finding]:
-    """Of a node and its log, whatever its tables are. Raises SourceError: its agent is away."""
-    facts = _with(_said(opened), beside.look())
+def node_findings(opened: Session, settings: Settings, seen: Seen) -> list[Finding]:
+    """Of a node and its log, whatever its tables are."""
+    facts = _with(_said(opened), seen)
     return [*server_findings(facts), *folder_findings(settings, facts)]
 
 

@@ -114,20 +114,12 @@ class CassandraSource:
         not answer is no hindrance while another does: its log is read on once it answers, and until
         then nothing is said to be fresh.
         """
-        settings, found = self._settings, list[Finding]()
+        settings = self._settings
         with self._sessions.first() as opened:
             ring = placed(settings, members(opened))
-            machines = {node: self._machine(one) for node, one in ring.nodes.items()}
-            found += preflight.ring_findings(settings, ring)
-            away: list[SourceUnavailable] = []
-            for node, one in ring.nodes.items():
-                try:
-                    found += preflight.machine_errors(one, machines[node])
-                except SourceUnavailable as error:
-                    away.append(error)
-            preflight.refuse_errors(settings, found)
-            if len(away) == len(machines):
-                raise away[0]
+        machines = {node: self._machine(one) for node, one in ring.nodes.items()}
+        self._refuse_errors(ring, machines)
+        with self._sessions.first() as opened:
             marks.create(opened, ring.members)
         begun = self._begun(start, ring, machines)
         self._marks.begin_after(begun.mark, ring.nodes)
@@ -155,6 +147,19 @@ class CassandraSource:
         )
         stream.expect(tables)
         return stream
+
+    def _refuse_errors(self, ring: Ring, machines: Mapping[str, Machine]) -> None:
+        """Outside of any session, which an agent that is away would be taken for a fault of."""
+        found = list(preflight.ring_findings(self._settings, ring))
+        away: list[SourceUnavailable] = []
+        for node, one in ring.nodes.items():
+            try:
+                found += preflight.machine_errors(one, machines[node])
+            except SourceUnavailable as error:
+                away.append(error)
+        preflight.refuse_errors(self._settings, found)
+        if len(away) == len(machines):
+            raise away[0]
 
     def _begun(
         self, start: Position | None, ring: Ring, machines: Mapping[str, Machine]
@@ -235,13 +240,14 @@ class CassandraSource:
 
         Raises SourceRefused where the log would not have every change.
         """
+        seen = beside.look()
         with self._sessions.of(settings) as opened:
             (here, *_) = members(opened)
             if here.host_id != node:
                 raise SourceUnavailable(
                     f"{settings.hosts[0]} is another node by now ({here.host_id}, not {node})"
                 )
-            found = preflight.node_findings(opened, settings, beside)
+            found = preflight.node_findings(opened, settings, seen)
             preflight.refuse_errors(settings, found)
             # Before the first mutation is taken: what was truncated is not to come back.
             self._truncations.look(node, opened)

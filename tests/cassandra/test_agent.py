@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from htapkit.errors import SourceRefused
-from htapkit.model import Finding, Severity
+from htapkit.errors import SourceRefused, SourceUnavailable
+from htapkit.model import Finding, Position, Severity
 from htapkit.testing.guard import Guard, child_environment
 from htapkit.testing.postgres import free_port
+from htapkit.testing.stack import Stack
 from htapkit_cassandra import CassandraSource
 from htapkit_cassandra.mutations import LogPosition, Mutation
 from htapkit_cassandra.positions import reached
+from htapkit_cassandra.remote import Address, Remote
+from htapkit_cassandra.segments import segments
+from htapkit_cassandra.tail import LogTail
 from tests.cassandra.mirrored import Copied, copied, ends_equal
 from tests.cassandra.workload import Workload
 from tests.fault_proxy import FaultProxy
 from tests.fix_agent import TOKEN
-from tests.fix_cassandra import SECONDS, Keyspace, wait_for
+from tests.fix_cassandra import SECONDS, Keyspace, connected, wait_for
 
 pytestmark = pytest.mark.cassandra
 
@@ -32,7 +38,7 @@ pytestmark = pytest.mark.cassandra
 class AgentProcess:
     """`htapkit cassandra-agent start` beside the test's node, behind a network that fails."""
 
-    def __init__(self, keyspace: Keyspace, folder: Path) -> None:
+    def __init__(self, keyspace: Keyspace, folder: Path, *, deletes: bool) -> None:
         """Not started."""
         self.port = free_port()
         self.proxy = FaultProxy(self.port)
@@ -42,6 +48,7 @@ class AgentProcess:
         node = keyspace.node
         (folder / "cassandra-agent.yaml").write_text(
             f"listen: 127.0.0.1:{self.port}\ncdc_raw: {node.cdc_raw}\njmx_port: {node.jmx_port}\n"
+            f"delete_cdc_raw: {json.dumps(deletes)}\n"
         )
 
     def settings(self, **more: object) -> dict[str, object]:
@@ -61,6 +68,11 @@ class AgentProcess:
         while b"listens on" not in (line := self._process.stderr.readline()):
             assert line, "it ended"
 
+    def readers(self) -> Sequence[object]:
+        """Those that it has started."""
+        found = Remote(Address("127.0.0.1", self.port, TOKEN), "").ask({"ask": "status"})
+        return list(found["readers"])
+
     def kill(self) -> None:
         """As a crash would."""
         assert self._process is not None
@@ -77,10 +89,12 @@ class AgentProcess:
 
 
 @pytest.fixture
-def agent(keyspace: Keyspace, tmp_path: Path) -> Iterator[AgentProcess]:
-    """It runs."""
+def agent(
+    request: pytest.FixtureRequest, keyspace: Keyspace, tmp_path: Path
+) -> Iterator[AgentProcess]:
+    """It runs; with the parameter True it may delete."""
     guard = Guard(tmp_path)
-    made = AgentProcess(keyspace, tmp_path / "agent")
+    made = AgentProcess(keyspace, tmp_path / "agent", deletes=getattr(request, "param", False))
     made.start()
     try:
         yield made
@@ -157,43 +171,104 @@ def test_long_the_log_comes_once_through_cuts_and_kills(
     """Each mutation once, in the log's order, the same as without an agent."""
     seed = int(os.environ.get("CASSANDRA_SEED", "0")) or random.randrange(2**32)
     print(f"CASSANDRA_SEED={seed}")
-    rolled = random.Random(seed)
-    start = keyspace.log_end()
-    Workload(keyspace, seed).write(4000)
-    end = keyspace.log_end()
-    faults = sorted(rolled.sample(range(50, 2000), 6))
+    faults = ["cut", "kill", "reader", "cut"]
+    random.Random(seed).shuffle(faults)
+    start, workload, found = keyspace.log_end(), Workload(keyspace, seed), list[Mutation]()
 
-    def read(source: CassandraSource, *, failing: bool) -> list[Mutation]:
-        found: list[Mutation] = []
-        with closing(source.log(start)) as tail:
+    def read(tail: LogTail, condition: Callable[[], bool]) -> None:
+        """Until it is true."""
 
-            def done() -> bool | None:
-                event = tail.next(0.1)
-                if isinstance(event, Mutation):
-                    found.append(event)
-                if failing and faults and len(found) >= faults[0] and tail.pid is not None:
-                    faults.pop(0)
-                    _fail(agent, rolled, tail.pid)
-                return (tail.position is not None and tail.position >= end) or None
+        def reached() -> bool | None:
+            with suppress(SourceUnavailable):
+                while not condition() and (event := tail.next(0.05)) is not None:
+                    if isinstance(event, Mutation):
+                        found.append(event)
+            return condition() or None
 
-            wait_for(done)
-            assert not failing or tail.restarts >= 1
-        return [m for m in found if m.position <= end]
+        wait_for(reached)
 
-    through = read(keyspace.source(**agent.settings()), failing=True)
-    assert not faults
-    directly = read(keyspace.source(), failing=False)
-    assert len(directly) >= 4000
+    def runs(tail: LogTail, restarts: int, mutations: int) -> bool:
+        return tail.restarts >= restarts and tail.pid is not None and len(found) > mutations
+
+    def until(tail: LogTail, end: LogPosition) -> list[Mutation]:
+        read(tail, lambda: tail.position is not None and tail.position >= end)
+        return [mutation for mutation in found if mutation.position <= end]
+
+    with closing(keyspace.source(**agent.settings()).log(start)) as tail:
+        for number, fault in enumerate(faults):
+            workload.write(300)
+            read(tail, partial(runs, tail, number, len(found)))
+            _fail(agent, fault, tail)
+            workload.write(300)
+        end = keyspace.log_end()
+        through = until(tail, end)
+        assert tail.restarts >= len(faults)
+    found.clear()
+    with closing(keyspace.source().log(start)) as tail:
+        directly = until(tail, end)
+    assert len(directly) >= 600 * len(faults)
     assert through == directly
 
 
-def _fail(agent: AgentProcess, rolled: random.Random, pid: int) -> None:
-    """The connection, the agent or its reader."""
-    fault = rolled.choice(["cut", "kill", "reader"])
+def _fail(agent: AgentProcess, fault: str, tail: LogTail) -> None:
+    """The connection, the agent or the reader that it has started."""
+    print(fault)
     if fault == "cut":
         agent.proxy.cut()
     elif fault == "reader":
-        os.kill(pid, signal.SIGKILL)
+        assert tail.pid is not None
+        os.kill(tail.pid, signal.SIGKILL)
     else:
         agent.kill()
         agent.start()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("agent", [True], indirect=True, ids=["deletes"])
+def test_long_htapkit_is_killed(keyspace: Keyspace, agent: AgentProcess, tmp_path: Path) -> None:
+    """Its readers at the node end; the next one goes on; files are deleted behind the commit."""
+    name, rolled = keyspace.name, random.Random(7)
+    keyspace.session.execute(f"CREATE TABLE {name}.t (id int PRIMARY KEY, v text) WITH cdc = true")
+    insert = keyspace.session.prepare(f"INSERT INTO {name}.t (id, v) VALUES (?, ?)")
+
+    def write(count: int) -> None:
+        for _ in range(count):
+            keyspace.session.execute(insert, (rolled.randrange(300), rolled.randbytes(5000).hex()))
+
+    found = keyspace.node.settings(tables=[f"{name}.*"], **agent.settings(delete_cdc_raw=True))
+    settings = {key: value for key, value in found.items() if value is not None}
+    write(200)
+    stack = Stack(tmp_path / "stack", {"events": {"connector": "cassandra", **settings}})
+    try:
+        stack.start()
+        stack.wait_ready(SECONDS)
+        assert agent.readers()
+        first = _segments(keyspace)[0]
+        stack.kill()
+        wait_for(lambda: not agent.readers() or None)
+        write(400)
+        assert _segments(keyspace)[0] == first, "nobody has taken what is in it"
+        stack.start()
+
+        def equal() -> bool | None:
+            with closing(connected(stack, "events")) as connection:
+                rows = connection.execute(f"SELECT id, v FROM {name}.t".encode()).fetchall()
+            told = keyspace.session.execute(f"SELECT id, v FROM {name}.t")
+            return sorted(rows) == sorted((row.id, row.v) for row in told) or None
+
+        stack.wait_ready(SECONDS)
+        wait_for(equal)
+        wait_for(lambda: _segments(keyspace)[0] > first or None)
+        with stack.client() as client:
+            stored = reached(Position(client.status()["sources"][0]["position"]))
+        (place,) = stored.nodes.values()
+        assert _segments(keyspace)[0] <= place.segment
+        assert equal()
+    finally:
+        stack.stop()
+    wait_for(lambda: not agent.readers() or None)
+
+
+def _segments(keyspace: Keyspace) -> list[int]:
+    """Those that are there, in order."""
+    return [segment for segment, _ in segments(keyspace.node.cdc_raw).sizes]

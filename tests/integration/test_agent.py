@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from htapkit.errors import ConfigError, SourceRefused, SourceUnavailable
 from htapkit.testing.guard import child_environment
 from htapkit.testing.postgres import free_port
 from htapkit_cassandra import agent as agents
+from htapkit_cassandra import agent_readers
 from htapkit_cassandra import link as wire
 from htapkit_cassandra.agent import Agent
 from htapkit_cassandra.agent_command import cassandra_agent
@@ -182,8 +184,16 @@ def test_a_copy_is_asked_of_the_nodes_own_folders(fake_node: FakeNode) -> None:
     assert not list((fake_node.folder / "cassandra-agent").glob("*/*")), "its files are gone"
 
 
-def test_who_does_not_take_makes_the_reader_wait(fake_node: FakeNode) -> None:
-    """No more is read from it than the connection's own buffers hold; and nothing is lost."""
+def test_who_does_not_take_makes_the_reader_wait(
+    fake_node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more is read from it than the connection's own buffers hold; and nothing is lost.
+
+    However long that is: who only takes nothing is not silent.
+    """
+    monkeypatch.setattr(wire, "SILENT_SECONDS_MAX", 3.0)
+    monkeypatch.setattr(wire, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(agent_readers, "STOP_SECONDS_MAX", 1.0)
     with running(fake_node.settings()) as agent, _reader(remote(agent.port), "flood") as child:
         lines = child.lines()
         assert next(lines) == b"x" * 1023 + b"\n"
@@ -192,12 +202,18 @@ def test_who_does_not_take_makes_the_reader_wait(fake_node: FakeNode) -> None:
 
         def stands() -> bool:
             written.append(_number(fake_node.cdc_raw / "written"))
-            return len(written) > 100 and written[-1] == written[-100] > 0
+            return len(written) > 400 and written[-1] == written[-400] > 0
 
         wait_for(stands)
         assert written[-1] < 48 << 20
         assert not fake_node.said("input-ended")
-        assert sum(map(len, lines)) == (64 << 20) - 1024
+        size = 1024
+        while size < 62 << 20:
+            size += len(next(lines))
+        # The reader has ended, and the rest is on its way for longer than anybody has to end.
+        polls = count()
+        wait_for(lambda: next(polls) > 200)
+        assert size + sum(map(len, lines)) == 64 << 20
         assert child.wait() == 0
 
 

@@ -22,6 +22,7 @@ NAMES = (
     "lake",
     "cycles",
     "cells",
+    "cells_lake",
     "vectors",
     "load",
     "cassandra",

@@ -29,7 +29,7 @@ from tests.bench.figures import Figure, at_least, at_most
 ROWS = 200_000
 BATCH_ROWS = 1_000
 BATCHES = 8
-_COLUMNS = (
+COLUMNS = (
     ColumnRow("entity", "partition_key", 0, "none", "uuid"),
     ColumnRow("at", "clustering", 0, "desc", "timestamp"),
     ColumnRow("amount", "regular", -1, "none", "double"),
@@ -37,15 +37,15 @@ _COLUMNS = (
     ColumnRow("n", "regular", -1, "none", "int"),
     ColumnRow("note", "regular", -1, "none", "text"),
 )
-_MS = 1_700_000_000_000
+MS = 1_700_000_000_000
 
 
-class _Copy:
+class Copy:
     """A store with one table, whose batches have numbers."""
 
     def __init__(self, folder: Path, schema: TableSchema) -> None:
         self.path = folder / f"{schema.table.name}.duckdb"
-        self.store = HotStore(self.path)
+        self.store = HotStore(self.path, warehouse=str(folder))
         self.schema = schema
         self._number = 0
         self.store.add_table(schema, "f")
@@ -57,51 +57,57 @@ class _Copy:
         end = Position(str(self._number))
         begun = time.perf_counter()
         batch = ChangeBatch("events", changes, (end,), end, None)
-        self.store.apply(batch, _covers)
+        self.store.apply(batch, covers)
         return time.perf_counter() - begun
 
     def copied(self, batches: list[pa.RecordBatch]) -> None:
         """All of it."""
         self.store.start_copy(self.schema, "f", Position("0"))
         self.store.load(self.schema.table, batches)
-        self.store.finish_copy(self.schema.table, _covers, 5)
+        self.store.finish_copy(self.schema.table, covers, 5)
 
 
-def _covers(have: Position, want: Position) -> bool:
+def covers(have: Position, want: Position) -> bool:
     return int(have) >= int(want)
+
+
+def made(rolled: random.Random) -> tuple[Layout, list[uuid.UUID]]:
+    """The table, and the entities that its rows are of."""
+    schema = table_schema(TableId("events", "demo", "cells"), COLUMNS, {})
+    types = {c.name: cql.parse(c.type, {}) for c in COLUMNS}
+    layout = Layout(schema, types, Places((("timestamp", True),)))
+    return layout, [uuid.UUID(int=rolled.getrandbits(128)) for _ in range(5000)]
 
 
 def run() -> list[Figure]:
     """Disk after everything was written in order; batches of which half are new rows."""
     rolled = random.Random(1)
-    entities = [uuid.UUID(int=rolled.getrandbits(128)) for _ in range(5000)]
-    schema = table_schema(TableId("events", "demo", "cells"), _COLUMNS, {})
-    types = {c.name: cql.parse(c.type, {}) for c in _COLUMNS}
-    layout = Layout(schema, types, Places((("timestamp", True),)))
+    layout, entities = made(rolled)
+    schema = layout.schema
     numbers = list(range(ROWS))
     more = [
         [rolled.randrange(ROWS) + (ROWS if n % 2 else 0) for n in range(BATCH_ROWS)]
         for _ in range(BATCHES)
     ]
     with tempfile.TemporaryDirectory(prefix="htapkit-bench-") as folder:
-        cells = _Copy(Path(folder), schema)
+        cells = Copy(Path(folder), schema)
         collector = Collector(layout)
         for number in numbers:
-            collector.take(_written(entities, number, number))
+            collector.take(written(entities, number, number))
         cells.copied([collector.changes().cells])
         seconds = []
         for round_, batch in enumerate(more):
             for number in batch:
-                collector.take(_written(entities, number, ROWS + round_))
+                collector.take(written(entities, number, ROWS + round_))
             seconds.append(cells.apply(collector.changes()))
         cells.store.rewrite(schema.table)
         cells.store.close()
-        rows = _Copy(
+        rows = Copy(
             Path(folder), replace(schema, table=TableId("events", "demo", "rows"), reconciled=False)
         )
-        rows.copied([_changes(rows.schema, entities, numbers).rows])
+        rows.copied([changes(rows.schema, entities, numbers).rows])
         fast = [
-            rows.apply(_changes(rows.schema, entities, sorted(set(b)), ops=1)) for b in _known(more)
+            rows.apply(changes(rows.schema, entities, sorted(set(b)), ops=1)) for b in _known(more)
         ]
         rows.store.close()
         beside, plain = _blocks(cells.path)
@@ -123,14 +129,16 @@ def _known(batches: list[list[int]]) -> list[list[int]]:
     return [[n for n in batch if n < ROWS] for batch in batches]
 
 
-def _written(entities: list[uuid.UUID], number: int, written: int) -> RowWrite:
+def written(entities: list[uuid.UUID], number: int, at: int) -> RowWrite:
+    """A row, written so many microseconds after the beginning."""
+
     def cell(name: str, value: bytes) -> Cell:
-        return Cell(name, _MS * 1000 + written, value)
+        return Cell(name, MS * 1000 + at, value)
 
     return RowWrite(
         "t",
         (entities[number % len(entities)].bytes,),
-        (struct.pack(">q", _MS + number),),
+        (struct.pack(">q", MS + number),),
         (
             cell("amount", struct.pack(">d", number * 0.37)),
             cell("kind", b"view"),
@@ -138,16 +146,17 @@ def _written(entities: list[uuid.UUID], number: int, written: int) -> RowWrite:
             cell("note", f"note {number}".encode()),
         ),
         (),
-        _MS * 1000 + written,
+        MS * 1000 + at,
     )
 
 
-def _changes(
+def changes(
     schema: TableSchema, entities: list[uuid.UUID], numbers: list[int], ops: int = 0
 ) -> RowChanges:
+    """The same rows from a source with transactions."""
     values = {
         "entity": [str(entities[n % len(entities)]) for n in numbers],
-        "at": [(_MS + n) * 1000 for n in numbers],
+        "at": [(MS + n) * 1000 for n in numbers],
         "amount": [n * 0.37 for n in numbers],
         "kind": ["view"] * len(numbers),
         "n": [n % 1000 for n in numbers],

@@ -124,7 +124,7 @@ def test_changes_of_the_present_do_not_look_into_the_lake(copy: Copy) -> None:
 @pytest.mark.parametrize(
     ("schema", "column", "why"),
     [
-        (replace(SCHEMA, key=("p",)), AT, "not in the key"),
+        (replace(SCHEMA, key=("k1",)), AT, "not in the key"),
         (
             replace(
                 SCHEMA, columns=(*SCHEMA.columns, Column("s", SqlType("text", 25), 9, shared=True))
@@ -201,4 +201,4 @@ def test_nothing_of_it_is_erased(copy: Copy) -> None:
     """Cells of deleted rows stay in the hot store, so it is not promised."""
     erasure = Erasure(copy.store, copy.lake, copy.tierer, copy.retention, 0.0)
     with pytest.raises(ConfigError, match="kept cell by cell"):
-        erasure.check(TABLE, "p = 1")
+        erasure.check(TABLE, "k1 = 1")

@@ -20,7 +20,7 @@ from tests.property.timed_cells import SCHEMA, TABLE, Row, as_sent, line, rows_o
 
 BEGUN = datetime(2026, 6, 1, tzinfo=UTC)
 DAYS = 5
-RULE = Rule(SCHEMA.columns[1], Layout("at", "day", ("p", "at")), None)
+RULE = Rule(SCHEMA.columns[1], Layout("c0", "day", ("k1", "c0")), None)
 
 
 def covers(have: Position, want: Position) -> bool:

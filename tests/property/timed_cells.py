@@ -1,7 +1,8 @@
 """A reconciled table that can lie in a lake: random cells and deletions of it, and its rows.
 
-Of one table: key (p, at), a and n of a row, m made of elements. Model and events are those of
-`reconciled_model`, less what rows share; its `c` is the day of `at`.
+Of one table: key (p, at), a and n of a row, m made of elements; the columns have names that the
+statements' own have, too. Model and events are those of `reconciled_model`, less what rows share;
+its `c` is the day of `at`.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ _TEXT, _INT, _JSON = SqlType("text", 25), SqlType("int4", 23), SqlType("json", 1
 SCHEMA = TableSchema(
     TABLE,
     (
-        Column("p", _INT, 1, nullable=False),
-        Column("at", SqlType("timestamptz", 1184), AT, nullable=False),
-        Column("a", _TEXT, A),
-        Column("n", _INT, N),
-        Column("m", _JSON, M, gathered="{}"),
+        Column("k1", _INT, 1, nullable=False),
+        Column("c0", SqlType("timestamptz", 1184), AT, nullable=False),
+        Column("place", _TEXT, A),
+        Column("cell", _INT, N),
+        Column("rank", _JSON, M, gathered="{}"),
     ),
-    ("p", "at"),
+    ("k1", "c0"),
     reconciled=True,
 )
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)

@@ -50,8 +50,15 @@ def cassandra_agent() -> None:
 )
 def start(path: Path, log_level: str) -> None:
     """Serve until SIGINT or SIGTERM; logs to standard error."""
+    # In this process, but without what the other commands import: a seventh of the memory.
+    command = [sys.executable, "-P", "-m", __name__, str(path), log_level]
+    os.execv(command[0], command)  # noqa: S606 - it is ourselves
+
+
+def serve(path: Path, log_level: str) -> None:
+    """Serve until a signal. Raises ConfigError."""
     logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    log = logging.getLogger(__name__)
+    log = logging.getLogger("htapkit_cassandra.agent_command")
     settings = load(path)
     with _alone(settings.folder):
         try:
@@ -100,6 +107,11 @@ def status(path: Path, as_json: bool) -> None:  # noqa: FBT001 - click passes it
     else:
         click.echo(_line(settings, found, problems))
     sys.exit(1 if problems else 0)
+
+
+def _said(error: ConfigError) -> int:
+    click.echo(f"htapkit: {error}", err=True)
+    return 2
 
 
 def _end(pid: int) -> None:
@@ -182,3 +194,10 @@ def _locks(lock: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+if __name__ == "__main__":
+    try:
+        serve(Path(sys.argv[1]), sys.argv[2])
+    except ConfigError as error:
+        sys.exit(_said(error))

@@ -372,9 +372,12 @@ def test_the_command(fake_node: FakeNode, tmp_path: Path) -> None:
         assert f"at 127.0.0.1:{port}: nothing answers over JMX" in shown.output
         told = json.loads(run("status", "--json").output)
         assert (told["readers"], told["seen"]["cdc_raw"]) == ([], str(fake_node.cdc_raw))
-        again = run("start").exception
-        assert isinstance(again, ConfigError)
-        assert f"another agent runs with {tmp_path / 'cassandra-agent'}" in str(again)
+        again = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert again.returncode == 2
+        assert f"htapkit: another agent runs with {tmp_path / 'cassandra-agent'}" in again.stderr
+        heavy = ("duckdb", "pyarrow", "cassandra", "pyiceberg")
+        maps = Path(f"/proc/{started.pid}/maps").read_text()
+        assert not [name for name in heavy if f"/{name}/" in maps], "for memory beside the node"
         stopped = run("stop")
         assert (stopped.exit_code, stopped.output) == (0, "cassandra-agent: stopped\n")
         assert started.wait(SECONDS) == 0

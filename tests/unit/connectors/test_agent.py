@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import random
+import socket
 from pathlib import Path
 
 import pytest
 
-from htapkit.errors import ConfigError
+from htapkit.errors import ConfigError, SourceUnavailable
 from htapkit.spi import SourceOptions
-from htapkit_cassandra import link
+from htapkit_cassandra import CassandraSource, link
 from htapkit_cassandra.agent import Asked, reader_asked
 from htapkit_cassandra.agent_settings import AgentSettings, load, parse
+from htapkit_cassandra.here import Here
 from htapkit_cassandra.link import Frames, WholeLines, host_and_port, is_loopback
 from htapkit_cassandra.machine import Copied, Seen
 from htapkit_cassandra.mutations import LogPosition
-from htapkit_cassandra.remote import seen_of, told_seen
+from htapkit_cassandra.remote import Address, Remote, seen_of, told_seen
+from htapkit_cassandra.ring import Member, Ring
 from htapkit_cassandra.segments import Segments
-from htapkit_cassandra.settings import parse_settings
+from htapkit_cassandra.settings import Settings, parse_settings
 
 TOKEN = "0123456789abcdef"
 
@@ -227,3 +230,21 @@ def test_nodes_with_agents_and_without() -> None:
     assert (found[2][0], found[2][2]) == ("", "/c")
     assert TOKEN not in repr(settings)
     assert TOKEN[::-1] not in repr(settings)
+
+
+def test_an_agent_that_is_away_holds_up_nobody_but_itself(tmp_path: Path) -> None:
+    """While another node's files are seen: it is that log's reader that waits for it."""
+    nodes = {f"id{n}": Settings("events", cdc_raw=str(tmp_path)) for n in range(2)}
+    ring = Ring(tuple(Member(node, node, "dc") for node in nodes), nodes)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "apache-cassandra-5.0.9.jar").touch()
+    here = Here(str(tmp_path), cassandra_home=str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    away = Remote(Address("127.0.0.1", port, "a-token-of-the-tests"), "events")
+    listed = [{"address": node, "cdc_raw": "/cdc"} for node in nodes]
+    source = CassandraSource(_options(nodes=listed))
+    if not here.look().java:  # else that is said, which is an error of this machine
+        source._refuse_errors(ring, {"id0": here, "id1": away})
+    with pytest.raises(SourceUnavailable, match=f"agent at 127.0.0.1:{port} does not answer"):
+        source._refuse_errors(ring, {"id0": away, "id1": away})

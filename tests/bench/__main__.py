@@ -21,6 +21,7 @@ NAMES = (
     "memory",
     "lake",
     "cycles",
+    "files",
     "cells",
     "cells_lake",
     "vectors",

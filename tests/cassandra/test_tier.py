@@ -106,6 +106,24 @@ def _moved(stack: Stack, table: str) -> dict[str, int]:
     return dict(moved)
 
 
+_LATE = (
+    ("UPDATE T USING TIMESTAMP %s SET a = 'won' WHERE pk = 1 AND at = %s", _TIME + 20, _day(9)),
+    ("UPDATE T USING TIMESTAMP %s SET b = 7 WHERE pk = 1 AND at = %s", _TIME + 20, _day(9)),
+    (
+        "UPDATE T USING TIMESTAMP %s SET m['l'] = 1 WHERE pk = 1 AND at = %s",
+        _TIME + 20,
+        _day(10),
+    ),
+    ("DELETE b FROM T USING TIMESTAMP %s WHERE pk = 1 AND at = %s", _TIME + 20, _day(11)),
+    ("INSERT INTO T (pk, at, a) VALUES (8, %s, 'late')", _day(12)),
+    ("DELETE FROM T USING TIMESTAMP %s WHERE pk = 1 AND at = %s", _TIME + 20, _day(13)),
+    ("DELETE FROM T USING TIMESTAMP %s WHERE pk = 1 AND at < %s", _TIME + 20, _day(16)),
+    ("DELETE FROM T USING TIMESTAMP %s WHERE pk = 1 AND at < %s", _TIME + 5, _day(8)),
+    ("DELETE FROM T USING TIMESTAMP %s WHERE pk = 2", _TIME + 20),
+    ("UPDATE T USING TIMESTAMP %s SET b = 5 WHERE pk = 2 AND at = %s", _TIME + 21, _day(14)),
+)
+
+
 @pytest.mark.long
 def test_late_writes_and_deletions_of_tiered_rows(
     keyspace: Keyspace, tmp_path: Path, running: ExitStack
@@ -134,23 +152,7 @@ def test_late_writes_and_deletions_of_tiered_rows(
     )
     assert written.copied(stack) == (written.selected(), "union")
 
-    late = (
-        ("UPDATE T USING TIMESTAMP %s SET a = 'won' WHERE pk = 1 AND at = %s", _TIME + 20, _day(9)),
-        ("UPDATE T USING TIMESTAMP %s SET b = 7 WHERE pk = 1 AND at = %s", _TIME + 20, _day(9)),
-        (
-            "UPDATE T USING TIMESTAMP %s SET m['l'] = 1 WHERE pk = 1 AND at = %s",
-            _TIME + 20,
-            _day(10),
-        ),
-        ("DELETE b FROM T USING TIMESTAMP %s WHERE pk = 1 AND at = %s", _TIME + 20, _day(11)),
-        ("INSERT INTO T (pk, at, a) VALUES (8, %s, 'late')", _day(12)),
-        ("DELETE FROM T USING TIMESTAMP %s WHERE pk = 1 AND at = %s", _TIME + 20, _day(13)),
-        ("DELETE FROM T USING TIMESTAMP %s WHERE pk = 1 AND at < %s", _TIME + 20, _day(16)),
-        ("DELETE FROM T USING TIMESTAMP %s WHERE pk = 1 AND at < %s", _TIME + 5, _day(8)),
-        ("DELETE FROM T USING TIMESTAMP %s WHERE pk = 2", _TIME + 20),
-        ("UPDATE T USING TIMESTAMP %s SET b = 5 WHERE pk = 2 AND at = %s", _TIME + 21, _day(14)),
-    )
-    for step in late:
+    for step in _LATE:
         written.run(*step)
         assert written.copied(stack) == (written.selected(), "union"), step
     stack.kill()
@@ -160,7 +162,7 @@ def test_late_writes_and_deletions_of_tiered_rows(
     assert written.copied(stack) == (written.selected(), "union")
     folded = _moved(stack, written.name)
     assert folded["folded"] < old / 2, "what came again patches nothing"
-    for step in late:
+    for step in _LATE:
         written.run(*step)
     written.write_first()
     assert written.copied(stack) == (written.selected(), "union")

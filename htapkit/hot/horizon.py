@@ -31,13 +31,16 @@ Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
 
 def horizon_column(schema: TableSchema, horizon: Horizon | None) -> Column | None:
-    """The column that the horizon is about; None where the table has no such times any more."""
+    """The column that the horizon is about; None where the table has no such times any more.
+
+    Of a reconciled table they are times of its key, or a write could move a row over the horizon.
+    """
     if horizon is None:
         return None
     found = next((c for c in schema.columns if c.ordinal == horizon.column), None)
     if found is None or not (pa.types.is_date(found.arrow) or pa.types.is_timestamp(found.arrow)):
         return None
-    return found
+    return found if found.name in schema.key or not schema.reconciled else None
 
 
 def too_old(

@@ -63,7 +63,7 @@ class Returning:
         """
         places, times = self._written(changes)
         deletions = pa.Table.from_batches([c.deletions for c in changes], DELETIONS)
-        spans = self._deleted(deletions, places) if deletions.num_rows else deletions
+        spans = self._deleted(deletions, changes) if deletions.num_rows else deletions
         if not places.num_rows and not spans.num_rows:
             return False
         self._run("returned_create", columns=self._packed.definitions)
@@ -124,13 +124,19 @@ class Returning:
             text = statement("returned_wanted", rows=rows, **names)
             return self._cursor.sql(text).to_arrow_table().cast(places.schema), span
 
-    def _deleted(self, deletions: pa.Table, places: pa.Table) -> pa.Table:
-        """[low, high) of what is newly deleted, and may reach the lake."""
+    def _deleted(self, deletions: pa.Table, changes: Sequence[CellChanges]) -> pa.Table:
+        """[low, high) of what is newly deleted, and may reach the lake.
+
+        A single place with a cell in this batch needs no look for its deletion: it is not below
+        the boundary, or it is here, or it is looked for as a written one. So it is with the
+        deletion of a collection that each INSERT of one brings along.
+        """
         with self._over(deletions) as rows:
             text = statement("returned_deleted", rows=rows, **self._packed.folded.names)
             found = self._cursor.sql(text).to_arrow_table()
         single = pc.is_null(found["high"])
-        asked = pc.is_in(found["low"], pc.unique(places["place"]))
+        written = pa.chunked_array([c.cells["place"] for c in changes])
+        asked = pc.is_in(found["low"], pc.unique(written))
         return found.filter(pc.invert(pc.and_(single, asked)))
 
     def _take(self, batches: Iterator[pa.RecordBatch]) -> None:

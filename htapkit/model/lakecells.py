@@ -50,6 +50,12 @@ def stays_hot(schema: TableSchema) -> str:
             return f"the lake has no type for its column {column.name} ({column.type.name})"
         if column.name in schema.key and pa.types.is_floating(arrow):
             return f"its key has {column.name}, and floating point numbers may be equal and differ"
+        if (
+            column.name in schema.key
+            and column.type.name == "numeric"
+            and pa.types.is_string(arrow)
+        ):
+            return f"its key has {column.name}, and decimals may be equal and differ (10 and 1E+1)"
         if column.name.lower() in {c.name for c in _OWN}:
             return f"its column {column.name} has a name that is ours in the lake"
     return ""

@@ -34,7 +34,7 @@ from htapkit.model import (
     TableSchema,
     TieringRun,
 )
-from htapkit.tier.rules import Rule, next_line
+from htapkit.tier.rules import Rule, after, next_line
 
 _log = structlog.get_logger("htapkit.tier")
 COMPARED_ROWS_MAX = 5_000_000
@@ -174,6 +174,9 @@ class Tierer:
             ]
         boundary = self._boundary(target.table)
         target_line = max(target.below, boundary.below) if boundary else target.below
+        if boundary is not None:
+            # What lies below the line is no reason to stop: it leaves by the way, or may not leave.
+            periods = [each for each in periods if after(each[0], unit) > boundary.below]
         line = next_line(periods, unit, target_line, self._rows_max)
         return Target(target.table, target.rule, max(line, boundary.below) if boundary else line)
 

@@ -8,15 +8,26 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from htapkit import failpoints
 from htapkit.errors import ConfigError, StoreError, StoreFailed
 from htapkit.hot import HotStore
-from htapkit.model import ChangeBatch, Column, Horizon, Position, SqlType
-from htapkit.tier import Erasure
-from tests.property.reconciled_model import A, Cell, Deletion, N
-from tests.property.tiered_cells import BEGUN, DAYS, Copy, covers, insert
+from htapkit.metrics import Metrics
+from htapkit.model import (
+    DELETIONS,
+    CellChanges,
+    ChangeBatch,
+    Column,
+    Horizon,
+    Position,
+    SqlType,
+    cells_arrow,
+)
+from htapkit.tier import Erasure, Target, Tierer
+from tests.property.reconciled_model import A, Cell, Deletion, M, N
+from tests.property.tiered_cells import BEGUN, DAYS, RULE, Copy, covers, insert
 from tests.property.timed_cells import AT, SCHEMA, TABLE, line
 
 
@@ -91,6 +102,24 @@ def test_what_ends_stays_until_it_has_ended(copy: Copy) -> None:
     assert copy.rows() == copy.expected()
 
 
+def test_a_job_ends_where_more_rows_stay_than_a_run_takes(copy: Copy) -> None:
+    """They are no reason for the line to stay where it is."""
+    end = int(BEGUN.timestamp() * 1_000_000) + 5
+    copy.apply([Cell((p, c), N, None, 5, "1", end) for p in range(6) for c in range(3)])
+    copy.apply([e for p in range(6) for c in range(4) for e in insert(9 - p, c, 5)])
+    runs: list[str] = []
+
+    def count(what: str, done: int, total: int) -> None:
+        runs.append(what)
+        assert len(runs) < 100, "runs without end"
+
+    tierer = Tierer(copy.store, copy.lake, Metrics(), rows_max=10)
+    moved = tierer.tier([Target(TABLE, RULE, line(DAYS))], count)
+    assert [m.below for m in moved] == [line(1), line(2), line(3), line(DAYS)]
+    assert copy.rows() == copy.expected()
+    assert sum(m.rows for m in moved) == len(copy.rows()) - 6 * 3
+
+
 def test_a_batch_waits_for_a_lake_that_is_away(copy: Copy) -> None:
     """And counts once, when it comes again; what is not the lake's never waits."""
     copy.apply(insert(1, 1, 5))
@@ -115,6 +144,12 @@ def test_changes_of_the_present_do_not_look_into_the_lake(copy: Copy) -> None:
     copy.apply([*insert(1, 3, 5), Cell((1, 4), N, None, 6, "8"), *insert(2, 3, 5)])
     copy.apply([Deletion(1, 4, 5, None, 7), Deletion(1, 2, 3, None, 5)])
     assert copy.looked.looks == 0
+    # As an INSERT with a collection, which empties it first: of new rows, above the line and below.
+    copy.apply([*insert(4, 3, 5), Deletion(4, 3, 4, M, 4)])
+    assert copy.looked.looks == 0
+    copy.apply([*insert(4, 1, 5), Deletion(4, 1, 2, M, 4)])
+    assert copy.looked.looks == 1, "for the row that is written late, at its place"
+    copy.looked.looks = 0
     assert copy.rows() == copy.expected()
     copy.apply([Deletion(1, 1, 2, None, 7)])
     assert copy.looked.looks == 1
@@ -195,6 +230,29 @@ def test_what_is_too_old_does_not_come_back(copy: Copy) -> None:
     copy.apply([*(Cell((1, c), N, None, 10, "-1") for c in (0, 3)), *insert(2, 1, 9)])
     assert copy.rows() == copy.expected()
     assert copy.store.patches(TABLE) == (3, 3)
+
+
+def test_the_horizon_goes_with_its_column_out_of_the_key(tmp_path: Path) -> None:
+    """A table that was made anew with another key has no rows that are too old."""
+    other = replace(SCHEMA, key=("k1",))
+    with HotStore(tmp_path / "hot.duckdb") as store:
+        store.add_table(SCHEMA, "f")
+        store.apply(ChangeBatch("events", (), (), Position("1"), None), covers)
+        store.start_copy(SCHEMA, "f", Position("1"))
+        store.finish_copy(TABLE, covers, 5)
+        store.retain(TABLE, Horizon(AT, line(2)))
+        store.copy_again(TABLE, "asked")
+        store.start_copy(other, "g", Position("1"))
+        cells = pa.RecordBatch.from_pylist(
+            [{"place": b"1", "k0": 1, "ordinal": AT, "rank": b"1", "value": str(line(1))}],
+            schema=cells_arrow(other),
+        )
+        store.load(TABLE, [cells])
+        store.finish_copy(TABLE, covers, 5)
+        assert store.catalog.tables[TABLE].horizon is None
+        assert store.catalog.tables[TABLE].rows == 1
+        late = CellChanges(TABLE, cells, pa.RecordBatch.from_pylist([], schema=DELETIONS))
+        store.apply(ChangeBatch("events", (late,), (), Position("2"), None), covers)
 
 
 def test_nothing_of_it_is_erased(copy: Copy) -> None:

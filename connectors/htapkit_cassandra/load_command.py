@@ -121,14 +121,16 @@ def cassandra_load(  # noqa: PLR0913, PLR0917 - click passes options as argument
         if restart:
             load.forget()
         with _progress(shown=not as_json) as told:
-            prepared = load.prepare(given, told, dry=dry_run)
+            prepared = load.prepare(given, told)
         found = _told(load, prepared)
-        if not dry_run:
-            _ask(prepared, yes=yes)
+        if dry_run or not (yes or _agreed(prepared)):
+            load.give_up(prepared)
+        else:
             with _progress(shown=not as_json) as told:
                 found |= _outcome(prepared, load.write(prepared, told))
     click.echo(json.dumps(found) if as_json else "\n".join(_lines(found)))
-    sys.exit(0 if found["equal"] is not False and not found["rejected"] else 1)
+    done = dry_run or "seconds" in found
+    sys.exit(0 if done and found["equal"] is not False and not found["rejected"] else 1)
 
 
 def _table(name: str) -> TableId:
@@ -156,11 +158,10 @@ def _input(
     return QueryInput(query, source, partial(around.rows, config_path, query, source, user))
 
 
-def _ask(prepared: Prepared, *, yes: bool) -> None:
-    if not yes:
-        state = prepared.state
-        what = f"write {state.rows:,} rows into it ({prepared.method})"
-        click.confirm(f"{prepared.to.table}: {what}?", abort=True, err=True)
+def _agreed(prepared: Prepared) -> bool:
+    state = prepared.state
+    what = f"write {state.rows:,} rows into it ({prepared.method})"
+    return click.confirm(f"{prepared.to.table}: {what}?", err=True)
 
 
 def _told(load: Load, prepared: Prepared) -> dict[str, Any]:

@@ -108,25 +108,27 @@ class Load:
         """Give up a load that was interrupted."""
         self._journal.clear()
 
-    def prepare(self, given: Input, told: Told, *, dry: bool = False) -> Prepared:
+    def prepare(self, given: Input, told: Told) -> Prepared:
         """Read all rows and check them; or find those of the load that was interrupted.
 
-        `dry`: nothing of it is kept. Raises LoadRefused, LimitReached, SourceError, and what
-        `given` raises; nothing was written.
+        Raises LoadRefused, LimitReached, SourceError, and what `given` raises; nothing was written.
         """
         with session(self._settings) as opened, translated(self._settings):
             to = destination.find(opened, self._table)
         former = self._journal.read()
         if former is not None:
-            return self._resumed(to, former, given, dry=dry)
+            return self._resumed(to, former, given)
         self._journal.clear()
         with ExitStack() as giving_up:
             giving_up.callback(self._journal.clear, but_rejects=True)
             prepared = self._read(to, given, told)
-            if not dry:
-                self._journal.write(prepared.state)
-                giving_up.pop_all()
+            giving_up.pop_all()
         return prepared
+
+    def give_up(self, prepared: Prepared) -> None:
+        """Nothing of it is to be written now; one that was interrupted can still be repeated."""
+        if not prepared.resumed:
+            self._journal.clear(but_rejects=True)
 
     def _read(self, to: Destination, given: Input, told: Told) -> Prepared:
         now = self._wanted.written_at or time.time_ns() // 1000
@@ -146,7 +148,7 @@ class Load:
         state = State(given.identity, to.id, columns, found.rows, found.rejected, now)
         return self._prepared(to, state, found.reasons)
 
-    def _resumed(self, to: Destination, former: State, given: Input, *, dry: bool) -> Prepared:
+    def _resumed(self, to: Destination, former: State, given: Input) -> Prepared:
         if former.input != given.identity:
             raise LoadRefused(
                 f"{self._table}: a load of other rows was interrupted ({former.written:,} of "
@@ -159,10 +161,7 @@ class Load:
                 "give that up with --restart"
             )
         state = replace(former, attempt=former.attempt + 1)
-        prepared = self._prepared(to, state, ())
-        if not dry:
-            self._journal.write(state)
-        return prepared
+        return self._prepared(to, state, ())
 
     def _prepared(self, to: Destination, state: State, reasons: tuple[str, ...]) -> Prepared:
         by_name = {target.name: target for target in to.targets}
@@ -195,6 +194,7 @@ class Load:
         Raises LoadRefused, SourceError; then the same load can be repeated, and goes on.
         """
         state, begun = prepared.state, time.monotonic()
+        self._journal.write(state)  # from now on it is one that was begun
         at = state.written_at + (state.attempt if prepared.relisted else 0)
         files = None
         if state.rows and prepared.method == "cql":

@@ -213,6 +213,42 @@ def test_what_does_not_fit_is_refused_and_nothing_written(loads: Loads) -> None:
     assert not [p for p in loads.folder.rglob("load/*/*") if p.name not in {"lock", "rejected.csv"}]
 
 
+def test_the_command_asks_first_and_says_what_it_did(loads: Loads) -> None:
+    """Its exit codes: 0 done, 1 something is not as it was given, 2 refused."""
+    loads.create("k int PRIMARY KEY, v int, w int")
+    settings = {"connector": "cassandra", **loads.keyspace.node.settings()}
+    config = loads.folder / "htapkit.yaml"
+    data = str(loads.folder / "data")
+    config.write_text(json.dumps({"data_dir": data, "sources": {"events": settings}}))
+    table = f"events.{loads.keyspace.name}.t"
+
+    def run(path: Path, *more: str, answer: str = "") -> tuple[int, str]:
+        command = [sys.executable, "-m", "htapkit", "cassandra-load", table, "--parquet", str(path)]
+        command += ["--consistency", "ONE", "--config", str(config), *more]
+        done = subprocess.run(
+            command, input=answer, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    path = loads.parquet(k=[1, 2, None], v=[1, 2, 3])
+    code, said = run(path, "--dry-run")
+    assert (code, "row 3: k: NULL, in a column of the key; all of them: " in said) == (2, True)
+    code, said = run(path, "--max-rejected", "1", "--dry-run")
+    assert (code, "2 rows would be written (cql); nothing was" in said) == (1, True)
+    code, said = run(path, "--max-rejected", "1", answer="n\n")
+    assert (code, f"{table}: write 2 rows into it (cql)? [y/N]" in said) == (1, True)
+    assert "nothing was" in said
+    assert loads.rows() == []
+    code, said = run(path, "--max-rejected", "1", answer="y\n")
+    assert code == 1
+    for part in ("2 of them read back: 0 are missing, 0 different", "stay as they are: w",
+                 "1 rows rejected", f"{path.name}, row 3: k: NULL"):  # fmt: skip
+        assert part in said
+    code, said = run(loads.parquet(k=[5]), "--yes")
+    assert (code, f"{table}: 1 rows written (cql) in" in said) == (0, True)
+    assert [row.k for row in loads.rows("k")] == [1, 2, 5]
+
+
 def test_rejected_rows_may_be_left_out(loads: Loads) -> None:
     """As many as are allowed; a file names each."""
     loads.create("k int PRIMARY KEY, t timestamp")

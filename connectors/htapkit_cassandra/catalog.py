@@ -51,6 +51,7 @@ class Fingerprint:
     truncated: Mapping[str, str]  # each node's record of the last TRUNCATE, "" = none
     columns: tuple[ColumnRow, ...]
     types: Mapping[str, Fields] = field(default_factory=dict)  # the keyspace's own
+    dropped: Mapping[str, str] = field(default_factory=dict)  # columns that once were, and when
 
     def __str__(self) -> str:
         """As JSON."""
@@ -59,7 +60,7 @@ class Fingerprint:
 
 def describe(session: Session, settings: Settings, truncations: Truncations) -> list[Discovered]:
     """The tables that the patterns match, without the node's own."""
-    columns, types = columns_of(session), types_of(session)
+    columns, types, dropped = columns_of(session), types_of(session), _dropped(session)
     found = []
     rows = session.execute("SELECT keyspace_name, table_name, id, cdc FROM system_schema.tables")
     for row in sorted(rows, key=lambda r: (r.keyspace_name, r.table_name)):
@@ -73,6 +74,7 @@ def describe(session: Session, settings: Settings, truncations: Truncations) -> 
             truncations.of(str(row.id)),
             columns[keyspace, name],
             types.get(keyspace, {}),
+            dropped.get((keyspace, name), {}),
         )
         schema = table_schema(table, fingerprint.columns, fingerprint.types)
         problem = _problem(table, schema, fingerprint.columns, cdc=bool(row.cdc))
@@ -96,6 +98,19 @@ def types_of(session: Session) -> dict[str, dict[str, Fields]]:
     for row in session.execute("SELECT * FROM system_schema.types"):
         pairs = zip(row.field_names, row.field_types, strict=True)
         found[row.keyspace_name][row.type_name] = tuple(pairs)
+    return found
+
+
+def _dropped(session: Session) -> dict[tuple[str, str], dict[str, str]]:
+    """Of each table, when its columns were dropped, also those that were added again since."""
+    found: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    # As text: of some tables of its own the node has times that the driver cannot say.
+    text = (
+        "SELECT keyspace_name, table_name, column_name, CAST(dropped_time AS text) AS dropped"
+        " FROM system_schema.dropped_columns"
+    )
+    for row in session.execute(text):
+        found[row.keyspace_name, row.table_name][row.column_name] = row.dropped
     return found
 
 
@@ -189,6 +204,8 @@ def compare(schema: TableSchema, fingerprint: str, now: Discovered) -> Broken | 
         why = "it was truncated, which the log does not show"
     elif old["columns"] != new["columns"]:
         why = "its columns are others now"
+    elif old.get("dropped", new["dropped"]) != new["dropped"]:  # an older htapkit did not ask
+        why = "a column of it was dropped and added again"
     elif old["types"] != new["types"]:
         why = "a type of its keyspace is another now"
     elif kept != [column.type for column in now.schema.columns]:

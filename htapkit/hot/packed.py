@@ -85,9 +85,10 @@ class Packed:
         column = time_column(self.schema, ordinal)
         key = place_keys(self.schema)[self.schema.key.index(column.name)]
         held = ", ".join(f"any_value({name}) AS {quote(key)}" for key, name in self.keys)
-        packed = self.rows(
-            in_range(replace(column, name=key), None, below), in_range(column, None, below), held
-        )
+        # First of all, or each run would pack again what stays for as long as it lives.
+        endless = statement("packed_endless", **self.folded.names)
+        which = f"{in_range(replace(column, name=key), None, below)} AND {endless}"
+        packed = self.rows(which, in_range(column, None, below), held)
         return statement("packed_leave", packing=_packing(self.schema), packed=packed)
 
     def left(self) -> str:

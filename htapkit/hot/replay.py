@@ -87,6 +87,10 @@ def replay(
             schema = change.schema
     put_rows(transaction, transaction.writer.relation(name, schema), pending)
     if cells and copy is None:
+        # What the cells are written to has the columns that came meanwhile, but for its record.
+        followed = transaction.record(table)
+        assert followed is not None
+        transaction.put(followed.replayed(schema))
         put_cells(transaction, table, cells)
     elif cells:
         # The rows are made when the copy has all of them.

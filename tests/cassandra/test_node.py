@@ -64,6 +64,17 @@ def test_what_leaves_no_trace_in_the_log_changes_the_fingerprint(keyspace: Keysp
     session.execute(f"ALTER TABLE {ks}.t ADD w int")
     now, why = became(now)
     assert "columns" in why
+    session.execute(f"ALTER TABLE {ks}.t DROP w")
+    now, why = became(now)
+    assert "columns" in why
+    session.execute(f"ALTER TABLE {ks}.t ADD w int")
+    now, why = became(now)
+    assert "columns" in why
+    session.execute(f"ALTER TABLE {ks}.t DROP w")
+    session.execute(f"ALTER TABLE {ks}.t ADD w int")
+    now, why = became(now)
+    assert why == "a column of it was dropped and added again"
+    assert became(now)[1] == ""
     session.execute(f"DROP TABLE {ks}.t")
     session.execute(create)
     assert "dropped" in became(now)[1]

@@ -214,6 +214,20 @@ def test_a_new_column_comes_with_its_cells(copy: Copy) -> None:
         copy.store.rewrite(TABLE)
 
 
+def test_a_new_column_comes_with_its_cells_while_it_is_paused(copy: Copy) -> None:
+    """As soon as it goes on."""
+    copy.copied([])
+    wider = replace(SCHEMA, columns=(*SCHEMA.columns, Column("z", SqlType("text", 25), 7)))
+    copy.store.set_state(TABLE, TableState.PAUSED, "by a test")
+    copy.apply_changes(SchemaChange(wider, faithful=True))
+    copy.apply_changes(
+        changes([Cell((1, 1), N, None, 3, "7"), Cell((1, 1), 7, None, 3, "z")], wider)
+    )
+    copy.store.set_state(TABLE, TableState.FOLLOWING, "")
+    assert copy.values("SELECT p, c, n, z FROM {}") == [(1, 1, 7, "z")]
+    assert copy.records() == 1
+
+
 def test_what_one_write_says_is_one_record(copy: Copy) -> None:
     """Cells of an INSERT take one record; so do they after each of them came alone."""
     insert: list[Event] = [Cell((1, 1), A, None, 3, "x"), Cell((1, 1), N, None, 3, "7")]

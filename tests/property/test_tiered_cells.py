@@ -102,6 +102,24 @@ def test_what_ends_stays_until_it_has_ended(copy: Copy) -> None:
     assert copy.rows() == copy.expected()
 
 
+def test_what_ends_stays_also_where_it_has_lost(copy: Copy) -> None:
+    """It is left out before anything is packed, until it has ended or was forgotten."""
+    end = int(BEGUN.timestamp() * 1_000_000) + 5
+    lost = [Cell((p, 1), A, None, 4, "y", end) for p in (1, 2)]
+    copy.apply([*insert(1, 1, 5), *insert(2, 1, 5), *insert(3, 1, 5), *lost])
+    copy.tier(DAYS)
+    assert copy.store.patches(TABLE) == (0, 2)
+    copy.store.rewrite(TABLE)
+    copy.apply(lost[:1])
+    copy.tier(DAYS)
+    assert copy.store.patches(TABLE) == (0, 1)
+    copy.now += timedelta(microseconds=5)
+    copy.store.maintain()
+    copy.tier(DAYS)
+    assert copy.store.patches(TABLE) == (0, 0)
+    assert copy.rows() == copy.expected()
+
+
 def test_a_job_ends_where_more_rows_stay_than_a_run_takes(copy: Copy) -> None:
     """They are no reason for the line to stay where it is."""
     end = int(BEGUN.timestamp() * 1_000_000) + 5

@@ -247,7 +247,7 @@ def test_where_each_log_is_read_from(tmp_path: Path) -> None:
 
 
 def _discovered(truncated: object) -> Discovered:
-    told = {"id": "t", "truncated": truncated, "columns": [], "types": {}}
+    told = {"id": "t", "truncated": truncated, "columns": [], "types": {}, "dropped": {}}
     return Discovered(TableSchema(TableId("events", "ks", "t"), (), ()), json.dumps(told))
 
 

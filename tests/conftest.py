@@ -19,6 +19,7 @@ pytest_plugins = [
     "tests.fix_stack",
     "tests.fix_mirror",
     "tests.fix_cassandra",
+    "tests.fix_loads",
     "tests.fix_kafka",
     "tests.fix_sink",
     "tests.fix_ring",

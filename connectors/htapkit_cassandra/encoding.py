@@ -21,9 +21,13 @@ from uuid import UUID
 from htapkit_cassandra.cql import Cql
 
 _INTEGERS: Final = {"tinyint": 1, "smallint": 2, "int": 4, "bigint": 8}
-_TEXTS: Final = frozenset({"text", "varchar", "ascii"})
+_NUMERIC: Final = frozenset({*_INTEGERS, "decimal", "double", "float", "varint"})
 _NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,9})?")
 _INTEGER: Final = re.compile(r"[+-]?\d+")
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
+_TIMESTAMP: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?"
+)
 _TIME: Final = re.compile(r"(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?")
 _DURATION: Final = re.compile(r"(-?\d+)mo(-?\d+)d(-?\d+)ns")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
@@ -31,7 +35,8 @@ _NO_NUMBERS: Final = frozenset({"nan", "NaN", "inf", "-inf", "Infinity", "-Infin
 _DAY_NANOSECONDS: Final = 86_400 * 10**9
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_EXACT: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+EXACT: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+"""Decimals as they are."""
 FIXED: Final = frozenset({"float", "double", "int", "bigint", "timestamp", "boolean", "uuid",
                           "timeuuid"})  # fmt: skip
 """Types of which a vector can be made here: their values have one size."""
@@ -56,14 +61,12 @@ def decimal(value: Decimal) -> bytes:
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int):
         raise ValueError("not a number, or infinite")  # noqa: TRY004 - it is about the value
-    return (-exponent).to_bytes(4, "big", signed=True) + varint(
-        int(value.scaleb(-exponent, _EXACT))
-    )
+    return (-exponent).to_bytes(4, "big", signed=True) + varint(int(value.scaleb(-exponent, EXACT)))
 
 
 def whole(value: Decimal) -> int:
     """Of a number without a fraction."""
-    if not value.is_finite() or value != value.to_integral_value(context=_EXACT):
+    if not value.is_finite() or value != value.to_integral_value(context=EXACT):
         raise ValueError("not a whole number")
     return int(value)
 
@@ -140,7 +143,7 @@ def _integer(name: str, text: str) -> bytes:
 def _decimal(text: str) -> bytes:
     if not _NUMBER.fullmatch(text):
         raise ValueError("not a number")
-    return decimal(_EXACT.create_decimal(text))
+    return decimal(EXACT.create_decimal(text))
 
 
 def _floating(layout: str, text: str) -> bytes:
@@ -189,9 +192,9 @@ def _duration(text: str) -> bytes:
 
 def _timestamp(text: str) -> bytes:
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text if _TIMESTAMP.fullmatch(text) else "")
     except ValueError:
-        raise ValueError("not a timestamp of ISO 8601") from None
+        raise ValueError("not a timestamp such as 2026-01-31 23:59:59.999Z") from None
     if moment.tzinfo is None:
         raise ValueError("a timestamp without a time zone")
     count, rest = divmod(moment - _EPOCH, _MILLISECOND)
@@ -202,9 +205,10 @@ def _timestamp(text: str) -> bytes:
 
 def _date(text: str) -> bytes:
     try:
-        return days((date.fromisoformat(text) - date(1970, 1, 1)).days)
+        day = date.fromisoformat(text if _DATE.fullmatch(text) else "")
     except ValueError:
-        raise ValueError("not a date of ISO 8601") from None
+        raise ValueError("not a date such as 2026-01-31") from None
+    return days((day - date(1970, 1, 1)).days)
 
 
 def _blob(text: str) -> bytes:
@@ -254,10 +258,10 @@ def from_json(type_: Cql, text: str) -> bytes | None:
 
 def _parsed(text: str) -> Any:  # noqa: ANN401 - that is JSON
     try:
-        return json.loads(text, parse_float=_EXACT.create_decimal, object_pairs_hook=_Pairs,
+        return json.loads(text, parse_float=EXACT.create_decimal, object_pairs_hook=_Pairs,
                           parse_constant=_no_constant)  # fmt: skip
-    except (ValueError, RecursionError):
-        raise ValueError("not JSON") from None
+    except (ValueError, RecursionError, ArithmeticError):  # the last: 1e99999999999999999999
+        raise ValueError("not JSON, or with a number beyond any range") from None
 
 
 def _no_constant(_: str) -> None:
@@ -265,7 +269,7 @@ def _no_constant(_: str) -> None:
 
 
 def of_value(type_: Cql, found: object) -> bytes:
-    """A value of JSON, or a list of numbers for a vector. Raises ValueError."""
+    """A value of JSON. Raises ValueError."""
     name = type_.name
     if type_.user_defined:
         return _user_defined(type_, found)
@@ -276,12 +280,14 @@ def of_value(type_: Cql, found: object) -> bytes:
             raise ValueError(f"a {name} is a JSON array")
         return _ARRAYS[name](type_, found)
     if isinstance(found, bool):
-        text = "true" if found else "false"
+        text = ("true" if found else "false") if name == "boolean" else None
     elif isinstance(found, str):
         text = found
-    elif isinstance(found, (int, Decimal, float)) and name not in _TEXTS:
+    elif isinstance(found, (int, Decimal)) and name in _NUMERIC:
         text = str(found)
     else:
+        text = None
+    if text is None:
         raise ValueError(f"no value of {name}")
     return FROM_TEXT[name](text)
 

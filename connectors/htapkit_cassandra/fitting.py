@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from htapkit.errors import HtapkitError
 from htapkit.model import DATE_INFINITY, TIMESTAMP_INFINITY
-from htapkit_cassandra import encoding
+from htapkit_cassandra import cql, encoding
 from htapkit_cassandra.cql import Cql
 
 Value = bytes | None
@@ -71,8 +71,18 @@ class Encoded:
 class Fit:
     """How the columns of a schema go into a table's."""
 
-    def __init__(self, table: object, targets: Sequence[Target], schema: pa.Schema) -> None:
-        """Raises WrongColumns, WrongType, LoadRefused."""
+    def __init__(
+        self,
+        table: object,
+        targets: Sequence[Target],
+        schema: pa.Schema,
+        *,
+        followed: bool = False,
+    ) -> None:
+        """`followed`: by a copy, which has to hold each value, too.
+
+        Raises WrongColumns, WrongType, LoadRefused.
+        """
         if any(target.type.name == "counter" for target in targets):
             raise LoadRefused(f"{table} is a table of counters, which only count: nothing is set")
         _check_names(table, targets, schema.names)
@@ -81,6 +91,11 @@ class Fit:
         self._makers = [
             maker(table, target, schema.field(target.name).type) for target in self.targets
         ]
+        if followed:
+            self._makers = [
+                partial(_held, target.type, make)
+                for target, make in zip(self.targets, self._makers, strict=True)
+            ]
 
     @property
     def relisted(self) -> bool:
@@ -136,6 +151,8 @@ def _column(
                 raise ValueError("more than 65,535 bytes in a key")  # noqa: TRY301
             if target.alone and not made:
                 raise ValueError("empty, and the only column of the partition key")  # noqa: TRY301
+        except UnicodeError:  # its own text would show the value
+            reasons.setdefault(row, f"{target.name}: not UTF-8")
         except ValueError as why:
             reasons.setdefault(row, f"{target.name}: {why}")
         found.append(made)
@@ -148,8 +165,11 @@ def plain(values: pa.Array) -> list[Any]:
         values = values.storage
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
-    values.validate(full=True)  # a text that is no UTF-8 would be cut by nobody else
     type_ = values.type
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_):
+        # What is no UTF-8 gives texts that cannot be encoded again: `_column` rejects them.
+        raw = values.cast(pa.large_binary()).to_pylist()
+        return [None if each is None else each.decode(errors="surrogateescape") for each in raw]
     if pa.types.is_date32(type_) or pa.types.is_time32(type_):
         return values.cast(pa.int32()).to_pylist()
     if pa.types.is_date64(type_) or pa.types.is_time64(type_) or pa.types.is_timestamp(type_):
@@ -184,11 +204,14 @@ _FAMILIES: Final[Mapping[str, Callable[[pa.DataType], bool]]] = {
     "timestamp with time zone": lambda t: pa.types.is_timestamp(t) and t.tz is not None,
     "timestamp without time zone": pa.types.is_timestamp,
     "interval": pa.types.is_interval,
-    "numbers": lambda t: (
-        (pa.types.is_list(t) or pa.types.is_large_list(t) or pa.types.is_fixed_size_list(t))
-        and family(t.value_type) in {"float", "double", "integer"}
-    ),
 }
+
+
+def _is_list(type_: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_list(type_) or types.is_large_list(type_) or types.is_fixed_size_list(type_)
+    )
 
 
 def maker(table: object, target: Target, arrow: pa.DataType) -> Callable[[Any], Value]:
@@ -207,9 +230,11 @@ def maker(table: object, target: Target, arrow: pa.DataType) -> Callable[[Any], 
     else:
         found = partial(encoding.from_json, type_) if given == "text" else None
         expected = "text with JSON"
-        if type_.name == "vector":
-            found = partial(encoding.of_value, type_) if given == "numbers" else found
-            expected += " or a list of numbers"
+        taken = _NUMBERS.get(type_.arguments[0].name, {}) if type_.name == "vector" else {}
+        if taken:
+            expected += f" or a list of {' or '.join(taken)}"
+            if _is_list(arrow) and (element := taken.get(family(arrow.value_type))):
+                found = partial(_vector, type_.length, element)
     if found is None:
         hint = "; AT TIME ZONE 'UTC' gives it one" if given.endswith("without time zone") else ""
         raise WrongType(
@@ -220,6 +245,17 @@ def maker(table: object, target: Target, arrow: pa.DataType) -> Callable[[Any], 
 
 
 _TIMED: Final = frozenset({"date", "time", "timestamp with time zone"})
+
+
+def _held(type_: Cql, make: Callable[[Any], Value], value: object) -> Value:
+    """What the copy can hold as well: one value that it cannot would take its table out of it."""
+    made = make(value)
+    if made is not None:
+        try:
+            cql.as_text(type_, made)
+        except ValueError as why:
+            raise ValueError(f"{why}; the table is followed, and its copy cannot have it") from None
+    return made
 
 
 def _nothing(_: object) -> None:
@@ -256,6 +292,12 @@ def _date(value: int, unit: int) -> bytes:
 
 def _time(value: int, unit: int) -> bytes:
     return encoding.nanoseconds(value * unit)
+
+
+def _vector(length: int, element: Callable[[Any], Value], values: Sequence[Any]) -> bytes:
+    if len(values) != length or None in values:
+        raise ValueError(f"not {length} elements, or NULL within them")
+    return b"".join(made for value in values if (made := element(value)) is not None)
 
 
 def _float(value: float) -> bytes:
@@ -314,3 +356,5 @@ _SCALARS: Final[Mapping[str, Mapping[str, Callable[..., Value]]]] = {
     "varchar": {"text": _TEXT["varchar"]},
     "varint": {"decimal": _varint, "integer": encoding.varint, "text": _TEXT["varint"]},
 }
+_NUMBERS: Final = {name: _SCALARS[name] for name in ("bigint", "double", "float", "int")}
+"""Elements of vectors that are taken from lists: none is rounded there either."""

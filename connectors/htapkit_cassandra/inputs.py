@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from htapkit_cassandra.fitting import LoadRefused
 
 BATCH_ROWS: Final = 8_192
+_BATCH_BYTES: Final = 32 * 2**20  # about
 _FILES_MAX: Final = 10_000
 _PAGE_BYTES: Final = 1 << 20  # read at once of a column, however large the row group
 
@@ -79,13 +80,20 @@ def _readable(file: Path) -> Iterator[None]:
 
 
 def _batches(file: Path, opened: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
-    batches = opened.iter_batches(BATCH_ROWS)
+    batches = opened.iter_batches(batch_rows(opened.metadata))
     while True:
         with _readable(file):
             batch = next(batches, None)
         if batch is None:
             return
         yield batch
+
+
+def batch_rows(found: pq.FileMetaData) -> int:
+    """How many rows are read at once: fewer of a file whose rows are large. Pure."""
+    groups = [found.row_group(n) for n in range(found.num_row_groups)]
+    largest = max((g.total_byte_size / max(1, g.num_rows) for g in groups), default=0)
+    return max(1, min(BATCH_ROWS, int(_BATCH_BYTES / max(largest, 1))))
 
 
 def _below(folder: Path) -> list[Path]:

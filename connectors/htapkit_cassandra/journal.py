@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,14 +29,15 @@ class LoadBusy(LoadRefused):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Of a load whose rows are all in the spool."""
+    """Of a load that has begun to write, and whose rows are all in the spool."""
 
     input: str
     table_id: str
     columns: tuple[str, ...]
     rows: int
     rejected: int
-    written_at: int  # the time of its cells, in microseconds: when it began
+    read_at: int  # when its rows were read, in seconds
+    written_at: int  # the time of its cells, in microseconds
     written: int = 0  # rows that were acknowledged
     attempt: int = 0  # how often it was begun again
 
@@ -49,14 +51,22 @@ class Journal:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else's meanwhile. Raises LoadBusy."""
+        """Nobody else's meanwhile. Raises LoadBusy.
+
+        Of a load that has not begun to write, nothing is left at the end but what names its rows
+        that were rejected.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / _LOCK).open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise LoadBusy(f"{self.folder.name} is being loaded by another process") from None
-            yield
+            try:
+                yield
+            finally:
+                if not (self.folder / _NAME).exists():
+                    self.clear(but_rejects=True)
 
     @property
     def rows(self) -> Path:
@@ -69,18 +79,32 @@ class Journal:
         return self.folder / "rejected.csv"
 
     def read(self) -> State | None:
-        """Of a load that was interrupted."""
+        """Of a load that was interrupted. Raises LoadRefused: it cannot be read."""
+        path = self.folder / _NAME
         try:
-            found = json.loads((self.folder / _NAME).read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return State(**{**found, "columns": tuple(found["columns"])})
         except FileNotFoundError:
             return None
-        return State(**{**found, "columns": tuple(found["columns"])})
+        except (ValueError, TypeError, KeyError):
+            raise LoadRefused(
+                f"{path} is damaged, or of another version of htapkit: it says how far a load was "
+                "that was interrupted; give that load up with --restart"
+            ) from None
 
     def write(self, state: State) -> None:
         """As a whole or not at all."""
         made = self.folder / f"{_NAME}.new"
-        made.write_text(json.dumps(asdict(state)), encoding="utf-8")
+        with made.open("w", encoding="utf-8") as file:
+            json.dump(asdict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
         made.replace(self.folder / _NAME)
+        there = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(there)  # of the spool beside it as well
+        finally:
+            os.close(there)
 
     def clear(self, *, but_rejects: bool = False) -> None:
         """Forget the load; `but_rejects`: keep the file that names the rows that were rejected."""

@@ -123,9 +123,7 @@ def cassandra_load(  # noqa: PLR0913, PLR0917 - click passes options as argument
         with _progress(shown=not as_json) as told:
             prepared = load.prepare(given, told)
         found = _told(load, prepared)
-        if dry_run or not (yes or _agreed(prepared)):
-            load.give_up(prepared)
-        else:
+        if not dry_run and (yes or _agreed(prepared)):
             with _progress(shown=not as_json) as told:
                 found |= _outcome(prepared, load.write(prepared, told))
     click.echo(json.dumps(found) if as_json else "\n".join(_lines(found)))
@@ -159,8 +157,11 @@ def _input(
 
 
 def _agreed(prepared: Prepared) -> bool:
-    state = prepared.state
-    what = f"write {state.rows:,} rows into it ({prepared.method})"
+    rows, also = f"{prepared.state.rows:,} rows", ""
+    if prepared.resumed:
+        rows = f"the {rows} that were read at {prepared.read_at:%Y-%m-%d %H:%M:%S} UTC"
+        also = "go on and "
+    what = f"{also}write {rows} into it ({prepared.method})"
     return click.confirm(f"{prepared.to.table}: {what}?", err=True)
 
 
@@ -172,6 +173,7 @@ def _told(load: Load, prepared: Prepared) -> dict[str, Any]:
         "method": prepared.method,
         "timestamp": state.written_at,
         "resumed": prepared.resumed,
+        "read_at": prepared.read_at.isoformat(),
         "columns": list(state.columns),
         "untouched": list(prepared.untouched),
         "rejected": state.rejected,
@@ -199,6 +201,8 @@ def _outcome(prepared: Prepared, loaded: Loaded) -> dict[str, Any]:
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
     table, rows = found["table"], f"{found['rows']:,} rows"
+    if found["resumed"]:
+        yield f"{table}: goes on with the rows that were read at {found['read_at']}"
     if "seconds" not in found:
         yield f"{table}: {rows} would be written ({found['method']}); nothing was"
     else:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from htapkit.model import TableId
 from htapkit_cassandra import destination, folders, readback, spool
-from htapkit_cassandra.cluster import session, translated
+from htapkit_cassandra.cluster import session
 from htapkit_cassandra.destination import Destination
 from htapkit_cassandra.fitting import LoadRefused, Target
 from htapkit_cassandra.inputs import Input
@@ -66,6 +67,11 @@ class Prepared:
         return self.state.attempt > 0
 
     @property
+    def read_at(self) -> datetime:
+        """When its rows were read, to the second."""
+        return datetime.fromtimestamp(self.state.read_at, UTC)
+
+    @property
     def untouched(self) -> tuple[str, ...]:
         """Columns that are not given: what they hold stays."""
         return tuple(t.name for t in self.to.targets if t not in self.targets)
@@ -111,27 +117,18 @@ class Load:
     def prepare(self, given: Input, told: Told) -> Prepared:
         """Read all rows and check them; or find those of the load that was interrupted.
 
-        Raises LoadRefused, LimitReached, SourceError, and what `given` raises; nothing was written.
+        What is not written then is forgotten. Raises LoadRefused, LimitReached, SourceError, and
+        what `given` raises; nothing was written.
         """
-        with session(self._settings) as opened, translated(self._settings):
-            to = destination.find(opened, self._table)
+        to = destination.find(self._settings, self._table)
         former = self._journal.read()
         if former is not None:
             return self._resumed(to, former, given)
         self._journal.clear()
-        with ExitStack() as giving_up:
-            giving_up.callback(self._journal.clear, but_rejects=True)
-            prepared = self._read(to, given, told)
-            giving_up.pop_all()
-        return prepared
-
-    def give_up(self, prepared: Prepared) -> None:
-        """Nothing of it is to be written now; one that was interrupted can still be repeated."""
-        if not prepared.resumed:
-            self._journal.clear(but_rejects=True)
+        return self._read(to, given, told)
 
     def _read(self, to: Destination, given: Input, told: Told) -> Prepared:
-        now = self._wanted.written_at or time.time_ns() // 1000
+        now = time.time_ns()
         found = read_in(
             to,
             given,
@@ -145,7 +142,15 @@ class Load:
                 f"{'; '.join(found.reasons)}; all of them: {self.rejects}"
             )
         columns = tuple(target.name for target in found.targets)
-        state = State(given.identity, to.id, columns, found.rows, found.rejected, now)
+        state = State(
+            given.identity,
+            to.id,
+            columns,
+            found.rows,
+            found.rejected,
+            read_at=now // 10**9,
+            written_at=self._wanted.written_at or now // 1000,
+        )
         return self._prepared(to, state, found.reasons)
 
     def _resumed(self, to: Destination, former: State, given: Input) -> Prepared:
@@ -160,8 +165,13 @@ class Load:
                 f"{self._table} is another table than the one whose load was interrupted; "
                 "give that up with --restart"
             )
-        state = replace(former, attempt=former.attempt + 1)
-        return self._prepared(to, state, ())
+        if self._wanted.written_at not in {None, former.written_at}:
+            raise LoadRefused(
+                f"{self._table}: the load that was interrupted writes at {former.written_at}, not "
+                f"at {self._wanted.written_at}; repeat it at its own time, or give it up with "
+                "--restart"
+            )
+        return self._prepared(to, replace(former, attempt=former.attempt + 1), ())
 
     def _prepared(self, to: Destination, state: State, reasons: tuple[str, ...]) -> Prepared:
         by_name = {target.name: target for target in to.targets}
@@ -180,13 +190,13 @@ class Load:
     def _no_files(self, to: Destination) -> str:
         """Why files may not be loaded, "" = they may."""
         node = self._beside
-        if to.no_files or node is None:
-            return to.no_files or "each of its nodes has an agent, and files need one beside us"
+        if node is None:
+            return "each of its nodes has an agent, and files need one beside us"
         try:
             socket.create_connection((node.jmx_host, node.jmx_port), JMX_SECONDS_MAX).close()
         except OSError as error:
             return f"nothing answers over JMX at {node.jmx_host}:{node.jmx_port} ({error})"
-        return ""
+        return destination.no_files(self._settings, to)
 
     def write(self, prepared: Prepared, told: Told) -> Loaded:
         """Write the rows, and read them back.
@@ -194,7 +204,7 @@ class Load:
         Raises LoadRefused, SourceError; then the same load can be repeated, and goes on.
         """
         state, begun = prepared.state, time.monotonic()
-        self._journal.write(state)  # from now on it is one that was begun
+        self._journal.write(state)  # from here on it may be interrupted
         at = state.written_at + (state.attempt if prepared.relisted else 0)
         files = None
         if state.rows and prepared.method == "cql":

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+
+from htapkit_cassandra import canonical
 from htapkit_cassandra.destination import Destination
-from htapkit_cassandra.fitting import Encoded, Fit, LoadRefused, Target, Value
+from htapkit_cassandra.fitting import Encoded, Fit, LoadRefused, Target
 from htapkit_cassandra.inputs import Input, Part
-from htapkit_cassandra.spool import CHUNK_ROWS, Keys, Shared, SpoolWriter
+from htapkit_cassandra.spool import CHUNK_BYTES, CHUNK_ROWS, Keys, Row, Shared, SpoolWriter
 
 _EXAMPLES_MAX: Final = 10
 
@@ -53,7 +56,8 @@ def read_in(
         writer = kept.enter_context(SpoolWriter(spool))
         shared: Shared | None = None
         for part in given.parts():
-            former, fit = fit, Fit(to.table, to.targets, part.schema)
+            former = fit
+            fit = Fit(to.table, to.targets, part.schema, followed=to.followed)
             if former is not None and former.targets != fit.targets:
                 raise LoadRefused(f"{part.name} has other columns than the files before it")
             shared = shared or _shared(fit.targets)
@@ -61,7 +65,7 @@ def read_in(
                 taken = _agreeing(fit.targets, encoded, shared) if shared else encoded
                 for line, why in taken.rejected:
                     rejected.add(part.name, first + line + 1, why)
-                keys.add(list(zip(*_of(fit.targets, taken, _identifies), strict=True)))
+                keys.add(_rows(fit.targets, taken, "partition_key", "clustering"))
                 writer.write(taken.columns)
                 told(writer.rows + rejected.count)
         repeated = keys.repeated()
@@ -79,19 +83,36 @@ def _encoded(fit: Fit, part: Part) -> Iterator[tuple[int, Encoded]]:
     """Pieces of a part that are small, each with how many rows are before it."""
     first = 0
     for batch in part.batches:
-        for begin in range(0, batch.num_rows, CHUNK_ROWS):
-            yield first + begin, fit.encoded(batch.slice(begin, CHUNK_ROWS))
-        first += batch.num_rows
+        for piece in pieces(batch):
+            yield first, fit.encoded(piece)
+            first += piece.num_rows
 
 
-def _identifies(target: Target) -> bool:
-    return target.identifies
+def pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Its rows in order, at most CHUNK_ROWS at a time and about CHUNK_BYTES, but at least one."""
+    rows = batch.num_rows
+    if rows <= CHUNK_ROWS and (rows <= 1 or sum(map(_size, batch.columns)) <= CHUNK_BYTES):
+        yield batch
+        return
+    yield from pieces(batch.slice(0, rows // 2))
+    yield from pieces(batch.slice(rows // 2))
 
 
-def _of(
-    targets: Sequence[Target], encoded: Encoded, wanted: Callable[[Target], bool]
-) -> list[list[Value]]:
-    return [c for t, c in zip(targets, encoded.columns, strict=True) if wanted(t)]
+def _size(values: pa.Array) -> int:
+    """In bytes; of a dictionary as if all of its values were used alike."""
+    if not pa.types.is_dictionary(values.type):
+        return int(values.nbytes)
+    return int(values.dictionary.nbytes) * len(values) // max(1, len(values.dictionary))
+
+
+def _rows(targets: Sequence[Target], encoded: Encoded, *kinds: str) -> list[Row]:
+    """Their columns of these kinds, the same for what the node takes for the same."""
+    found = [
+        canonical.column(target.type, values, compared=target.kind == "clustering")
+        for target, values in zip(targets, encoded.columns, strict=True)
+        if target.kind in kinds
+    ]
+    return list(zip(*found, strict=True))
 
 
 def _shared(targets: Sequence[Target]) -> Shared | None:
@@ -101,8 +122,8 @@ def _shared(targets: Sequence[Target]) -> Shared | None:
 
 def _agreeing(targets: Sequence[Target], encoded: Encoded, shared: Shared) -> Encoded:
     """Without rows whose static columns are others than those of an earlier row."""
-    partitions = zip(*_of(targets, encoded, lambda t: t.kind == "partition_key"), strict=True)
-    values = zip(*_of(targets, encoded, lambda t: t.kind == "static"), strict=True)
+    partitions = _rows(targets, encoded, "partition_key")
+    values = _rows(targets, encoded, "static")
     whys = [shared.differs(key, value) for key, value in zip(partitions, values, strict=True)]
     if not any(whys):
         return encoded

@@ -12,6 +12,7 @@ Only whole chunks count: a writer that died leaves an unfinished one, behind wha
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import struct
 from collections.abc import Iterator, Sequence
@@ -24,8 +25,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from htapkit.errors import LimitReached
+from htapkit_cassandra.fitting import LoadRefused
 
 CHUNK_ROWS: Final = 1_000
+CHUNK_BYTES: Final = 8 * 2**20  # about: a row is as large as it is
 DISK_FREE_BYTES_MIN: Final = 512 * 2**20
 _PARTS: Final = 256
 Row = tuple[bytes | None, ...]
@@ -59,8 +62,10 @@ class SpoolWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """All is in the file."""
-        self._file.close()
+        """All is in the file, and on disk."""
+        with self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
 
 def chunk(columns: Sequence[Sequence[bytes | None]]) -> bytes:
@@ -74,11 +79,16 @@ def chunk(columns: Sequence[Sequence[bytes | None]]) -> bytes:
 
 
 def raw_chunks(path: Path, columns: int, rows: int) -> Iterator[tuple[int, bytes]]:
-    """Whole chunks as they are in the file, each with its number of rows, of `rows` in all."""
+    """Whole chunks as they are in the file, each with its number of rows, of `rows` in all.
+
+    Raises LoadRefused: the file is another than the one that was written.
+    """
     with path.open("rb") as file:
         while rows > 0:
             head = _exactly(file, 4)
             (count,) = struct.unpack(">i", head)
+            if not 0 < count <= rows:
+                raise _damaged(path)
             parts = [head]
             for _ in range(columns):
                 sizes = _exactly(file, 4 * count)
@@ -89,9 +99,16 @@ def raw_chunks(path: Path, columns: int, rows: int) -> Iterator[tuple[int, bytes
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:
-    found = file.read(size)
-    assert len(found) == size, "what was counted is there"
-    return found
+    if size > os.fstat(file.fileno()).st_size - file.tell():
+        raise _damaged(Path(file.name))
+    return file.read(size)
+
+
+def _damaged(path: Path) -> LoadRefused:
+    return LoadRefused(
+        f"{path} is damaged, where the rows of a load are kept until it is done; give that load "
+        "up with --restart"
+    )
 
 
 def chunks(path: Path, columns: int, rows: int) -> Iterator[list[Row]]:

@@ -10,11 +10,12 @@ import json
 import logging
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Queue
+from queue import Empty, Queue
 from typing import IO, Any, Final
 
 from htapkit.errors import SourceRefused, SourceUnavailable
@@ -41,6 +42,8 @@ memtable_heap_space: 64MiB
 memtable_offheap_space: 64MiB
 """
 _STOP_SECONDS_MAX: Final = 15.0
+_QUIET_SECONDS: Final = 60.0  # after which it is said that it is waited for
+_ANSWER_SECONDS_MAX: Final = 86_400  # of the node, which answers when all files are streamed
 _log = logging.getLogger(__name__)
 
 
@@ -89,9 +92,13 @@ class Program:
             thread.start()
 
     def _read(self, stream: IO[bytes]) -> None:
-        for line in stream:
-            self._events.put(json.loads(line))
-        self._events.put(None)
+        try:
+            for line in stream:
+                self._events.put(json.loads(line))
+        except ValueError:  # the virtual machine says so itself when it gives up
+            self._said = [*self._said, line.decode(errors="replace").strip()]
+        finally:
+            self._events.put(None)
 
     def _listen(self, stream: IO[bytes]) -> None:
         for line in stream:
@@ -138,26 +145,42 @@ class Program:
             raise self._failed() from None
 
     def _next(self) -> dict[str, Any]:
-        event = self._events.get()
-        if event is None:
-            raise self._failed()
-        return event
+        begun = time.monotonic()
+        while True:
+            try:
+                event = self._events.get(timeout=_QUIET_SECONDS)
+            except Empty:
+                _log.warning(
+                    "%s: the program that makes and loads its files is waited for, for %.0f s now",
+                    self._destination.table,
+                    time.monotonic() - begun,
+                )
+                continue
+            if event is None:
+                raise self._failed()
+            return event
 
     def _failed(self) -> SourceRefused | SourceUnavailable:
-        code = self._process.wait()
+        code = self._ended()
         self._threads[1].join(_STOP_SECONDS_MAX)
-        text = f"{self._destination.table}: {' '.join(self._said)} (code {code})"
+        said = " ".join(self._said)
+        hint = "; raise helper_memory" if "OutOfMemoryError" in said else ""
+        text = f"{self._destination.table}: {said} (code {code}){hint}"
         return SourceUnavailable(text) if code == NOT_LOADED else SourceRefused(text)
+
+    def _ended(self) -> int:
+        """Its exit code; it is killed where it does not end by itself."""
+        try:
+            return self._process.wait(_STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
 
     def stop(self) -> None:
         """End it. Safe to call twice."""
         with suppress(BrokenPipeError):
             self._input.close()  # it ends by itself, and loads nothing
-        try:
-            self._process.wait(_STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._ended()
         for thread in self._threads:
             thread.join(_STOP_SECONDS_MAX)
         for stream in (self._process.stdout, self._process.stderr):
@@ -201,8 +224,10 @@ def _command(job: Job, destination: Destination, names: Sequence[str], written: 
     }
     specification.write_text(json.dumps(wanted), encoding="utf-8")
     command = ["nice", "java", f"-Xmx{memory}", "-XX:+UseSerialGC"]
+    command.append("-XX:+ExitOnOutOfMemoryError")  # Cassandra's writer would wait for its thread
     command += [f"-Djava.io.tmpdir={temporary}", f"-Dcassandra.config=file://{configuration}"]
     command += [f"-Dcassandra.storagedir={temporary}"]
+    command += [f"-Dsun.rmi.transport.tcp.responseTimeout={_ANSWER_SECONDS_MAX * 1000}"]
     command += [f"-Dlogback.configurationFile={JAVA_FOLDER / 'logback.xml'}"]
     command += [f"@{JAVA_FOLDER / 'opens.options'}", "-cp", job.classpath]
     return [*command, str(JAVA_FOLDER / "TableLoad.java"), str(specification)]

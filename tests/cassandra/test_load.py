@@ -17,23 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from cassandra import util
 from cassandra.cluster import Session
+from click.testing import CliRunner
 
 from htapkit.model import TableId
-from htapkit.spi import SourceOptions
 from htapkit.testing.postgres import free_port
 from htapkit.testing.stack import Stack
-from htapkit_cassandra import destination, loading
-from htapkit_cassandra.fitting import LoadRefused
+from htapkit_cassandra import destination, load_command, loading
 from htapkit_cassandra.inputs import ParquetInput
 from htapkit_cassandra.journal import LoadBusy
-from htapkit_cassandra.loading import Load, Loaded, Wanted
+from htapkit_cassandra.loading import Load, Prepared
 from htapkit_cassandra.reading import RowsRejected
-from htapkit_cassandra.settings import parse_settings
+from htapkit_cassandra.settings import Node, Settings
 from tests.fix_cassandra import SECONDS, Keyspace, connected, running_node
+from tests.fix_loads import Loads
+from tests.fix_loads import nothing as _nothing
 
 pytestmark = pytest.mark.cassandra
 _TYPED = """CREATE TABLE {ks}.{name} (
@@ -44,58 +44,6 @@ _TYPED = """CREATE TABLE {ks}.{name} (
     nested frozen<map<int, frozen<list<timestamp>>>>, PRIMARY KEY ((p, q), c, d)
 ) WITH CLUSTERING ORDER BY (c DESC, d ASC) AND cdc = {cdc} AND default_time_to_live = {ttl}"""
 _ROWS = 200
-
-
-def _nothing(_: str, __: int, ___: int | None) -> None:
-    """Hears of progress."""
-
-
-class Loads:
-    """Loads into the keyspace of a test."""
-
-    def __init__(self, keyspace: Keyspace, folder: Path) -> None:
-        self.keyspace, self.folder = keyspace, folder
-        self.session: Session = keyspace.session
-        options = SourceOptions("events", keyspace.node.settings(), 5, 1, 10_000, 2**25, 1, None)
-        self.settings = parse_settings(options)
-
-    def load(self, name: str = "t", **wanted: Any) -> Load:
-        """Of one table."""
-        chosen = Wanted(**{"consistency": "ONE", **wanted})
-        table = TableId("events", self.keyspace.name, name)
-        return Load(self.settings, self.folder / "load", table, chosen)
-
-    def run(self, path: Path, name: str = "t", **wanted: Any) -> Loaded:
-        """All of it."""
-        load = self.load(name, **wanted)
-        with load.locked():
-            return load.write(load.prepare(ParquetInput(path), _nothing), _nothing)
-
-    def refused(self, path: Path, name: str = "t", **wanted: Any) -> LoadRefused:
-        """Why it is; nothing was written."""
-        with pytest.raises(LoadRefused) as refused:
-            self.run(path, name, **wanted)
-        return refused.value
-
-    def parquet(self, **columns: Any) -> Path:
-        """A file of these columns."""
-        path = self.folder / f"{uuid.uuid4()}.parquet"
-        pq.write_table(pa.table(columns), path)
-        return path
-
-    def create(self, columns: str, options: str = "", name: str = "t") -> None:
-        """A table."""
-        self.session.execute(f"CREATE TABLE {self.keyspace.name}.{name} ({columns}) {options}")
-
-    def rows(self, what: str = "JSON *", name: str = "t") -> list[Any]:
-        """As the node prints them, sorted."""
-        return sorted(self.session.execute(f"SELECT {what} FROM {self.keyspace.name}.{name}"))
-
-
-@pytest.fixture
-def loads(keyspace: Keyspace, tmp_path: Path) -> Loads:
-    """Over a keyspace of the test's own."""
-    return Loads(keyspace, tmp_path)
 
 
 @pytest.fixture
@@ -249,6 +197,17 @@ def test_the_command_asks_first_and_says_what_it_did(loads: Loads) -> None:
     assert [row.k for row in loads.rows("k")] == [1, 2, 5]
 
 
+def test_what_the_copy_cannot_hold_is_rejected(loads: Loads) -> None:
+    """Of a table that is followed: it would be taken out of the copy."""
+    for name, cdc in (("followed", "true"), ("alone", "false")):
+        loads.create("k int PRIMARY KEY, v text, d decimal", f"WITH cdc = {cdc}", name)
+    path = loads.parquet(k=[1, 2, 3], v=["a", "a\0", "b"], d=["1", "2", "1e5000"])
+    refused = str(loads.refused(path, "followed"))
+    assert "row 2: v: a text with a NUL character" in refused
+    assert "row 3: d: a decimal with an exponent of 5000; the table is followed" in refused
+    assert loads.run(path, "alone").compared.equal == 3
+
+
 def test_rejected_rows_may_be_left_out(loads: Loads) -> None:
     """As many as are allowed; a file names each."""
     loads.create("k int PRIMARY KEY, t timestamp")
@@ -293,12 +252,16 @@ def test_an_interrupted_load_goes_on(
     loads.session.execute(f"INSERT INTO {loads.keyspace.name}.t (k, v) VALUES (2500, -7)")
     other = loads.refused(loads.parquet(k=[1]), method=method)
     assert "a load of other rows was interrupted" in str(other)
+    elsewhen = loads.refused(path, method=method, written_at=5)
+    assert "the load that was interrupted writes at " in str(elsewhen)
     load = loads.load(method=method)
     with load.locked():
         with pytest.raises(LoadBusy), loads.load().locked():
             pass
         prepared = load.prepare(ParquetInput(path), _nothing)
         assert prepared.resumed
+        read_at = f"{datetime.fromtimestamp(prepared.state.read_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        assert f"go on and write the 4,000 rows that were read at {read_at}" in _asked(prepared)
         assert prepared.state.written == (2_000 if method == "cql" else 0)
         loaded = load.write(prepared, _nothing)
     assert dict(loaded.compared.columns) == {"v": 1}
@@ -308,6 +271,28 @@ def test_an_interrupted_load_goes_on(
     assert loads.run(path, method=method).compared.equal == rows
     times = {row[0] for row in loads.rows("writetime(v)")}
     assert len(times) == 1, "repeated as a whole, it is a new load"
+
+
+def _asked(prepared: Prepared) -> str:
+    """The question, answered with no."""
+    with CliRunner().isolation(input="n\n") as (_, said, __):
+        assert not load_command._agreed(prepared)
+        return said.getvalue().decode()
+
+
+def test_a_load_that_is_declined_is_forgotten(loads: Loads) -> None:
+    """The same command later reads its rows anew, and another one is not refused."""
+    loads.create("k int PRIMARY KEY, v int")
+    path, load = loads.parquet(k=[1], v=[1]), loads.load()
+    for _ in range(2):
+        with load.locked():
+            prepared = load.prepare(ParquetInput(path), _nothing)
+            assert not prepared.resumed
+            assert "t: write 1 rows into it (cql)?" in _asked(prepared)
+        assert not [p for p in loads.folder.rglob("load/*/*")
+                    if p.name not in {"lock", "rejected.csv"}]  # fmt: skip
+    assert loads.run(loads.parquet(k=[2], v=[2])).compared.equal == 1
+    assert [tuple(row) for row in loads.rows("k, v")] == [(2, 2)]
 
 
 def test_a_given_time_decides(loads: Loads) -> None:
@@ -336,6 +321,14 @@ def test_files_of_another_format_are_not_loaded(
         )
         patched.setitem(destination._FORMATS, "5.0", {})
         assert "ignores files of another format" in str(loads.refused(path, method="sstable"))
+    to = destination.find(loads.settings, TableId("events", loads.keyspace.name, "t"))
+    assert destination.no_files(loads.settings, to) == ""
+    why = destination.no_files(loads.settings, replace(to, mode="NONE"))  # so the first one said
+    assert why == "at node 127.0.0.1: files have another format there"
+    (here,), jmx = loads.settings.hosts, loads.settings.jmx_port
+    nodes = (Node(here, jmx_port=jmx), Node("127.0.0.254"))
+    loads.settings = replace(loads.settings, nodes=nodes)
+    assert "not every node says whether" in str(loads.refused(path, method="sstable"))
     assert loads.rows() == []
 
 
@@ -348,8 +341,8 @@ def test_reading_back_sees_files_that_a_node_ignored(
     path = loads.parquet(k=[1, 2], v=[1, 2])
     find = destination.find
 
-    def mistaken(session: Session, table: TableId) -> destination.Destination:
-        return replace(find(session, table), mode="NONE")
+    def mistaken(settings: Settings, table: TableId) -> destination.Destination:
+        return replace(find(settings, table), mode="NONE")
 
     with monkeypatch.context() as patched:
         patched.setattr(destination, "find", mistaken)

@@ -48,6 +48,8 @@ public final class TableLoad {
 
     public static void main(String[] arguments) throws Exception {
         System.setOut(System.err); // whatever the library prints is no line of ours
+        // Of the writer's own thread, too: it would be waited for.
+        Thread.setDefaultUncaughtExceptionHandler((thread, error) -> stop(NOT_WRITTEN, "the files cannot be written: " + error));
         if (arguments.length != 1) stop(USAGE, "usage: TableLoad SPECIFICATION_JSON");
         JsonNode wanted = new ObjectMapper().readTree(Paths.get(arguments[0]).toFile());
         DataInputStream in = new DataInputStream(new BufferedInputStream(System.in, 1 << 18));
@@ -59,7 +61,7 @@ public final class TableLoad {
             stop(CUT_OFF, "the rows end before their end");
         } catch (InvalidRequestException refused) {
             stop(REFUSED_ROW, refused.getMessage());
-        } catch (IOException | RuntimeException error) {
+        } catch (Throwable error) { // other threads would keep us running
             stop(NOT_WRITTEN, "the files cannot be written: " + error);
         }
         if (in.read() < 0) stop(CUT_OFF, "nobody says that the files are to be loaded");
@@ -127,7 +129,7 @@ public final class TableLoad {
             MBeanServerConnection server = connector.getMBeanServerConnection();
             ObjectName service = new ObjectName("org.apache.cassandra.db:type=StorageService");
             server.invoke(service, "bulkLoad", new Object[] {folder.toString()}, new String[] {"java.lang.String"});
-        } catch (javax.management.JMException | IOException | RuntimeException error) {
+        } catch (Throwable error) {
             Throwable cause = error;
             while (cause.getCause() != null) cause = cause.getCause();
             stop(NOT_LOADED, "the node at " + node + " did not load " + folder + ": " + cause);

@@ -165,8 +165,12 @@ _TAKEN: Sequence[tuple[str, pa.Array, bytes | str | None]] = (
     ("double", pa.array([0.5], pa.float32()), struct.pack(">d", 0.5)),
     ("duration", pa.array([pa.scalar((1, 2, 3), pa.month_day_nano_interval()).as_py()]), b"\2\4\6"),
     ("duration", pa.array(["1mo-2d3ns"]), "different signs"),
-    ("vector<float, 2>", pa.array([[1, 2]], pa.list_(pa.float32())), struct.pack(">2f", 1, 2)),
-    ("vector<float, 2>", pa.array([[1.0]], pa.list_(pa.float32())), "1 elements instead of 2"),
+    ("vector<float, 2>", pa.array([[1, 2]], pa.large_list(pa.float32())), struct.pack(">2f", 1, 2)),
+    ("vector<float, 2>", pa.array([[1.0]], pa.list_(pa.float32())), "not 2 elements"),
+    ("vector<float, 2>", pa.array([[1.0, None]], pa.list_(pa.float32())), "NULL within"),
+    ("vector<double, 1>", pa.array([[0.1]], pa.list_(pa.float64())), struct.pack(">d", 0.1)),
+    ("vector<int, 1>", pa.array([[7]], pa.list_(pa.int64(), 1)), b"\0\0\0\7"),
+    ("vector<int, 1>", pa.array([[2**31]], pa.list_(pa.int64())), "beyond its range"),
     ("vector<float, 2>", pa.array(["[1, 2]"]), struct.pack(">2f", 1, 2)),
     ("list<int>", pa.array(["[]"]), None),
     ("frozen<list<int>>", pa.array(["[]"]), b"\0\0\0\0"),
@@ -176,6 +180,15 @@ _TAKEN: Sequence[tuple[str, pa.Array, bytes | str | None]] = (
     ("list<int>", pa.array(["[1"]), "not JSON"),
     ("list<double>", pa.array(["[1e400]"]), "beyond its range"),
     ("list<float>", pa.array(["[1e39]"]), "beyond its range"),
+    ("list<decimal>", pa.array(["[1e9999999999999999999999]"]), "beyond any range"),
+    ("list<text>", pa.array(["[true]"]), "no value of text"),
+    ("list<int>", pa.array(["[true]"]), "no value of int"),
+    ("list<boolean>", pa.array(["[1]"]), "no value of boolean"),
+    ("list<date>", pa.array(["[20200101]"]), "no value of date"),
+    ("list<date>", pa.array(['["2020-W01-1"]']), "not a date such as"),
+    ("list<date>", pa.array(['["2020-01-01"]']), b"\0\0\0\1\0\0\0\4\x80\0\x47\x56"),
+    ("list<timestamp>", pa.array(['["20200101T000000Z"]']), "not a timestamp such as"),
+    ("list<text>", pa.array([r'["\ud800"]']), "not UTF-8"),
     ("place", pa.array(['{"town": "x"}']), "a field that its type has not"),
     ("boolean", pa.nulls(1), None),
 )  # fmt: skip
@@ -205,6 +218,9 @@ def test_a_value_is_taken_exactly_or_rejected(
         ("int", pa.string(), "takes integer"),
         ("decimal", pa.float64(), "takes decimal or integer or text"),
         ("list<int>", pa.list_(pa.int32()), "text with JSON"),
+        ("vector<float, 1>", pa.list_(pa.float64()), "text with JSON or a list of float"),
+        ("vector<float, 1>", pa.list_(pa.int64()), "text with JSON or a list of float"),
+        ("vector<double, 1>", pa.list_(pa.int64()), "a list of double or float"),
     ],
 )
 def test_a_column_of_another_type_is_refused_as_a_whole(
@@ -214,6 +230,17 @@ def test_a_column_of_another_type_is_refused_as_a_whole(
     with pytest.raises(WrongType, match=f"s.k.t, column c: .*{why}") as refused:
         Fit("s.k.t", [_target(name)], pa.schema([("c", given_type)]))
     assert refused.value.sqlstate == "42804"
+
+
+def test_a_text_that_is_not_utf8_is_rejected() -> None:
+    """By itself; the others of its column are taken."""
+    buffers = [None, pa.array([0, 1, 2], pa.int32()).buffers()[1], pa.py_buffer(b"\xffa")]
+    values = pa.Array.from_buffers(pa.string(), 2, buffers)
+    for column in (values, values.dictionary_encode()):
+        batch = pa.record_batch([column], names=["c"])
+        found = Fit("s.k.t", [_target("text")], batch.schema).encoded(batch)
+        assert found.rejected == ((0, "c: not UTF-8"),)
+        assert found.columns == ([b"a"],)
 
 
 def test_columns_are_found_by_name() -> None:
@@ -283,9 +310,10 @@ def test_sets_and_maps_are_compared_without_their_order() -> None:
 def test_a_program_that_makes_files_needs_no_cdc() -> None:
     """Of the table's options that stays of which its files depend."""
     create = "CREATE TABLE k.t (\n    a int,\n    cdc int\n) WITH ID = 5\n    AND cdc = true"
-    create += "\n    AND CLUSTERING ORDER BY (b DESC, c ASC)\n    AND comment = ''"
+    create += "\n    AND CLUSTERING ORDER BY (b DESC, c ASC)"
+    create += "\n    AND comment = 'once it had default_time_to_live = 60'"
     create += "\n    AND default_time_to_live = 9;"
-    assert for_files(create) == (
+    assert for_files(create, 9) == (
         "CREATE TABLE k.t (\n    a int,\n    cdc int\n) WITH ID = 5"
         " AND CLUSTERING ORDER BY (b DESC, c ASC) AND default_time_to_live = 9"
     )

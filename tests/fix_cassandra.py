@@ -20,13 +20,14 @@ from htapkit.testing.guard import Guard
 from htapkit.testing.postgres import free_port
 from htapkit.testing.stack import Stack
 from htapkit_cassandra import CassandraSource
-from htapkit_cassandra.jars import missing
+from htapkit_cassandra.jars import missing, version
 from htapkit_cassandra.mutations import LogPosition
 from htapkit_cassandra.node import CassandraNode
 from htapkit_cassandra.segments import newest
 
 # Programs of Java start one after the other, and each takes a minute where others use the machine.
 SECONDS = 300.0
+HAS_VECTORS = not version().startswith("4.")
 Found = TypeVar("Found")
 REPLICATION = "replication = {'class': 'SimpleStrategy', 'replication_factor': 1}"
 _numbers = itertools.count(1)

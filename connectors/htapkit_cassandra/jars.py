@@ -18,11 +18,16 @@ from htapkit.errors import SourceRefused
 JAVA_FOLDER = Path(__file__).parent / "java"
 POM = JAVA_FOLDER / "pom.xml"
 FETCH_SECONDS_MAX = 600
+OTHER = "HTAPKIT_CASSANDRA"
+"""A variable: for tests on another version than the pom's."""
 _PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
 
 def version() -> str:
-    """The version of Cassandra whose jars Maven fetches."""
+    """The version of Cassandra whose jars Maven fetches; HTAPKIT_CASSANDRA names another one."""
+    chosen = os.environ.get(OTHER)
+    if chosen:
+        return chosen
     found = re.search(r"<cassandra\.version>([\d.]+)<", POM.read_text(encoding="utf-8"))
     assert found is not None, "the pom names the version"
     return found[1]
@@ -63,7 +68,8 @@ def _fetched() -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as made:
         jars = Path(made) / "jars"
-        command = ["mvn", "-q", "-B", "-f", str(POM), _PLUGIN]
+        chosen = f"-Dcassandra.version={version()}"
+        command = ["mvn", "-q", "-B", "-f", str(POM), _PLUGIN, chosen]
         try:
             done = subprocess.run(
                 [*command, "-DincludeScope=runtime", f"-DoutputDirectory={jars}"],

@@ -150,9 +150,16 @@ class CassandraNode:
             "jdk.attach.allowAttachSelf": "true",
             "io.netty.tryReflectionSetAccessible": "true",
         }
-        command = ["java", f"-Xms{HEAP}", f"-Xmx{HEAP}", "-XX:MaxDirectMemorySize=128m"]
+        command = [
+            "java",
+            "-Djava.security.manager=allow",
+            f"-Xms{HEAP}",
+            f"-Xmx{HEAP}",
+            "-XX:MaxDirectMemorySize=128m",
+        ]
         command += ["-Xss512k", f"@{JAVA_FOLDER / 'jvm.options'}"]
-        command += [f"@{JAVA_FOLDER / 'opens.options'}", f"-javaagent:{agent}"]
+        command += [f"@{JAVA_FOLDER / 'opens.options'}"]
+        command += [f"-javaagent:{agent}"]
         command += [f"-D{name}={value}" for name, value in properties.items()]
         command += ["-cp", f"{conf}:{jars}", "org.apache.cassandra.service.CassandraDaemon"]
         self._seen = self._log.stat().st_size if self._log.exists() else 0

@@ -17,7 +17,7 @@ from htapkit.model import TableId
 from htapkit_cassandra import files
 from tests.cassandra.mirrored import Copied, Row, copied, ends_equal
 from tests.cassandra.workload import Workload
-from tests.fix_cassandra import Keyspace, wait_for
+from tests.fix_cassandra import HAS_VECTORS, Keyspace, wait_for
 
 pytestmark = pytest.mark.cassandra
 _UUID = "00000000-0000-1000-8000-000000000001"
@@ -148,8 +148,14 @@ TYPES: Sequence[tuple[str, str, object]] = (
     ("tuple<int, text>", "(1, null)", "[1, null]"),
     ("place", "{street: 's', spots: [1]}", '{"street": "s", "spots": [1]}'),
     ("frozen<place>", "{street: 's'}", '{"street": "s"}'),
-    ("vector<float, 2>", "[0.1, 1e20]", array("f", [0.1, 1e20]).tolist()),
-    ("vector<int, 2>", "[1, 2]", "[1, 2]"),
+    *(
+        (
+            ("vector<float, 2>", "[0.1, 1e20]", array("f", [0.1, 1e20]).tolist()),
+            ("vector<int, 2>", "[1, 2]", "[1, 2]"),
+        )
+        if HAS_VECTORS
+        else ()
+    ),
 )
 
 

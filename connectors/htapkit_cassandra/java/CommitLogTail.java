@@ -445,8 +445,7 @@ public final class CommitLogTail {
         TableMetadataRef reference = TableMetadataRef.forOfflineTools(table);
         try (DirectoryStream<Path> files = Files.newDirectoryStream(folder, "*-Data.db")) {
             for (Path file : files) {
-                Descriptor descriptor = Descriptor.fromFile(new org.apache.cassandra.io.util.File(file));
-                SSTableReader reader = SSTableReader.openNoValidation(null, descriptor, reference);
+                SSTableReader reader = opened(new org.apache.cassandra.io.util.File(file), reference);
                 try (ISSTableScanner scanner = reader.getScanner()) {
                     while (scanner.hasNext())
                         try (UnfilteredRowIterator partition = scanner.next()) {
@@ -456,6 +455,27 @@ public final class CommitLogTail {
                     reader.selfRef().release();
                 }
             }
+        }
+    }
+
+    /** 5.0 has other signatures than 4.1. */
+    static SSTableReader opened(org.apache.cassandra.io.util.File file, TableMetadataRef table) throws IOException {
+        Class<?> here = org.apache.cassandra.io.util.File.class;
+        try {
+            try {
+                Class<?> owner = Class.forName("org.apache.cassandra.io.sstable.SSTable$Owner");
+                Object descriptor = Descriptor.class.getMethod("fromFile", here).invoke(null, file);
+                return (SSTableReader) SSTableReader.class
+                    .getMethod("openNoValidation", owner, Descriptor.class, TableMetadataRef.class)
+                    .invoke(null, null, descriptor, table);
+            } catch (ClassNotFoundException older) {
+                Object descriptor = Descriptor.class.getMethod("fromFilename", here).invoke(null, file);
+                return (SSTableReader) SSTableReader.class
+                    .getMethod("openNoValidation", Descriptor.class, TableMetadataRef.class)
+                    .invoke(null, descriptor, table);
+            }
+        } catch (ReflectiveOperationException error) {
+            throw new IOException("cannot open " + file + ": " + (error.getCause() == null ? error : error.getCause()));
         }
     }
 

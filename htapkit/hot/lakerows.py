@@ -7,9 +7,11 @@ lake's fault and comes out as LakeFailed; the hot store's file is never opened a
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Protocol
 
 import duckdb
@@ -30,6 +32,7 @@ from htapkit.hot.times import in_range
 from htapkit.model import (
     LAKE_PLACE,
     Column,
+    Finds,
     Horizon,
     LakeFiles,
     Pin,
@@ -41,7 +44,8 @@ from htapkit.model import (
 _WANTED = "htapkit_wanted"
 _REST = "htapkit_rest"
 _LITERALS_MAX = 1000
-_SPANS_MAX = 200  # of places, in one statement
+_SPANS_MAX = 200  # ranges of places, in one statement
+_Span = tuple[bytes, bytes | None]
 _BATCH_ROWS = 122_880  # DuckDB's row group
 
 
@@ -225,7 +229,8 @@ class LakeValues:
         StoreFailed when the lake cannot be read now.
         """
         schema = lake_schema(schema)
-        with self._open(schema, pin, times) as (cursor, rows):
+        test = _meeting([(place, None) for place in places["place"].to_pylist()])
+        with self._open(schema, pin, times, test) as (cursor, rows):
             cursor.register(_WANTED, places)
             near = _near(cursor, schema, places.num_rows)
             yield from _batches(
@@ -241,23 +246,34 @@ class LakeValues:
             )
 
     def between(self, schema: TableSchema, pin: Pin, spans: pa.Table) -> Iterator[pa.RecordBatch]:
-        """The rows in [low, high) (`high` None: at `low`), perhaps twice, as `at` gives them."""
+        """The rows in [low, high) (`high` None: at `low`), perhaps twice, as `at` gives them.
+
+        Single places are looked for at once, ranges by the hundred.
+        """
         schema = lake_schema(schema)
-        found = spans.select(["low", "high"]).to_pylist()
-        for first in range(0, len(found), _SPANS_MAX):
-            condition = _in_spans([(s["low"], s["high"]) for s in found[first:][:_SPANS_MAX]])
-            with self._open(schema, pin, (None, None)) as (cursor, rows):
-                text = f"SELECT * FROM ({rows}) AS kept WHERE {condition}"  # noqa: S608 - quoted
+        found = [(span["low"], span["high"]) for span in spans.to_pylist()]
+        points = pa.table({"low": pa.array([s[0] for s in found if s[1] is None], pa.binary())})
+        ranges = [span for span in found if span[1] is not None]
+        for first in range(0, max(len(ranges), 1), _SPANS_MAX):
+            some = ranges[first:][:_SPANS_MAX]
+            at = points if first == 0 else points.slice(0, 0)
+            test = _meeting([*((low, None) for low in at["low"].to_pylist()), *some])
+            with self._open(schema, pin, (None, None), test) as (cursor, rows):
+                cursor.register(_WANTED, at)
+                text = f"SELECT * FROM ({rows}) AS kept WHERE {_in_spans(at, some)}"  # noqa: S608 - quoted
                 yield from _batches(cursor, schema, text)
 
     @contextmanager
     def _open(
-        self, schema: TableSchema, pin: Pin, times: tuple[int | None, int | None]
+        self, schema: TableSchema, pin: Pin, times: tuple[int | None, int | None], test: Finds
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         if self.reader is None:
             raise StoreFailed(f"{schema.table} has rows in the lake, and no lake is at hand")
         try:
             files = self.reader.files(schema.table, pin, *times)
+            place = schema.column(LAKE_PLACE)
+            if files.rest_where is not None and place is not None:
+                files = replace(files, rest=files.rest_where(place.ordinal, test))
             with lake_rows(self.database, schema, files) as found:
                 yield found
         except LakeFailed as error:
@@ -313,15 +329,34 @@ def _near(cursor: duckdb.DuckDBPyConnection, schema: TableSchema, count: int) ->
     return " AND ".join(parts)
 
 
-def _in_spans(spans: Sequence[tuple[bytes, bytes | None]]) -> str:
+def _in_spans(points: pa.Table, ranges: Sequence[_Span]) -> str:
     """That a row lies in one of them; literals prune files' row groups."""
     place = f"kept.{quote(LAKE_PLACE)}"
-    points = ", ".join(_bytes(low) for low, high in spans if high is None)
-    parts = [f"{place} IN ({points})"] if points else []
-    for low, high in spans:
-        if high is not None:
-            parts.append(f"({place} >= {_bytes(low)} AND {place} < {_bytes(high)})")
+    parts = []
+    if points.num_rows > _LITERALS_MAX:
+        parts.append(f"({place} IN (SELECT low FROM {quote(_WANTED)})) IS TRUE")  # noqa: S608 - quoted
+    elif points.num_rows:
+        parts.append(f"{place} IN ({', '.join(map(_bytes, points['low'].to_pylist()))})")
+    for low, high in ranges:
+        assert high is not None
+        parts.append(f"({place} >= {_bytes(low)} AND {place} < {_bytes(high)})")
     return f"({' OR '.join(parts)})"
+
+
+def _meeting(spans: Sequence[_Span]) -> Finds:
+    """The test whether any of some places lies in one of these."""
+    ordered = sorted((low, low + b"\0" if high is None else high) for low, high in spans)
+    lows = [low for low, _ in ordered]
+    ends = list(accumulate((high for _, high in ordered), max))
+
+    def test(places: pa.Array) -> bool:
+        for place in places.drop_null().to_pylist():
+            number = bisect_right(lows, place) - 1
+            if number >= 0 and place < ends[number]:
+                return True
+        return False
+
+    return test
 
 
 def _batches(

@@ -20,7 +20,7 @@ from htapkit.lake.locations import is_local, local_path
 from htapkit.lake.removing import read_fields
 from htapkit.lake.types import arrow_type
 from htapkit.lake.versions import Version
-from htapkit.model import LakeFiles, Pin
+from htapkit.model import Finds, LakeFiles, Pin
 
 Batches = Callable[[], Iterator[pa.RecordBatch]]
 
@@ -50,13 +50,16 @@ def lake_files(
         rows=rows,
         names=version.names,
         rest=_rest(version, rest) if rest else None,
+        rest_where=(lambda *wanted: _rest(version, rest, wanted)) if rest else None,
         first=int(files.first[chosen].min()) if len(chosen) else None,
         bytes=int(files.bytes[chosen].sum()),
     )
 
 
-def _rest(version: Version, locations: Sequence[str]) -> Batches:
-    """The rows of these files that count, with columns named by ordinal."""
+def _rest(
+    version: Version, locations: Sequence[str], wanted: tuple[int, Finds] | None = None
+) -> Batches:
+    """The rows of these files that count, with columns named by ordinal; see `rest_where`."""
 
     def batches() -> Iterator[pa.RecordBatch]:
         with translated(f"read {version.metadata.location}"):
@@ -64,6 +67,12 @@ def _rest(version: Version, locations: Sequence[str]) -> Batches:
             fields = [f for f in columns.schema.fields if f.field_id in columns.ordinals]
             names = [str(columns.ordinals[field.field_id]) for field in fields]
             for location in locations:
+                if wanted is not None:
+                    ordinal, test = wanted
+                    first = [f for f in fields if columns.ordinals[f.field_id] == ordinal]
+                    found = read_fields(version.io, location, first)
+                    if first and not any(test(batch.column(0)) for batch in found):
+                        continue
                 task = version.deleted.get(location)
                 if task is None:
                     found = read_fields(version.io, location, fields)

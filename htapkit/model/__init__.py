@@ -48,6 +48,7 @@ from htapkit.model.imports import (
 )
 from htapkit.model.lake import (
     Boundary,
+    Finds,
     Horizon,
     LakeColumn,
     LakeFiles,
@@ -99,6 +100,7 @@ __all__ = [
     "Column",
     "Doubt",
     "Finding",
+    "Finds",
     "Horizon",
     "Import",
     "LakeColumn",

@@ -13,6 +13,9 @@ from htapkit.model.tables import Position, TableId
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+Finds = Callable[[pa.Array], bool]
+"""Whether some values of a column have any that is wanted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pin:
@@ -76,8 +79,10 @@ class LakeFiles:
     there is NULL in every row. `paths` are Parquet files whose rows all count; where all were
     written with the same columns, `names` has their names by ordinal, else only field ids tell
     them apart. `rest` gives the rows of files that have deletes written by other engines, already
-    applied; its columns are named by ordinal (`"7"`); None where there are no such files. No row
-    has a time below `first` (microseconds); None where nothing is known.
+    applied; its columns are named by ordinal (`"7"`); None where there are no such files.
+    `rest_where` makes another such reader, of those files alone in which a test finds something:
+    it reads the column with that ordinal first, and all of a file only where any batch of it meets
+    the test. No row has a time below `first` (microseconds); None where nothing is known.
     """
 
     pin: Pin
@@ -86,6 +91,7 @@ class LakeFiles:
     rows: int  # of `paths`
     names: Mapping[int, str] = field(default_factory=dict)  # in all `paths`; {} = not known
     rest: Callable[[], Iterator[pa.RecordBatch]] | None = None
+    rest_where: Callable[[int, Finds], Callable[[], Iterator[pa.RecordBatch]]] | None = None
     first: int | None = None
     bytes: int = 0  # of all these files, as they are stored
 

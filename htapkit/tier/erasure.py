@@ -77,7 +77,8 @@ class Erasure:
         if self._status(table).schema.reconciled:
             raise ConfigError(
                 f"{table} is kept cell by cell, and cells of deleted rows stay beside it; only a "
-                "new copy is without them (`htapkit resync`)"
+                "new copy is without them (`htapkit resync`), and the lake when its next run after "
+                "that (`htapkit tier`) is over and the versions from before have expired"
             )
         self._counted(table, condition)
         self._archived(table, condition)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,10 +10,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyiceberg.io import FileIO
+from pyiceberg.types import NestedField
 
 from htapkit import failpoints
 from htapkit.errors import ConfigError, StoreError, StoreFailed
 from htapkit.hot import HotStore
+from htapkit.lake import reading
+from htapkit.lake.removing import read_fields
 from htapkit.metrics import Metrics
 from htapkit.model import (
     DELETIONS,
@@ -25,8 +29,8 @@ from htapkit.model import (
     SqlType,
     cells_arrow,
 )
-from htapkit.tier import Erasure, Target, Tierer
-from tests.property.reconciled_model import A, Cell, Deletion, M, N
+from htapkit.tier import Erasure, Target, Tierer, Upkeep
+from tests.property.reconciled_model import A, Cell, Deletion, Event, M, N
 from tests.property.tiered_cells import BEGUN, DAYS, RULE, Copy, covers, insert
 from tests.property.timed_cells import AT, SCHEMA, TABLE, line
 
@@ -174,6 +178,43 @@ def test_changes_of_the_present_do_not_look_into_the_lake(copy: Copy) -> None:
     assert copy.rows() == copy.expected()
 
 
+def test_deletions_by_the_thousand_take_one_look(copy: Copy) -> None:
+    """Of single places; how many they are costs a look no more than one."""
+    copy.apply([e for p in range(200) for e in insert(p, p % DAYS, 5)])
+    copy.tier(DAYS)
+    copy.looked.looks = 0
+    copy.apply([Deletion(p, c, c + 1, None, 8) for p in range(10, 190) for c in range(8)])
+    assert copy.looked.looks == 1
+    assert len(copy.rows()) == 20
+    assert copy.rows() == copy.expected()
+
+
+def test_of_files_that_come_whole_only_places_are_read_first(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as those of an object store; the others have nothing that is asked for."""
+    copy.apply([e for c in range(DAYS) for p in range(3) for e in insert(p, c, 5)])
+    copy.tier(DAYS)
+    whole: list[str] = []
+
+    def read(io: FileIO, path: str, fields: Sequence[NestedField]) -> Iterator[pa.RecordBatch]:
+        if len(fields) > 1:
+            whole.append(path)
+        return read_fields(io, path, fields)
+
+    monkeypatch.setattr(reading, "is_local", lambda _: False)
+    monkeypatch.setattr(reading, "read_fields", read)
+    found: list[Event] = [Deletion(1, 2, 3, None, 8), Deletion(9, None, None, None, 8)]
+    copy.apply(found)
+    assert len(whole) == 1
+    copy.apply([Deletion(2, 3, 5, None, 8)])
+    assert len(whole) == 1 + 2
+    copy.apply([Cell((0, 1), N, None, 8, "1")])
+    assert len(whole) == 1 + 2 + 1
+    assert copy.rows() == copy.expected()
+    assert len(copy.rows()) == 3 * DAYS - 3
+
+
 @pytest.mark.parametrize(
     ("schema", "column", "why"),
     [
@@ -278,3 +319,19 @@ def test_nothing_of_it_is_erased(copy: Copy) -> None:
     erasure = Erasure(copy.store, copy.lake, copy.tierer, copy.retention, 0.0)
     with pytest.raises(ConfigError, match="kept cell by cell"):
         erasure.check(TABLE, "k1 = 1")
+
+
+def test_a_new_copy_begins_the_lake_anew(copy: Copy) -> None:
+    """With the next run; what was there before goes with its versions, as `erase` says."""
+    copy.apply([e for c in range(DAYS) for e in insert(1, c, 5)])
+    copy.tier(DAYS)
+    former = set(copy.folder.rglob("data/**/*.parquet"))
+    assert len(former) == DAYS
+    copy.store.copy_again(TABLE, "asked")
+    copy.copied(copy.sent)
+    upkeep = Upkeep(copy.store, copy.lake, 0.0)
+    assert upkeep.tables() == []
+    copy.tier(DAYS)
+    upkeep.expire(upkeep.tables(), lambda *_: None)
+    assert not former & set(copy.folder.rglob("data/**/*.parquet"))
+    assert copy.rows() == copy.expected()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -167,6 +168,10 @@ def location_of(lake: Lake, pin: Pin, day: int) -> str:
     return f"file://{path}"
 
 
+def _has(wanted: int, ids: pa.Array) -> bool:
+    return wanted in ids.to_pylist()
+
+
 def test_position_deletes_are_applied(lake: Lake, tmp_path: Path) -> None:
     """The file with deletes comes as rows, the others as paths."""
     base = lake.commit(run(1), ORDERS, LAYOUT, None, None, [batch(ORDERS, FIRST)])
@@ -178,6 +183,10 @@ def test_position_deletes_are_applied(lake: Lake, tmp_path: Path) -> None:
     assert files.rest is not None
     assert sum(each.num_rows for each in files.rest()) == 8
     assert sum(each.num_rows for each in files.rest()) == 8, "it can be read twice"
+    assert files.rest_where is not None
+    for wanted, rows in ((4, 8), (-1, 0)):
+        some = files.rest_where(1, partial(_has, wanted))
+        assert sum(each.num_rows for each in some()) == rows
     assert lake.files(TABLE, pin, 2 * DAY, None).rest is None
     only = lake.files(TABLE, pin, DAY, 2 * DAY)
     assert only.paths == ()

@@ -7,6 +7,7 @@ While it is read, the logs are being followed already.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,7 +104,8 @@ class FilesSnapshot:
 
     def _mutations(self, split: Split) -> Iterator[Mutation]:
         table, asked = split.table, self._asked[split.token]
-        copied = Copied(table.schema, table.name, f"htapkit-{table.source}-{table.name}")
+        tag = f"htapkit-{table.source}-{table.name}-{secrets.token_hex(4)}"
+        copied = Copied(table.schema, table.name, tag)
         run = Run(asked.machine.read_table(asked.schema, copied), asked.queue_bytes_max)
         try:
             while not isinstance(event := _event(run, table), Ended):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import secrets
 from array import array
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from htapkit.errors import HtapkitError
+from htapkit.errors import HtapkitError, SourceUnavailable
 from htapkit.model import TableId
 from htapkit_cassandra import files
 from tests.cassandra.mirrored import Copied, Row, copied, ends_equal
@@ -102,23 +104,54 @@ def test_a_large_partition_comes_in_parts(
 def test_a_copy_that_is_given_up_leaves_no_snapshot(
     keyspace: Keyspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More is left to read than what lies between the reader and us."""
+    """Nor others of the same table, of readers that were killed.
+
+    More is left to read than what lies between the reader and us.
+    """
     monkeypatch.setattr(files, "BATCH_ROWS", 10)
     session, ks = keyspace.session, keyspace.name
     session.execute(f"CREATE TABLE {ks}.t (id int PRIMARY KEY, v blob) WITH cdc = true")
     insert = session.prepare(f"INSERT INTO {ks}.t (id, v) VALUES (?, ?)")
     for number in range(3_000):
         session.execute(insert, (number, bytes(1_000)))
+    (folder,) = keyspace.node.folder.glob(f"data/{ks}/t-*")
+    former = [folder / "snapshots" / f"htapkit-events-t{end}" for end in ("", "-0123abcd", "-2-5")]
+    for each in former:
+        each.mkdir(parents=True)
     table = TableId("events", ks, "t")
-    left = f"data/{ks}/t-*/snapshots/htapkit-events-t"
+    left = f"data/{ks}/t-*/snapshots/htapkit-events-t-*"
     with closing(keyspace.source()) as source, closing(source.snapshot([table], {})) as snapshot:
         (split,) = snapshot.splits(table)
         reading = snapshot.read(split)
         assert isinstance(reading, Generator)
         next(reading)
-        assert list(keyspace.node.folder.glob(left))
+        assert len(list(keyspace.node.folder.glob(left))) == 2
         reading.close()
-    wait_for(lambda: True if not list(keyspace.node.folder.glob(left)) else None)
+    wait_for(lambda: True if list(keyspace.node.folder.glob(left)) == former[2:] else None)
+    assert not former[0].exists()
+
+
+@pytest.mark.parametrize("listed", [None, ["nb-1-big-Data.db"]])
+def test_a_copy_without_its_snapshot_is_none(
+    keyspace: Keyspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listed: list[str] | None
+) -> None:
+    """Somebody cleared it, or a file of it: what is read is not the table."""
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "00c0ffee")
+    session, ks = keyspace.session, keyspace.name
+    session.execute(f"CREATE TABLE {ks}.t (id int PRIMARY KEY) WITH cdc = true")
+    session.execute(f"INSERT INTO {ks}.t (id) VALUES (1)")
+    (folder,) = keyspace.node.folder.glob(f"data/{ks}/t-*")
+    snapshot = tmp_path / ks / folder.name / "snapshots" / "htapkit-events-t-00c0ffee"
+    snapshot.mkdir(parents=True)
+    if listed is None:
+        snapshot.rmdir()
+    else:
+        (snapshot / "manifest.json").write_text(json.dumps({"files": listed}))
+    table = TableId("events", ks, "t")
+    with closing(keyspace.source(data_folders=[str(tmp_path)])) as source:
+        opened = source.snapshot([table], {})
+        with closing(opened), pytest.raises(SourceUnavailable, match="was cleared while"):
+            list(opened.read(opened.splits(table)[0]))
 
 
 TYPES: Sequence[tuple[str, str, object]] = (

@@ -8,7 +8,8 @@
 //
 // The node flushes the table and links its files to a snapshot of that tag, which is cleared at the end. Files are
 // printed one after the other, not merged: who takes changes in any order merges them. FOLDERS, apart by ":", are where
-// the node's data folders are seen here; "-" says that they are where the node says.
+// the node's data folders are seen here; "-" says that they are where the node says. TAG ends in "-" and a number of this
+// run's own, of NONCE's form; snapshots of other runs for the same table are cleared first.
 //
 // It only reads. Lines (values are the node's own bytes, in hexadecimal):
 //   ready      the first one: the format's number and the tables, as this program reads them
@@ -100,9 +101,12 @@ public final class CommitLogTail {
     static final int POSITION_LOST = 6;
     static final int BAD_SCHEMA = 7;
     static final int NO_SNAPSHOT = 8;
+    static final int SNAPSHOT_GONE = 9;
 
     // What Cassandra's reader says of the marker that begins a section.
     static final Pattern BAD_MARKER = Pattern.compile("bad header at position (\\d+)");
+    static final Pattern NONCE = Pattern.compile("-[0-9a-f]{8}$");
+    static final String GONE = "the snapshot %s was cleared while its files were read; the table has to be copied again";
     static final int ROWS_TOGETHER = 500;
     static final int LEAVING_MS_MAX = 10000;
 
@@ -408,8 +412,20 @@ public final class CommitLogTail {
         try (JMXConnector connector = JMXConnectorFactory.connect(url)) {
             MBeanServerConnection server = connector.getMBeanServerConnection();
             ObjectName service = new ObjectName("org.apache.cassandra.db:type=StorageService");
+            TableMetadata table = Schema.instance.getTableMetadata(keyspace, name);
+            if (table == null) stop(UNKNOWN_TABLE, "table " + keyspace + "." + name + " is not in the schema");
+            List<Path> folders = new ArrayList<>();
+            String[] locations = seen.equals("-")
+                ? (String[]) server.getAttribute(service, "AllDataFileLocations") : seen.split(":");
+            for (String location : locations) {
+                Path there = Paths.get(location, keyspace, name + "-" + table.id.toHexString());
+                // The node made it with the table: without it these are not the node's folders.
+                if (!Files.isDirectory(there)) stop(NO_SNAPSHOT, there + " is not there");
+                folders.add(there.resolve("snapshots"));
+            }
+            for (String former : formerTags(folders, tag))
+                server.invoke(service, "clearSnapshot", new Object[] {former, new String[] {keyspace}}, kinds);
             Object[] snapshot = {tag, new String[] {keyspace}};
-            server.invoke(service, "clearSnapshot", snapshot, kinds); // a former one's
             leaving = () -> {
                 try {
                     server.invoke(service, "clearSnapshot", snapshot, kinds);
@@ -421,17 +437,17 @@ public final class CommitLogTail {
                 new Object[] {tag, new HashMap<String, String>(), new String[] {keyspace + "." + name}},
                 new String[] {kinds[0], "java.util.Map", kinds[1]});
             try {
-                TableMetadata table = Schema.instance.getTableMetadata(keyspace, name);
-                if (table == null) stop(UNKNOWN_TABLE, "table " + keyspace + "." + name + " is not in the schema");
-                String folder = name + "-" + table.id.toHexString();
-                String[] locations = seen.equals("-")
-                    ? (String[]) server.getAttribute(service, "AllDataFileLocations") : seen.split(":");
-                for (String location : locations) {
-                    Path there = Paths.get(location, keyspace, folder);
-                    // The node made it with the table: without it these are not the node's folders.
-                    if (!Files.isDirectory(there)) stop(NO_SNAPSHOT, there + " is not there");
-                    files(table, there.resolve("snapshots").resolve(tag));
-                }
+                Set<String> expected = listed(folders, tag);
+                Set<String> read = new HashSet<>();
+                for (Path there : folders) read.addAll(files(table, there.resolve(tag)));
+                out.flush();
+                if (!read.containsAll(expected)) stop(SNAPSHOT_GONE, String.format(GONE, tag));
+            } catch (NoSuchFileException gone) {
+                out.flush();
+                stop(SNAPSHOT_GONE, String.format(GONE, tag) + ": " + gone.getMessage());
+            } catch (RuntimeException error) { // the node's classes say so that a file cannot be read
+                out.flush();
+                stop(NO_SNAPSHOT, "files of " + keyspace + "." + name + " cannot be read: " + error);
             } finally {
                 server.invoke(service, "clearSnapshot", snapshot, kinds);
             }
@@ -440,8 +456,41 @@ public final class CommitLogTail {
         }
     }
 
-    void files(TableMetadata table, Path folder) throws IOException {
-        if (!Files.isDirectory(folder)) return; // nothing was ever written there
+    /** What other runs for the same table have left, an older htapkit's without a nonce among them. */
+    static Set<String> formerTags(List<Path> folders, String tag) throws IOException {
+        String whose = NONCE.matcher(tag).replaceFirst("");
+        Set<String> found = new HashSet<>();
+        for (Path folder : folders) {
+            if (!Files.isDirectory(folder)) continue; // none was ever made
+            try (DirectoryStream<Path> tags = Files.newDirectoryStream(folder)) {
+                for (Path each : tags) {
+                    String name = each.getFileName().toString();
+                    if (NONCE.matcher(name).replaceFirst("").equals(whose)) found.add(name);
+                }
+            }
+        }
+        return found;
+    }
+
+    /** Files of the table that the node itself says it has linked: it writes that beside them, of none as well. */
+    static Set<String> listed(List<Path> folders, String tag) throws IOException {
+        Set<String> found = new HashSet<>();
+        boolean any = false;
+        for (Path folder : folders) {
+            Path manifest = folder.resolve(tag).resolve("manifest.json");
+            if (!Files.exists(manifest)) continue;
+            any = true;
+            for (JsonNode file : new ObjectMapper().readTree(manifest.toFile()).get("files"))
+                if (!file.asText().contains("/")) found.add(file.asText()); // others are of indexes
+        }
+        if (!any) stop(SNAPSHOT_GONE, String.format(GONE, tag));
+        return found;
+    }
+
+    /** Prints them, and gives their names. */
+    Set<String> files(TableMetadata table, Path folder) throws IOException {
+        Set<String> read = new HashSet<>();
+        if (!Files.isDirectory(folder)) return read; // none is at this location
         TableMetadataRef reference = TableMetadataRef.forOfflineTools(table);
         try (DirectoryStream<Path> files = Files.newDirectoryStream(folder, "*-Data.db")) {
             for (Path file : files) {
@@ -454,8 +503,10 @@ public final class CommitLogTail {
                 } finally {
                     reader.selfRef().release();
                 }
+                read.add(file.getFileName().toString());
             }
         }
+        return read;
     }
 
     /** 5.0 has other signatures than 4.1. */

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
 from htapkit.errors import LakeFailed, StoreFailed
 from htapkit.hot import HotLimits, HotStore
+from htapkit.hot.names import statement
 from htapkit.model import (
     Column,
     SchemaChange,
@@ -268,3 +271,28 @@ def test_tables_are_written_in_order_again_with_a_boundary(path: Path, lake: Pla
 def rows_of_in_order(store: HotStore) -> list[tuple[Any, ...]]:
     with store.read('SELECT * FROM "shop.public".t') as read:
         return [tuple(r.values()) for b in read.batches() for r in b.to_pylist()]
+
+
+def test_of_places_on_a_grid_only_their_rows_are_handed_on() -> None:
+    """Of 10,000 rows that have one of the wanted values in each column of the key, the 100 wanted.
+
+    As DuckDB's own profile counts them.
+    """
+    parts = {
+        "rows": "SELECT encode(a.i || ':' || b.i) AS place, a.i AS p"
+        " FROM range(100) AS a(i), range(100) AS b(i)",
+        "condition": "(kept.p IN (SELECT k0 FROM wanted)) IS TRUE",
+        "place": "place",
+        "wanted": "wanted",
+    }
+    with duckdb.connect() as plain:
+        plain.execute(
+            "CREATE TABLE wanted AS SELECT encode(i || ':' || i) AS place, i AS k0"
+            " FROM range(100) AS t(i)"
+        )
+        text = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement('lake_at', **parts)}"
+        (profile,) = (row[1] for row in plain.execute(text).fetchall())
+    (collected,) = json.loads(profile)["operator"]
+    (common,) = collected["children"][0]["children"]
+    assert common["type"] == "CTE"
+    assert common["children"][0]["intermediate_rows"] == 100

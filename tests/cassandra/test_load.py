@@ -30,7 +30,7 @@ from htapkit_cassandra.inputs import ParquetInput
 from htapkit_cassandra.journal import LoadBusy
 from htapkit_cassandra.loading import Load, Prepared
 from htapkit_cassandra.reading import RowsRejected
-from htapkit_cassandra.settings import Node, Settings
+from htapkit_cassandra.settings import Node
 from tests.fix_cassandra import SECONDS, Keyspace, connected, running_node
 from tests.fix_loads import Loads
 from tests.fix_loads import nothing as _nothing
@@ -339,13 +339,13 @@ def test_reading_back_sees_files_that_a_node_ignored(
     """Here, because we are mistaken about its storage mode."""
     loads.create("k int PRIMARY KEY, v int")
     path = loads.parquet(k=[1, 2], v=[1, 2])
-    find = destination.find
+    asked = destination._of_node
 
-    def mistaken(settings: Settings, table: TableId) -> destination.Destination:
-        return replace(find(settings, table), mode="NONE")
+    def mistaken(opened: Session) -> dict[str, Any]:
+        return {**asked(opened), "mode": "NONE"}
 
     with monkeypatch.context() as patched:
-        patched.setattr(destination, "find", mistaken)
+        patched.setattr(destination, "_of_node", mistaken)
         loaded = loads.run(path, method="sstable")
     assert (loaded.compared.compared, loaded.compared.missing) == (2, 2)
     assert loads.run(path, method="sstable").compared.equal == 2

@@ -43,12 +43,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _turn(item: pytest.Item) -> int:
-    """Quick tests; of the long ones random histories and kills, the rest, then many small ones."""
+    """Quick tests; of the long ones the longest, other histories and kills, others, small ones."""
     if item.get_closest_marker("long") is None:
         return 0
+    if "test_tier_steps" in item.nodeid:
+        return 1
     if "test_relay_fuzz" in item.nodeid:
-        return 3
-    return 1 if "tests/property/" in item.nodeid or "kill" in item.nodeid else 2
+        return 4
+    return 2 if "tests/property/" in item.nodeid or "kill" in item.nodeid else 3
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

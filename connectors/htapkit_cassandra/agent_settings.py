@@ -12,7 +12,7 @@ import yaml
 from htapkit.errors import ConfigError
 from htapkit_cassandra.configured import Keys
 from htapkit_cassandra.here import Here
-from htapkit_cassandra.link import host_and_port, is_loopback
+from htapkit_cassandra.link import host_and_port, is_loopback, shown_address
 
 TOKEN_VARIABLE = "HTAPKIT_AGENT_TOKEN"  # noqa: S105 - a name
 TOKEN_LETTERS_MIN = 16
@@ -45,7 +45,7 @@ class AgentSettings:
     @property
     def listen(self) -> str:
         """As it is written."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return shown_address(self.host, self.port)
 
     def here(self, folder: Path) -> Here:
         """The node's files on our machine, with a folder for the readers' own."""

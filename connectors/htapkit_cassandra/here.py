@@ -58,7 +58,7 @@ class Here:
         problem = ""
         if data_folders is not None:
             looked = self.data_folders or tuple(data_folders)
-            problem = self._jmx_problem()
+            problem = jmx_problem(self.jmx)
         return Seen(
             java=missing,
             jars=self.cassandra_home or f"jars of Cassandra {jars.version()}",
@@ -72,14 +72,6 @@ class Here:
             data_folders=looked,
             unread=tuple(folder for folder in looked if not _readable(folder)),
         )
-
-    def _jmx_problem(self) -> str:
-        host, _, port = self.jmx.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), JMX_SECONDS_MAX).close()
-        except OSError as error:
-            return str(error)
-        return ""
 
     def read_log(self, schema: str, start: LogPosition | None) -> LocalChild:
         """Start the reader of the log. Raises SourceRefused."""
@@ -112,13 +104,9 @@ class Here:
             raise
 
     def _command(self, classpath: str, folder: Path) -> list[str]:
-        """The command line; `nice`, because the node beside it matters more."""
-        memory = self.memory.removesuffix("B").lower()
-        command = ["nice", "java", f"-Xmx{memory}", f"-Djava.io.tmpdir={folder}"]
-        command += [f"-Dlogback.configurationFile={jars.JAVA_FOLDER / 'logback.xml'}"]
-        command += [f"@{jars.JAVA_FOLDER / name}" for name in ("jvm.options", "opens.options")]
-        command += ["-cp", classpath, str(jars.JAVA_FOLDER / "CommitLogTail.java")]
-        return [*command, self.cdc_raw or "-", str(folder / "schema.json"), "--poll", str(POLL_MS)]
+        options = [f"@{jars.JAVA_FOLDER / 'jvm.options'}"]
+        run = jars.command("CommitLogTail.java", classpath, self.memory, folder, options)
+        return [*run, self.cdc_raw or "-", str(folder / "schema.json"), "--poll", str(POLL_MS)]
 
 
 class LocalChild:
@@ -180,6 +168,16 @@ class LocalChild:
         if self._listener is not None:
             self._listener.join(STOP_SECONDS_MAX)
         folders.remove(self._folder)
+
+
+def jmx_problem(address: str) -> str:
+    """Why nothing answers at a node's JMX (host:port), "" = something does."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), JMX_SECONDS_MAX).close()
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def _readable(folder: str) -> bool:

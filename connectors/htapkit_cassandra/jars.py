@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from htapkit.errors import SourceRefused
@@ -59,6 +60,20 @@ def classpath(home: str = "") -> str:
     if reason:
         raise SourceRefused(f"cannot run Cassandra's reader: {reason}; or set cassandra_home")
     return f"{_fetched()}/*"
+
+
+def command(
+    program: str, classpath: str, memory: str, folder: Path, options: Sequence[str]
+) -> list[str]:
+    """The command line of one of our programs, to which its arguments are added.
+
+    `nice`, because the node beside it matters more; its temporary files lie in `folder`.
+    """
+    heap = memory.removesuffix("B").lower()
+    run = ["nice", "java", f"-Xmx{heap}", f"-Djava.io.tmpdir={folder}"]
+    run.append(f"-Dlogback.configurationFile={JAVA_FOLDER / 'logback.xml'}")
+    run += [f"@{JAVA_FOLDER / 'opens.options'}", *options]
+    return [*run, "-cp", classpath, str(JAVA_FOLDER / program)]
 
 
 def _fetched() -> Path:

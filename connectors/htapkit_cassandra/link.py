@@ -217,6 +217,11 @@ def host_and_port(text: str) -> tuple[str, int] | None:
     return (bare, int(port)) if 0 <= int(port) < 65536 else None
 
 
+def shown_address(host: str, port: int) -> str:
+    """As `host_and_port` reads it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_loopback(host: str) -> bool:
     """Whether it is an address of this machine that no network has."""
     try:

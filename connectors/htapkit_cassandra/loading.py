@@ -7,7 +7,6 @@ others have written since its beginning stays.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,6 +20,7 @@ from htapkit_cassandra import destination, folders, readback, spool
 from htapkit_cassandra.cluster import session
 from htapkit_cassandra.destination import Destination
 from htapkit_cassandra.fitting import LoadRefused, Target
+from htapkit_cassandra.here import jmx_problem
 from htapkit_cassandra.inputs import Input
 from htapkit_cassandra.jars import classpath
 from htapkit_cassandra.journal import Journal, State
@@ -32,7 +32,6 @@ from htapkit_cassandra.writes import Writer
 
 SMALL_ROWS_MAX: Final = 50_000
 """So many rows are written over CQL where nothing is said: for files a program has to start."""
-JMX_SECONDS_MAX: Final = 5.0
 _NOTED_ROWS: Final = 10_000
 Told = Callable[[str, int, int | None], None]
 """What is being done; how many rows of it, of how many."""
@@ -192,10 +191,8 @@ class Load:
         node = self._beside
         if node is None:
             return "each of its nodes has an agent, and files need one beside us"
-        try:
-            socket.create_connection((node.jmx_host, node.jmx_port), JMX_SECONDS_MAX).close()
-        except OSError as error:
-            return f"nothing answers over JMX at {node.jmx_host}:{node.jmx_port} ({error})"
+        if problem := jmx_problem(node.jmx):
+            return f"nothing answers over JMX at {node.jmx} ({problem})"
         return destination.no_files(self._settings, to)
 
     def write(self, prepared: Prepared, told: Told) -> Loaded:
@@ -256,8 +253,7 @@ class Load:
         folder = folders.fresh(
             self._wanted.folder or self._journal.folder, f"files-{self._table}-{state.written_at}"
         )
-        jmx = f"{node.jmx_host}:{node.jmx_port}"
-        job = Job(classpath(node.cassandra_home), folder, node.helper_memory, jmx)
+        job = Job(classpath(node.cassandra_home), folder, node.helper_memory, node.jmx)
         done = 0
         try:
             with running(job, prepared.to, state.columns, at) as program:

@@ -22,7 +22,7 @@ def machine(node: Settings, folder: Path | None = None) -> Machine:
         cdc_raw=node.cdc_raw,
         cassandra_home=node.cassandra_home,
         memory=node.helper_memory,
-        jmx=f"{node.jmx_host}:{node.jmx_port}",
+        jmx=node.jmx,
         data_folders=node.data_folders,
         folder=folder,
     )

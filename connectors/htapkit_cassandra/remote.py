@@ -41,7 +41,7 @@ class Address:
 
     def __str__(self) -> str:
         """For people."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return wire.shown_address(self.host, self.port)
 
 
 def trusting(ca: str) -> ssl.SSLContext:

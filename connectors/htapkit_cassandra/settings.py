@@ -53,6 +53,11 @@ class Settings:
     agent_ca: str = ""
     agent_plain: bool = False
 
+    @property
+    def jmx(self) -> str:
+        """Where the node is asked over JMX: host:port."""
+        return f"{self.jmx_host}:{self.jmx_port}"
+
     def each(self) -> tuple[Settings, ...]:
         """For each node what they would be if it were the only one."""
         if not self.nodes:

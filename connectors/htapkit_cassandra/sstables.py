@@ -19,9 +19,9 @@ from queue import Empty, Queue
 from typing import IO, Any, Final
 
 from htapkit.errors import SourceRefused, SourceUnavailable
+from htapkit_cassandra import jars
 from htapkit_cassandra.destination import Destination
 from htapkit_cassandra.fitting import LoadRefused
-from htapkit_cassandra.jars import JAVA_FOLDER
 
 NOT_LOADED: Final = 6  # of the exit codes of TableLoad.java
 _CONFIGURATION: Final = """\
@@ -135,7 +135,12 @@ class Program:
         loading()
         self.send(b"\1")
         self._flush()
-        assert self._next() == {"loaded": True}
+        event = self._next()
+        if event != {"loaded": True}:
+            raise SourceRefused(
+                f"{self._destination.table}: the program that loads files said {event}, and not "
+                "that they are loaded"
+            )
         return FilesMade(made["files"], made["bytes"])
 
     def _flush(self) -> None:
@@ -211,7 +216,6 @@ def _command(job: Job, destination: Destination, names: Sequence[str], written: 
         text += f"storage_compatibility_mode: {destination.mode}\n"
     configuration = temporary / "cassandra.yaml"
     configuration.write_text(text, encoding="utf-8")
-    memory = job.memory.removesuffix("B").lower()
     specification = temporary / "load.json"
     wanted = {
         "types": destination.types,
@@ -223,11 +227,12 @@ def _command(job: Job, destination: Destination, names: Sequence[str], written: 
         "jmx": job.jmx,
     }
     specification.write_text(json.dumps(wanted), encoding="utf-8")
-    command = ["nice", "java", f"-Xmx{memory}", "-XX:+UseSerialGC"]
-    command.append("-XX:+ExitOnOutOfMemoryError")  # Cassandra's writer would wait for its thread
-    command += [f"-Djava.io.tmpdir={temporary}", f"-Dcassandra.config=file://{configuration}"]
-    command += [f"-Dcassandra.storagedir={temporary}"]
-    command += [f"-Dsun.rmi.transport.tcp.responseTimeout={_ANSWER_SECONDS_MAX * 1000}"]
-    command += [f"-Dlogback.configurationFile={JAVA_FOLDER / 'logback.xml'}"]
-    command += [f"@{JAVA_FOLDER / 'opens.options'}", "-cp", job.classpath]
-    return [*command, str(JAVA_FOLDER / "TableLoad.java"), str(specification)]
+    options = [
+        "-XX:+UseSerialGC",
+        "-XX:+ExitOnOutOfMemoryError",  # Cassandra's writer would wait for its thread
+        f"-Dcassandra.config=file://{configuration}",
+        f"-Dcassandra.storagedir={temporary}",
+        f"-Dsun.rmi.transport.tcp.responseTimeout={_ANSWER_SECONDS_MAX * 1000}",
+    ]
+    run = jars.command("TableLoad.java", job.classpath, job.memory, temporary, options)
+    return [*run, str(specification)]

@@ -10,14 +10,12 @@ from contextlib import contextmanager
 import pyarrow as pa
 from pyarrow import flight
 
-from htapkit.cli.ports import address
+from htapkit.cli.ports import reached
 from htapkit.client import ServerRefused, ServerUnreachable
 from htapkit.config import Config
 from htapkit.errors import ConfigError
 from htapkit.serve.flight.commands import wrapped
 from htapkit.serve.flight.protobuf import make_octets
-
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where they are reached
 
 
 @contextmanager
@@ -44,16 +42,13 @@ def _location(config: Config) -> tuple[str, dict[str, bytes]]:
     wanted = config.servers.flight
     if wanted is None:
         raise ConfigError("servers.flight is not set: the rows of a statement come over that port")
-    host, port = address(wanted.listen)
-    reached = _WILDCARDS.get(host, host)
-    shown = f"[{reached}]" if ":" in reached else reached
     if wanted.tls_certificate is None:
-        return f"grpc+tcp://{shown}:{port}", {}
+        return f"grpc+tcp://{reached(wanted.listen)}", {}
     try:
         found = wanted.tls_certificate.read_bytes()
     except OSError as error:
         raise ConfigError(f"servers.flight: {error.filename}: {error.strerror}") from error
-    return f"grpc+tls://{shown}:{port}", {"tls_root_certs": found}
+    return f"grpc+tls://{reached(wanted.listen)}", {"tls_root_certs": found}
 
 
 def _batches(location: str, reader: flight.FlightStreamReader) -> Iterator[pa.RecordBatch]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from htapkit.cli.ports import reached
 from htapkit.client import Client
 from htapkit.config import Config
 
@@ -22,9 +23,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for prog
 
 def client_of(config: Config) -> Client:
     """The API of the server that this configuration describes."""
-    host, _, port = config.servers.http.listen.rpartition(":")
-    reachable = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
-    return Client(f"http://{reachable}:{port}", config.servers.http.token)
+    return Client(f"http://{reached(config.servers.http.listen)}", config.servers.http.token)
 
 
 def full_name(config: Config, table: str) -> str:

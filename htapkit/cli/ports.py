@@ -68,6 +68,13 @@ def measure_ports(
     metrics.before_text.append(lambda: relayed.inc(tally.take()))
 
 
+def reached(listen: str) -> str:
+    """`host:port` by which a program here reaches who listens there, perhaps on all addresses."""
+    host, _, port = listen.rpartition(":")
+    here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - a comparison
+    return f"{here}:{port}"
+
+
 def address(listen: str) -> tuple[str, int]:
     """Host and port of `host:port`; the configuration has checked the form."""
     host, _, port = listen.rpartition(":")

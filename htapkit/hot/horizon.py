@@ -22,7 +22,7 @@ from htapkit.model import (
     Column,
     Horizon,
     TableSchema,
-    place_keys,
+    place_key,
 )
 
 _DAY = 86_400_000_000
@@ -76,7 +76,7 @@ def young_cells(
     column = horizon_column(schema, horizon)
     if column is None or batch.schema == DELETIONS:
         return batch
-    times = pa.table({column.name: batch[place_keys(schema)[schema.key.index(column.name)]]})
+    times = pa.table({column.name: batch[place_key(schema, column)]})
     old = too_old(schema, horizon, times)
     return batch if old is None else batch.filter(pa.array(~old))
 

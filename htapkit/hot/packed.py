@@ -30,6 +30,7 @@ from htapkit.model import (
     Column,
     TableSchema,
     lake_schema,
+    place_key,
     place_keys,
 )
 
@@ -83,7 +84,7 @@ class Packed:
     def leave(self, ordinal: int, below: int) -> str:
         """Have all rows with a time below that can leave, in a temporary relation."""
         column = time_column(self.schema, ordinal)
-        key = place_keys(self.schema)[self.schema.key.index(column.name)]
+        key = place_key(self.schema, column)
         held = ", ".join(f"any_value({name}) AS {quote(key)}" for key, name in self.keys)
         # First of all, or each run would pack again what stays for as long as it lives.
         endless = statement("packed_endless", **self.folded.names)

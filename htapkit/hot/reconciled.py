@@ -42,6 +42,7 @@ from htapkit.model import (
     Horizon,
     TableSchema,
     cells_arrow,
+    place_key,
     place_keys,
     stays_hot,
 )
@@ -145,7 +146,7 @@ class Reconciled:
     def drop_below(self, horizon: Horizon) -> None:
         """Take out the cells of rows below the horizon, whose column is one of the key."""
         column = time_column(self.schema, horizon.column)
-        key = place_keys(self.schema)[self.schema.key.index(column.name)]
+        key = place_key(self.schema, column)
         old = in_range(replace(column, name=key), None, horizon.since)
         for name in (self.folded.records, self.folded.cells):
             self._cursor.execute(f"{statement('delete_all', table=name)} WHERE {old}").fetchall()
@@ -153,17 +154,21 @@ class Reconciled:
     def evict(self) -> int:
         """Take out the rows that were noted, but for those that changed since; how many."""
         table = self.schema.table
-        parts = {"leaving": leaving(table), "touched": touched(table)}
-        equal = same_key(self.schema, "leaving", "kept")
         keys = [quote(name) for name, _ in key_columns(self.schema)]
         stays = " AND ".join(f"touched.{name} = leaving.{name}" for name in keys)
-        self._cursor.execute(statement("packed_stay", equal=stays, **parts)).fetchall()
-        text = statement("packed_evict", table=relation(table), equal=equal, **parts)
-        gone = self._cursor.execute(text).fetchall()
+        self._delete(leaving(table), "leaving", touched(table), "touched", stays)
+        leaves = same_key(self.schema, "leaving", "kept")
+        gone = self._delete(relation(table), "kept", leaving(table), "leaving", leaves)
         for name in (self.folded.records, self.folded.cells):
             text = statement("packed_taken", table=name, places=leaving(table))
             self._cursor.execute(text).fetchall()
-        return int(gone[0][0])
+        return gone
+
+    def _delete(self, table: str, one: str, others: str, other: str, equal: str) -> int:
+        """Rows of one relation that another has as well; how many."""
+        parts = {"table": table, "one": one, "others": others, "other": other}
+        text = statement("delete_matching", equal=equal, **parts)
+        return int(self._cursor.execute(text).fetchall()[0][0])
 
     def expire(self, now: datetime) -> tuple[int, int]:
         """Make the rows anew of which a cell is over; (rows taken out, rows put in)."""

@@ -30,6 +30,7 @@ from htapkit.model import (
     CellChanges,
     Horizon,
     lake_schema,
+    place_key,
     place_keys,
 )
 
@@ -91,7 +92,8 @@ class Returning:
                     f"same.{self._packed.called(c)} = kept.{quote(c.name)}"
                     for c in self._schema.key_columns
                 )
-                self._run("returned_forget", table=relation(table), places=which, equal=equal)
+                named = {"one": "kept", "others": which, "other": "same"}
+                self._run("delete_matching", table=relation(table), equal=equal, **named)
                 self._run("packed_taken", table=self._returned, places=rows)
         keys = self._packed.keys
         self._run(
@@ -105,13 +107,14 @@ class Returning:
 
     def _written(self, changes: Sequence[CellChanges]) -> tuple[pa.Table, tuple[int, int]]:
         """Places below the boundary of which nothing is here, and their first and last time."""
-        boundary, keys = self._patches.boundary, place_keys(self._schema)
+        boundary = self._patches.boundary
         assert boundary is not None
         column = time_column(self._schema, boundary.column)
-        at = keys[self._schema.key.index(column.name)]
-        cells = pa.Table.from_batches([c.cells.select(["place", *keys]) for c in changes])
+        names = ["place", *place_keys(self._schema)]
+        cells = pa.Table.from_batches([c.cells.select(names) for c in changes])
         days = pa.types.is_date(column.arrow)
-        times = cells[at].cast(pa.int32() if days else pa.int64()).cast(pa.int64())
+        times = cells[place_key(self._schema, column)].cast(pa.int32() if days else pa.int64())
+        times = times.cast(pa.int64())
         times = pc.multiply(times, _DAY if days else 1)
         below = pc.less(times, boundary.below)
         cells, times = cells.filter(below), times.filter(below)
@@ -119,9 +122,8 @@ class Returning:
             return cells, (0, 0)
         span = (pc.min(times).as_py(), pc.max(times).as_py() + 1)
         places = cells.group_by(cells.column_names).aggregate([])
-        names = self._packed.folded.names
         with self._over(places) as rows:
-            text = statement("returned_wanted", rows=rows, **names)
+            text = statement("returned_wanted", rows=rows, **self._packed.folded.names)
             return self._cursor.sql(text).to_arrow_table().cast(places.schema), span
 
     def _deleted(self, deletions: pa.Table, changes: Sequence[CellChanges]) -> pa.Table:

@@ -106,10 +106,7 @@ class Tiering:
     @contextmanager
     def _noting(self, run_id: str, table: TableId) -> Iterator[Transaction]:
         with self.core.alone(table.source) as transaction:
-            run = transaction.run(run_id)
-            if run is None or not run.logs:
-                why = run.tiering.why if run is not None else "it was dropped"
-                raise CatalogChanged(f"the run {run_id} cannot go on: {why}")
+            _going(transaction, run_id)
             yield transaction
 
     def runs(self) -> tuple[TieringRun, ...]:
@@ -121,10 +118,7 @@ class Tiering:
         """Flip: what was exported leaves, but for what changed since."""
         source = self._run(run_id).tiering.source
         with self.core.alone(source) as transaction:
-            run = transaction.run(run_id)
-            if run is None or not run.logs:
-                why = run.tiering.why if run is not None else "it was dropped"
-                raise CatalogChanged(f"the run {run_id} cannot be finished: {why}")
+            run = _going(transaction, run_id)
             missing = run.columns.keys() - pins.keys()
             if missing:
                 raise StoreError(f"the run {run_id} has no version of {min(missing)}")
@@ -306,3 +300,12 @@ class Tiering:
                 f"{table} is in the run {former.tiering.id}; finish or drop that first"
             )
         return record
+
+
+def _going(transaction: Transaction, run_id: str) -> Run:
+    """A run whose tables are as it found them. Raises CatalogChanged where one is not."""
+    run = transaction.run(run_id)
+    if run is None or not run.logs:
+        why = run.tiering.why if run is not None else "it was dropped"
+        raise CatalogChanged(f"the run {run_id} cannot be finished: {why}")
+    return run

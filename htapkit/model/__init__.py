@@ -36,6 +36,7 @@ from htapkit.model.changes import (
     SchemaChange,
     Truncate,
     cells_arrow,
+    place_key,
     place_keys,
 )
 from htapkit.model.imports import (
@@ -131,6 +132,7 @@ __all__ = [
     "lake_schema",
     "native_arrow",
     "origin_of",
+    "place_key",
     "place_keys",
     "retire",
     "retired_columns",

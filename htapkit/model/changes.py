@@ -10,7 +10,7 @@ from enum import IntEnum
 import pyarrow as pa
 
 from htapkit.model.catalog import Split
-from htapkit.model.tables import Position, TableId, TableSchema
+from htapkit.model.tables import Column, Position, TableId, TableSchema
 
 DELETIONS = pa.schema(
     [
@@ -28,6 +28,11 @@ one."""
 def place_keys(schema: TableSchema) -> tuple[str, ...]:
     """What the columns of the key are called where a place has them, in the key's order."""
     return tuple(f"k{number}" for number in range(len(schema.key)))
+
+
+def place_key(schema: TableSchema, column: Column) -> str:
+    """What one column of the key is called there."""
+    return place_keys(schema)[schema.key.index(column.name)]
 
 
 def cells_arrow(schema: TableSchema) -> pa.Schema:

@@ -9,8 +9,6 @@ were read from the copy; how many were is counted.
 from __future__ import annotations
 
 import random
-import re
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 
 from htapkit.testing.postgres import Database, PostgresServer
 from htapkit.testing.stack import Stack
+from tests.fix_mirror import hot_answers
 from tests.integration.pgwire_raw import Batches, compare
 
 pytestmark = pytest.mark.integration
@@ -123,11 +122,7 @@ class Place:
 
     def hot_answers(self) -> int:
         """How many answers came from the copy since it started."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.stack.http_port}/metrics") as page:
-            found = re.search(
-                r'htapkit_statements_total\{route="hot"\} ([\d.]+)', page.read().decode()
-            )
-        return int(float(found[1])) if found else 0
+        return hot_answers(self.stack.http_port)
 
 
 @pytest.fixture(scope="module", params=[16, 18], ids=["pg16", "pg18"])

@@ -77,8 +77,7 @@ class Answers:
 
     def described(self, statement: Statement, *, anew: bool = False) -> Described:
         """The columns and parameters of its rows. Raises HiddenFailed."""
-        asked = own.question(statement, statement.plan)
-        return self.describe(asked, statement.types, anew=anew)
+        return self.describe(own.question(statement), statement.types, anew=anew)
 
     def obstacle(self, plan: Plan, *, in_block: bool) -> str:  # noqa: PLR0911 - one for each reason
         """Why the statement may not be answered locally now; "" = it may. Raises HiddenFailed."""

@@ -113,11 +113,12 @@ def unseen(plan: object, source: str, *, alone: bool = False) -> bool:
     return foreign or (isinstance(plan, LocalQuery) and plan.own_words)
 
 
-def question(statement: Statement, plan: object) -> bytes:
+def question(statement: Statement) -> bytes:
     """What the source is asked to describe, to know the columns of its rows.
 
     COPY gives none by itself; the query that it has does.
     """
+    plan = statement.plan
     if not isinstance(plan, LocalQuery) or plan.copied is None:
         return statement.asked
     return (

@@ -175,20 +175,13 @@ def packed(cells: Varying) -> tuple[Longs, Octets]:
 def lines(count: int, columns: Sequence[Varying], separator: int) -> memoryview:
     """`count` CopyData messages, each a line of these columns."""
     total = _totals(count, 5 + max(len(columns), 1), columns)
-    end = np.cumsum(total)
-    position = end - total
-    out = np.empty(int(end[-1]), np.uint8)
-    head = np.empty((count, 5), np.uint8)
-    head[:, 0] = ord("d")
-    head[:, 1:5] = (total - 1).astype(">u4").view(np.uint8).reshape(count, 4)
-    _window(out, 5)[position] = head
-    position += 5
+    out, position = _messages(total, b"d")
     for cells in columns:
         _scatter(out, position, cells)
         position += cells.length
         out[position] = separator
         position += 1
-    out[end - 1] = ord("\n")
+    out[np.cumsum(total) - 1] = ord("\n")
     return out.data
 
 
@@ -205,18 +198,24 @@ def _totals(count: int, around: int, columns: Sequence[Cells]) -> Longs:
     return total
 
 
-def frame(count: int, columns: Sequence[Cells], kind: bytes = b"D") -> memoryview:
-    """`count` DataRow messages of these columns, or others of that `kind`."""
-    total = _totals(count, 7 + 4 * len(columns), columns)
+def _messages(total: Longs, kind: bytes, begin: bytes = b"") -> tuple[Octets, Longs]:
+    """Room for messages of so many bytes each, begun; and where each goes on."""
     end = np.cumsum(total)
     position = end - total
     out = np.empty(int(end[-1]), np.uint8)
-    head = np.empty((count, 7), np.uint8)
+    width = 5 + len(begin)
+    head = np.empty((len(total), width), np.uint8)
     head[:, 0] = ord(kind)
-    head[:, 1:5] = (total - 1).astype(">u4").view(np.uint8).reshape(count, 4)
-    head[:, 5:7] = np.frombuffer(len(columns).to_bytes(2, "big"), np.uint8)
-    _window(out, 7)[position] = head
-    position += 7
+    head[:, 1:5] = (total - 1).astype(">u4").view(np.uint8).reshape(len(total), 4)
+    head[:, 5:] = np.frombuffer(begin, np.uint8)
+    _window(out, width)[position] = head
+    return out, position + width
+
+
+def frame(count: int, columns: Sequence[Cells], kind: bytes = b"D") -> memoryview:
+    """`count` DataRow messages of these columns, or others of that `kind`."""
+    total = _totals(count, 7 + 4 * len(columns), columns)
+    out, position = _messages(total, kind, len(columns).to_bytes(2, "big"))
     for cells in columns:
         if isinstance(cells, Fixed):
             width = cells.matrix.shape[1]

@@ -38,7 +38,7 @@ from htapkit_cassandra.demo import EventsDemo
 from htapkit_cassandra.demo_clients import INSERT, event
 from htapkit_cassandra.node import CassandraNode
 from htapkit_cassandra.settings import Settings
-from tests.bench.figures import Figure, at_least, at_most
+from tests.bench.figures import Figure, at_least, at_most, told
 
 ROWS = int(os.environ.get("BENCH_CASSANDRA_ROWS", "200_000"))
 OPERATIONS = int(os.environ.get("BENCH_CASSANDRA_OPERATIONS", "10_000"))  # of each kind and cell
@@ -111,7 +111,7 @@ def _copied(demo: EventsDemo, folder: Path) -> list[Figure]:
             0.2,
             "rows/CPU s",
         ),
-        _plain("Cassandra: following a backlog of the log into the copy", f"{rate:,.0f} rows/s"),
+        told("Cassandra: following a backlog of the log into the copy", f"{rate:,.0f} rows/s"),
     ]
 
 
@@ -151,7 +151,7 @@ def _felt(demo: EventsDemo, folder: Path) -> list[Figure]:
         figures += [
             at_most(f"{what} while we copy and follow", _p99(copied[kind]), base, 1.2, 10, "ms"),
             at_most(f"{what} while we follow", _p99(followed[kind]), base, 1.2, 10, "ms"),
-            _plain(
+            told(
                 f"{what} while a client scans over CQL, for comparison",
                 f"{_p99(scanned[kind]):.2f} ms",
                 f"{base:.2f} ms",
@@ -280,7 +280,7 @@ def _fresh(folder: Path) -> list[Figure]:
             node.stop()
         p50, p99 = seen[len(seen) // 2], _p99(seen)
         figures.append(
-            _plain(
+            told(
                 f"Cassandra: write -> visible, commitlog_sync_period {period}",
                 f"p50 {p50:.0f} / p99 {p99:.0f} ms",
                 f"{len(seen)} writes",
@@ -353,7 +353,3 @@ def _cpu_seconds(pid: int) -> float:
 
 def _p99(milliseconds: list[float]) -> float:
     return sorted(milliseconds)[math.ceil(len(milliseconds) * 0.99) - 1]
-
-
-def _plain(what: str, ours: str, baseline: str = "-", ratio: float | None = None) -> Figure:
-    return Figure(what, ours, baseline, ratio, "-", "-", met=True, above_floor=True)

@@ -22,7 +22,7 @@ import psycopg
 
 from htapkit.testing.postgres import PostgresServer
 from htapkit.testing.stack import Stack, wait_until
-from tests.bench.figures import Figure
+from tests.bench.figures import Figure, told
 
 CYCLES = int(os.environ.get("BENCH_CYCLES", "24"))
 ROWS = int(os.environ.get("BENCH_CYCLE_ROWS", "100_000"))  # a day
@@ -208,15 +208,10 @@ def _compact(stack: Stack) -> Figure:
         seconds = time.perf_counter() - begun
     assert done["tables"][0]["compacted"], "there was nothing to join"
     rate = table["lake_rows"] / seconds
-    return Figure(
+    return told(
         "compaction of a table, rows a second",
         f"{rate:,.0f} rows/s",
         f"{table['lake_rows']:,} rows, {seconds:.1f} s",
-        None,
-        "-",
-        "-",
-        met=True,
-        above_floor=True,
     )
 
 
@@ -232,16 +227,7 @@ def _first_answer(stack: Stack) -> Figure:
 
         wait_until(answered, 120, stack.log_end)
     seconds = time.perf_counter() - begun
-    return Figure(
-        "cold start to the first answer over hot and lake",
-        f"{seconds:.1f} s",
-        "-",
-        None,
-        "-",
-        "-",
-        met=True,
-        above_floor=True,
-    )
+    return told("cold start to the first answer over hot and lake", f"{seconds:.1f} s")
 
 
 def _resident_mib(pid: int) -> float:

@@ -67,6 +67,11 @@ def at_most(
     )
 
 
+def told(what: str, ours: str, baseline: str = "-", ratio: float | None = None) -> Figure:
+    """A figure of which nothing is asked."""
+    return Figure(what, ours, baseline, ratio, "-", "-", met=True, above_floor=True)
+
+
 def show(figures: list[Figure]) -> None:
     """On the terminal."""
     table = Table("what", "ours", "baseline", "ratio", "goal", "floor", "")

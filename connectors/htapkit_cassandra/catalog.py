@@ -18,8 +18,8 @@ from cassandra.cluster import Session
 from htapkit.model import Broken, TableId, TableSchema
 from htapkit.spi import Discovered
 from htapkit_cassandra import cql, marks
-from htapkit_cassandra.cells import Layout
 from htapkit_cassandra.cql import Fields
+from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.places import ORDERED, Places
 from htapkit_cassandra.settings import Settings
 from htapkit_cassandra.truncations import Truncations

@@ -5,15 +5,22 @@ One collector for each table gathers changes, in whatever order, until they are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from htapkit.model import DELETIONS, CellChanges, Column, TableSchema, cells_arrow
+from htapkit.model import DELETIONS, CellChanges, cells_arrow
 from htapkit_cassandra import cql
-from htapkit_cassandra.cql import Cql
+from htapkit_cassandra.blockcells import cells_of
+from htapkit_cassandra.blocks import Block
+from htapkit_cassandra.layout import (
+    Layout,
+    cell_rank,
+    deletion_rank,
+    element,
+    ends_at,
+    sorts_as_text,
+)
 from htapkit_cassandra.mutations import (
     Cell,
     LogChange,
@@ -21,38 +28,6 @@ from htapkit_cassandra.mutations import (
     RangeDeletion,
     RowWrite,
 )
-from htapkit_cassandra.places import ORDERED, Places, timeuuid
-
-_FLIP = 1 << 63
-_TTL_END = 1 << 32
-_AS_SHOWN = frozenset({"ascii", "blob", "text", "varchar"})  # texts sort as the node's bytes do
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """A table with what it takes to read the node's bytes of it."""
-
-    schema: TableSchema
-    types: Mapping[str, Cql]
-    places: Places
-
-
-def time_rank(written: int) -> bytes:
-    """Sorts as the time of a write does."""
-    return (written + _FLIP).to_bytes(8, "big")
-
-
-def cell_rank(cell: Cell) -> bytes:
-    """`Cell.rank` less the value; with the value behind it, its bytes sort the same."""
-    written, ends, gone, expires, shorter, _ = cell.rank
-    lives = (_TTL_END + shorter).to_bytes(4, "big") if shorter else b""  # all of this kind have one
-    until = expires.to_bytes(8, "big") if ends else b""
-    return time_rank(written) + bytes([ends, gone]) + until + lives
-
-
-def deletion_rank(deleted: int) -> bytes:
-    """Above all that was written at that time or before."""
-    return time_rank(deleted) + b"\xff"
 
 
 class Collector:
@@ -62,19 +37,20 @@ class Collector:
         """Nothing yet."""
         self.layout = layout
         self._arrow = cells_arrow(layout.schema)
-        columns = [layout.schema.column(name) for name in layout.schema.key]
-        self._keys = [(layout.types[c.name], maker(c)) for c in columns if c is not None]
-        self._ordinals = {c.name: c.ordinal for c in layout.schema.columns}
+        self._keys = layout.key
+        self._ordinals = layout.ordinals
         self._clear()
 
     def _clear(self) -> None:
+        self._blocks: list[pa.RecordBatch] = []
         self._cells: dict[str, list[Any]] = {name: [] for name in self._arrow.names}
         self._deletions: dict[str, list[Any]] = {name: [] for name in DELETIONS.names}
 
     @property
     def count(self) -> int:
         """How many there are."""
-        return len(self._cells["place"]) + len(self._deletions["low"])
+        single = len(self._cells["place"]) + len(self._deletions["low"])
+        return single + sum(block.num_rows for block in self._blocks)
 
     def take(self, change: LogChange) -> None:
         """Add one. Raises ValueError for a value that no column can hold."""
@@ -89,9 +65,14 @@ class Collector:
             low, high = places.whole(change.key)
             self._delete(low, high if places.clustering else None, None, change.deleted)
 
+    def take_block(self, block: Block) -> None:
+        """Add its cells. Raises ValueError for a value that no column can hold."""
+        self._blocks.append(cells_of(block, self.layout, self._arrow))
+
     def changes(self) -> CellChanges:
         """All of them, once."""
-        cells = pa.RecordBatch.from_pydict(self._cells, schema=self._arrow)
+        single = pa.RecordBatch.from_pydict(self._cells, schema=self._arrow)
+        cells = pa.concat_batches([single, *self._blocks]) if self._blocks else single
         deletions = pa.RecordBatch.from_pydict(self._deletions, schema=DELETIONS)
         self._clear()
         return CellChanges(self.layout.schema.table, cells, deletions)
@@ -112,60 +93,34 @@ class Collector:
         if change.written is not None:
             ends = change.expires if change.ttl else None
             marker = Cell("", change.written, b"", None, change.ttl, ends)
-            self._cell(at, None, marker, "", None)
+            self._cell(at, None, marker, None, "")
         for cell in change.cells:
             ordinal = self._ordinals.get(cell.column)
             if ordinal is None:
                 continue  # a column that is newer than the copy, which is made again soon
-            path, value = self._element(cell)
-            self._cell(at, ordinal, cell, value, path)
+            type_, value, path = layout.types[cell.column], cell.value, cell.path
+            if path is not None:
+                path, text = element(type_, value, path)
+            else:
+                text = None if value is None else cql.as_text(type_, value)
+            tie = None if cell.path is None and sorts_as_text(type_) else value
+            self._cell(at, ordinal, cell, path, text, tie)
 
-    def _key(self, change: RowWrite) -> list[Any]:
-        clustering = change.clustering
-        there = [*change.key, *(clustering or ())]
-        found: list[Any] = []
-        for number, (type_, make) in enumerate(self._keys):
-            value = there[number] if number < len(there) else None
-            text = None if value is None else cql.as_text(type_, value)
-            found.append(None if text is None else make(text))
-        return found
-
-    def _element(self, cell: Cell) -> tuple[bytes | None, str | None]:
-        """(what orders it among its column's elements, its text)."""
-        type_, value, path = self.layout.types[cell.column], cell.value, cell.path
-        if path is None:
-            return None, None if value is None else cql.as_text(type_, value)
-        if type_.user_defined:
-            number = int.from_bytes(path, "big")
-            return path, None if value is None else cql.field_of(type_, number, value)
-        if type_.name == "list":
-            element = None if value is None else cql.as_json(type_.arguments[0], value)
-            return timeuuid(path), element
-        order = ORDERED.get(type_.arguments[0].name, bytes)(path)
-        if value is None:
-            return order, None
-        if type_.name == "set":
-            return order, cql.as_json(type_.arguments[0], path)
-        return order, cql.pair(type_.arguments[0], path, type_.arguments[1], value)
-
-    def _tie(self, cell: Cell) -> bytes | None:
-        """The value as the node compares it; None: as its text does."""
-        shown = cell.path is None and (
-            not cell.column or self.layout.types[cell.column].name in _AS_SHOWN
-        )
-        return None if shown else cell.value
+    def _key(self, change: RowWrite) -> list[object]:
+        there = [*change.key, *(change.clustering or ())]
+        there += [None] * (len(self._keys) - len(there))  # what rows share has no clustering
+        return [part.value(each) for part, each in zip(self._keys, there, strict=True)]
 
     def _cell(
         self,
         at: tuple[Any, ...],
         ordinal: int | None,
         cell: Cell,
-        value: str | None,
         path: bytes | None,
+        value: str | None,
+        tie: bytes | None = None,
     ) -> None:
-        ends = cell.expires * 1_000_000 if cell.ttl and cell.expires is not None else None
-        rest = (ordinal, path, cell_rank(cell), self._tie(cell), value, ends)
-        row = (*at, *rest)
+        row = (*at, ordinal, path, cell_rank(cell), tie, value, ends_at(cell))
         for column, each in zip(self._cells.values(), row, strict=True):
             column.append(each)
 
@@ -173,15 +128,3 @@ class Collector:
         row = (low, high, ordinal, deletion_rank(deleted))
         for column, each in zip(self._deletions.values(), row, strict=True):
             column.append(each)
-
-
-def maker(column: Column) -> Callable[[str], object]:
-    """From a cell's text to what Arrow takes for the column's type."""
-    arrow = column.arrow
-    if pa.types.is_boolean(arrow):
-        return lambda text: text == "true"
-    if pa.types.is_binary(arrow):
-        return bytes.fromhex
-    if pa.types.is_floating(arrow):
-        return float
-    return str if pa.types.is_string(arrow) else int

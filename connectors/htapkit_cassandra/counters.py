@@ -20,8 +20,8 @@ from cassandra.query import BoundStatement, PreparedStatement
 from htapkit.errors import SourceError, SourceUnavailable
 from htapkit.model import TableId
 from htapkit_cassandra.catalog import quoted, quoted_table
-from htapkit_cassandra.cells import Layout
 from htapkit_cassandra.cluster import session, translated
+from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.mutations import Cell, LogChange, PartitionDeletion, RowWrite
 from htapkit_cassandra.settings import Settings
 from htapkit_cassandra.ticks import Ticks

@@ -17,8 +17,9 @@ import pyarrow as pa
 from htapkit.errors import CatalogChanged, SourceRefused, SourceUnavailable, TableSetAside
 from htapkit.model import Position, Split, TableId
 from htapkit.spi import Discovered
-from htapkit_cassandra.cells import Collector, Layout
+from htapkit_cassandra.cells import Collector
 from htapkit_cassandra.counters import CounterReads, counts
+from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.machine import Copied, Machine
 from htapkit_cassandra.mutations import Mutation
 from htapkit_cassandra.tail import UNKNOWN_TABLE, Ended, Run
@@ -83,6 +84,8 @@ class FilesSnapshot:
             try:
                 for change in mutation.changes:
                     collector.take(change)
+                for block in mutation.blocks:
+                    collector.take_block(block)
             except ValueError as error:
                 raise TableSetAside(split.table, f"it cannot be held: {error}") from error
             size += mutation.size

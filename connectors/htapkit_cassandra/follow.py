@@ -15,7 +15,8 @@ from htapkit.errors import SourceRefused
 from htapkit.model import Broken, Change, ChangeBatch, Position, TableId, TableSchema
 from htapkit.spi import LogLag
 from htapkit_cassandra import marks
-from htapkit_cassandra.cells import Collector, Layout
+from htapkit_cassandra.cells import Collector
+from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.machine import Machine
 from htapkit_cassandra.marks import Marks
 from htapkit_cassandra.mutations import LogChange, LogEvent, LogPosition, LogTable, Mutation, Ready

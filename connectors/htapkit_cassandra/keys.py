@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from htapkit.spi import Discovered
-from htapkit_cassandra.cells import Layout
+from htapkit_cassandra.layout import Layout
 
 _ATTACHED: Final = ("StorageAttachedIndex", "sai")
 _PLAIN: Final = frozenset(

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from htapkit.errors import SourceRefused
+from htapkit_cassandra.blocks import Block, block
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -125,11 +126,15 @@ LogChange = RowWrite | RangeDeletion | PartitionDeletion
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """Everything that one mutation did to CDC tables; `position` is where to go on after it."""
+    """Everything that one mutation did to CDC tables; `position` is where to go on after it.
+
+    Or a part of a copy, in which most cells come in `blocks`.
+    """
 
     changes: tuple[LogChange, ...]
     position: LogPosition
     size: int = field(default=0, compare=False)  # bytes of the lines that told it
+    blocks: tuple[Block, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +153,7 @@ class Lines:
     def __init__(self) -> None:
         """Nothing yet."""
         self._changes: list[LogChange] = []
+        self._blocks: list[Block] = []
         self._size = 0
 
     def feed(self, line: bytes) -> LogEvent | None:
@@ -158,6 +164,9 @@ class Lines:
         if kind in _CHANGES:
             self._changes.append(_CHANGES[kind](found))
             return None
+        if kind == "block":
+            self._blocks.append(block(found))
+            return None
         if kind == "ready":
             self._size = 0
             return _ready(found)
@@ -167,8 +176,8 @@ class Lines:
             self._size = 0
             return Synced(position)
         assert kind == "end", kind
-        mutation = Mutation(tuple(self._changes), position, self._size)
-        self._changes, self._size = [], 0
+        mutation = Mutation(tuple(self._changes), position, self._size, tuple(self._blocks))
+        self._changes, self._blocks, self._size = [], [], 0
         return mutation
 
 
@@ -229,7 +238,11 @@ def _partition(found: Mapping[str, Any]) -> PartitionDeletion:
     return PartitionDeletion(found["table"], _required(found["key"]), found["deleted"])
 
 
-_CHANGES: Mapping[str, Any] = {"row": _row, "range": _range, "partition": _partition}
+_CHANGES: Mapping[str, Any] = {
+    "row": _row,
+    "range": _range,
+    "partition": _partition,
+}
 
 
 def _unhex(value: str | None) -> bytes | None:

@@ -30,7 +30,7 @@ class Places:
 
     def row(self, key: Sequence[bytes], clustering: Sequence[bytes | None]) -> bytes:
         """Of a row."""
-        return self.partition(key) + self._prefix(clustering)
+        return self.partition(key) + self.prefix(clustering)
 
     def whole(self, key: Sequence[bytes]) -> tuple[bytes, bytes]:
         """[low, high) of a partition, with what its rows share."""
@@ -47,12 +47,13 @@ class Places:
         place = self.partition(key)
         low, high = place + _FIRST, place + _BEHIND
         if start[0]:
-            low = place + self._prefix(start[0]) + (b"" if start[1] else _BEHIND)
+            low = place + self.prefix(start[0]) + (b"" if start[1] else _BEHIND)
         if end[0]:
-            high = place + self._prefix(end[0]) + (_BEHIND if end[1] else b"")
+            high = place + self.prefix(end[0]) + (_BEHIND if end[1] else b"")
         return low, high
 
-    def _prefix(self, values: Sequence[bytes | None]) -> bytes:
+    def prefix(self, values: Sequence[bytes | None]) -> bytes:
+        """What the place of a row, or of some rows, has behind its partition's."""
         parts = []
         for value, (name, descending) in zip(values, self.clustering, strict=False):
             part = _COMPONENT + _ended(ORDERED[name](value or b""))

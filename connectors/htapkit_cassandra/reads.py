@@ -19,9 +19,9 @@ from htapkit.lookups import Lookup
 from htapkit.model import TableId
 from htapkit.spi import Discovered
 from htapkit_cassandra import catalog, cql
-from htapkit_cassandra.cells import maker
 from htapkit_cassandra.cluster import translated
 from htapkit_cassandra.keys import Index, Keys, keys_of, read_index
+from htapkit_cassandra.layout import maker
 from htapkit_cassandra.lookups import Statement
 from htapkit_cassandra.lookups import translated as in_cql
 from htapkit_cassandra.settings import Settings

@@ -15,11 +15,11 @@ from htapkit.errors import PositionLost, SourceRefused, SourceUnavailable
 from htapkit.model import Broken, Finding, Position, Storage, TableId, TableSchema
 from htapkit.spi import Discovered, SourceOptions
 from htapkit_cassandra import catalog, marks, preflight
-from htapkit_cassandra.cells import Layout
 from htapkit_cassandra.cluster import Sessions, session, translated
 from htapkit_cassandra.counters import CounterReads
 from htapkit_cassandra.files import Asked, FilesSnapshot
 from htapkit_cassandra.follow import Following, LogStream, NodeLog
+from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.machine import Machine
 from htapkit_cassandra.machines import machine
 from htapkit_cassandra.marks import Marks

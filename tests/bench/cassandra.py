@@ -40,7 +40,7 @@ from htapkit_cassandra.node import CassandraNode
 from htapkit_cassandra.settings import Settings
 from tests.bench.figures import Figure, at_least, at_most, told
 
-ROWS = int(os.environ.get("BENCH_CASSANDRA_ROWS", "200_000"))
+ROWS = int(os.environ.get("BENCH_CASSANDRA_ROWS", "500_000"))
 OPERATIONS = int(os.environ.get("BENCH_CASSANDRA_OPERATIONS", "10_000"))  # of each kind and cell
 RATE = 400  # operations a second, half of them reads
 CLIENTS = 8

@@ -21,7 +21,8 @@ from htapkit.hot import HotStore
 from htapkit.model import Change, ChangeBatch, Position, RowChanges, TableId, TableSchema
 from htapkit_cassandra import cql
 from htapkit_cassandra.catalog import ColumnRow, table_schema
-from htapkit_cassandra.cells import Collector, Layout
+from htapkit_cassandra.cells import Collector
+from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.mutations import Cell, RowWrite
 from htapkit_cassandra.places import Places
 from tests.bench.figures import Figure, at_least, at_most

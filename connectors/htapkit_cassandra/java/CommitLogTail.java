@@ -2,7 +2,7 @@
 //
 //   java -cp 'JARS/*' CommitLogTail.java CDC_RAW SCHEMA_JSON [--from SEGMENT:OFFSET] [--once] [--poll MS]
 //
-// Or all that one table's files have, in the same lines, an "end" behind each partition, and within large ones:
+// Or all that one table's files have, in the same lines, but writes of cells as blocks, and an "end" now and then:
 //
 //   java -cp 'JARS/*' CommitLogTail.java - SCHEMA_JSON --copy KEYSPACE TABLE TAG JMX_HOST:PORT FOLDERS
 //
@@ -14,6 +14,7 @@
 // It only reads. Lines (values are the node's own bytes, in hexadecimal):
 //   ready      the first one: the format's number and the tables, as this program reads them
 //   row        writes of cells (a tombstone has no "value"), a row's own marker, a row's deletion
+//   block      writes of cells and markers of many rows, column by column; see Block
 //   range, partition   deletions of everything written at or before "deleted"
 //   end        the mutation above is whole; SEGMENT:OFFSET is where to go on after it
 //   synced     everything that the node has synced up to there has been printed
@@ -23,21 +24,25 @@ import com.fasterxml.jackson.core.JsonGenerator;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.BufferedOutputStream;
+import java.io.ByteArrayOutputStream;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.Paths;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.Iterator;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -91,9 +96,9 @@ import org.apache.cassandra.service.ClientState;
 import org.apache.cassandra.utils.ByteBufferUtil;
 
 public final class CommitLogTail {
-    static final int FORMAT = 1;
+    static final int FORMAT = 2;
 
-    // Exit codes; helper.py knows them.
+    // Exit codes; tail.py knows them.
     static final int USAGE = 2;
     static final int READER_GONE = 3;
     static final int UNDECODABLE = 4;
@@ -107,7 +112,9 @@ public final class CommitLogTail {
     static final Pattern BAD_MARKER = Pattern.compile("bad header at position (\\d+)");
     static final Pattern NONCE = Pattern.compile("-[0-9a-f]{8}$");
     static final String GONE = "the snapshot %s was cleared while its files were read; the table has to be copied again";
-    static final int ROWS_TOGETHER = 500;
+    static final int BLOCK_ROWS = 2000;
+    static final int BLOCK_BYTES = 1 << 20;
+    static final int LINES_TOGETHER = 500;
     static final int LEAVING_MS_MAX = 10000;
 
     static volatile Runnable leaving = () -> { }; // what is left to do when standard input ends
@@ -122,6 +129,8 @@ public final class CommitLogTail {
     long segment = -1; // what was printed last
     int offset = 0;
     int synced = 0; // how far the node says that the segment being read is synced
+    int lines = 0; // since the last end, of a copy
+    Block block = null; // of a copy, what was not printed yet
     boolean cut = false; // the reader met a section that is still being written
 
     CommitLogTail(Path folder, Set<String> ignored, JsonGenerator out) {
@@ -499,7 +508,9 @@ public final class CommitLogTail {
                     while (scanner.hasNext())
                         try (UnfilteredRowIterator partition = scanner.next()) {
                             partition(table, partition);
+                            if (lines >= LINES_TOGETHER) endBlock();
                         }
+                    endBlock();
                 } finally {
                     reader.selfRef().release();
                 }
@@ -537,14 +548,13 @@ public final class CommitLogTail {
             out.writeNumberField("deleted", partition.partitionLevelDeletion().markedForDeleteAt());
             finish();
         }
-        if (!partition.staticRow().isEmpty()) row(table, key, partition.staticRow(), true);
+        if (!partition.staticRow().isEmpty()) row(table, key, partition.staticRow(), true, true);
         ClusteringBound<?> from = null;
         long deleted = 0;
-        for (int number = 1; partition.hasNext(); number++) {
-            if (number % ROWS_TOGETHER == 0) position("end"); // who takes them has them in memory
+        while (partition.hasNext()) {
             Unfiltered next = partition.next();
             if (next.isRow()) {
-                row(table, key, (Row) next, false);
+                inBlock(table, key, (Row) next);
                 continue;
             }
             RangeTombstoneMarker marker = (RangeTombstoneMarker) next;
@@ -553,8 +563,167 @@ public final class CommitLogTail {
                 from = marker.openBound(false);
                 deleted = marker.openDeletionTime(false).markedForDeleteAt();
             }
+            if (lines >= LINES_TOGETHER) endBlock();
         }
+    }
+
+    /** A row's cells go into the block, what it deleted into a line. */
+    void inBlock(TableMetadata table, DecoratedKey key, Row row) throws IOException {
+        boolean deletes = !row.deletion().isLive();
+        for (ColumnData data : row)
+            deletes |= data.column().isComplex() && !((ComplexColumnData) data).complexDeletion().isLive();
+        if (deletes) row(table, key, row, false, false);
+        if (block == null) block = new Block(table);
+        block.add(key, row);
+        if (block.rows == BLOCK_ROWS || block.bytes() >= BLOCK_BYTES) endBlock();
+    }
+
+    /** Who takes lines has them in memory up to their end. */
+    void endBlock() throws IOException {
+        if (block != null) block.write();
+        block = null;
         position("end");
+        lines = 0;
+    }
+
+    /**
+     * Cells of many rows. A column of bytes is {"offsets": as many as there are values and one, "there": a byte each,
+     * "data"}, a column of numbers its bytes, little-endian, both in base64:
+     * key, clustering (one column of bytes for each of the table's, a value for each row), and for each cell:
+     * row (its number, 4 bytes), column (4 bytes, of "columns"; -1: the row's own marker), written (8), ttl (4; 0: none),
+     * expires (8; -1: never; of a tombstone when it was made), value and path (bytes; not there: a tombstone, no element).
+     */
+    final class Block {
+        final TableMetadata table;
+        final Map<ColumnMetadata, Integer> columns = new LinkedHashMap<>();
+        final Values[] key, clustering;
+        final Numbers row = new Numbers(), column = new Numbers(), ttl = new Numbers();
+        final Numbers written = new Numbers(), expires = new Numbers();
+        final Values value = new Values(), path = new Values();
+        int rows = 0;
+
+        Block(TableMetadata table) {
+            this.table = table;
+            key = Values.several(table.partitionKeyColumns().size());
+            clustering = Values.several(table.clusteringColumns().size());
+        }
+
+        int bytes() {
+            return value.data.size() + path.data.size() + written.data.position() * 4;
+        }
+
+        void add(DecoratedKey partition, Row each) {
+            ByteBuffer[] there = components(table, partition);
+            for (int i = 0; i < key.length; i++) key[i].add(there[i]);
+            ByteBuffer[] within = ((ClusteringPrefix<?>) each.clustering()).getBufferArray();
+            for (int i = 0; i < clustering.length; i++) clustering[i].add(i < within.length ? within[i] : null);
+            LivenessInfo marker = each.primaryKeyLivenessInfo();
+            if (!marker.isEmpty()) {
+                boolean ends = marker.isExpiring();
+                cell(-1, marker.timestamp(), ends ? marker.ttl() : 0, ends ? marker.localExpirationTime() : -1);
+                value.add(ByteBufferUtil.EMPTY_BYTE_BUFFER);
+                path.add(null);
+            }
+            for (ColumnData data : each) {
+                int number = columns.computeIfAbsent(data.column(), unused -> columns.size());
+                if (data.column().isComplex()) {
+                    for (Cell<?> element : (ComplexColumnData) data) cell(number, element, element.path().get(0));
+                } else {
+                    cell(number, (Cell<?>) data, null);
+                }
+            }
+            rows++;
+        }
+
+        void cell(int number, Cell<?> cell, ByteBuffer element) {
+            boolean ends = cell.isExpiring();
+            cell(number, cell.timestamp(), ends ? cell.ttl() : 0,
+                ends || cell.isTombstone() ? cell.localDeletionTime() : -1);
+            value.add(cell.isTombstone() ? null : cell.buffer());
+            path.add(element);
+        }
+
+        void cell(int number, long time, int lives, long until) {
+            row.add(rows, 4);
+            column.add(number, 4);
+            written.add(time, 8);
+            ttl.add(lives, 4);
+            expires.add(until, 8);
+        }
+
+        void write() throws IOException {
+            begin("block");
+            out.writeStringField("table", table.id.toString());
+            out.writeNumberField("rows", rows);
+            out.writeArrayFieldStart("columns");
+            for (ColumnMetadata each : columns.keySet()) out.writeString(each.name.toString());
+            out.writeEndArray();
+            values("key", key);
+            values("clustering", clustering);
+            out.writeBinaryField("row", row.bytes());
+            out.writeBinaryField("column", column.bytes());
+            out.writeBinaryField("written", written.bytes());
+            out.writeBinaryField("ttl", ttl.bytes());
+            out.writeBinaryField("expires", expires.bytes());
+            out.writeFieldName("value");
+            value.write(out);
+            out.writeFieldName("path");
+            path.write(out);
+            finish();
+        }
+
+        void values(String field, Values[] several) throws IOException {
+            out.writeArrayFieldStart(field);
+            for (Values each : several) each.write(out);
+            out.writeEndArray();
+        }
+    }
+
+    static final class Numbers {
+        ByteBuffer data = ByteBuffer.allocate(1 << 12).order(ByteOrder.LITTLE_ENDIAN);
+
+        void add(long number, int width) {
+            if (data.remaining() < width)
+                data = ByteBuffer.allocate(2 * data.capacity()).order(ByteOrder.LITTLE_ENDIAN).put(data.flip());
+            if (width == 4) data.putInt((int) number);
+            else data.putLong(number);
+        }
+
+        byte[] bytes() {
+            return Arrays.copyOf(data.array(), data.position());
+        }
+    }
+
+    static final class Values {
+        final ByteArrayOutputStream data = new ByteArrayOutputStream(), there = new ByteArrayOutputStream();
+        final Numbers offsets = new Numbers();
+
+        Values() {
+            offsets.add(0, 4);
+        }
+
+        static Values[] several(int number) {
+            Values[] made = new Values[number];
+            for (int i = 0; i < number; i++) made[i] = new Values();
+            return made;
+        }
+
+        void add(ByteBuffer value) {
+            if (value != null) {
+                byte[] bytes = ByteBufferUtil.getArray(value);
+                data.write(bytes, 0, bytes.length);
+            }
+            there.write(value == null ? 0 : 1);
+            offsets.add(data.size(), 4);
+        }
+
+        void write(JsonGenerator out) throws IOException {
+            out.writeStartObject();
+            out.writeBinaryField("offsets", offsets.bytes());
+            out.writeBinaryField("there", there.toByteArray());
+            out.writeBinaryField("data", data.toByteArray());
+            out.writeEndObject();
+        }
     }
 
     // -- lines
@@ -567,6 +736,7 @@ public final class CommitLogTail {
     void finish() throws IOException {
         out.writeEndObject();
         out.writeRaw('\n');
+        lines++;
     }
 
     void position(String kind) throws IOException {
@@ -589,16 +759,20 @@ public final class CommitLogTail {
             for (Iterator<RangeTombstone> each = deletions.rangeIterator(false); each.hasNext();)
                 range(table, key, each.next());
         }
-        if (!update.staticRow().isEmpty()) row(table, key, update.staticRow(), true);
-        for (Row row : update) row(table, key, row, false);
+        if (!update.staticRow().isEmpty()) row(table, key, update.staticRow(), true, true);
+        for (Row row : update) row(table, key, row, false, true);
     }
 
     void head(String kind, TableMetadata table, DecoratedKey key) throws IOException {
         begin(kind);
         out.writeStringField("table", table.id.toString());
+        hexes("key", components(table, key));
+    }
+
+    static ByteBuffer[] components(TableMetadata table, DecoratedKey key) {
         ByteBuffer bytes = key.getKey();
         boolean single = table.partitionKeyColumns().size() == 1;
-        hexes("key", single ? new ByteBuffer[] {bytes} : ((CompositeType) table.partitionKeyType).split(bytes));
+        return single ? new ByteBuffer[] {bytes} : ((CompositeType) table.partitionKeyType).split(bytes);
     }
 
     void range(TableMetadata table, DecoratedKey key, RangeTombstone tombstone) throws IOException {
@@ -617,12 +791,13 @@ public final class CommitLogTail {
         finish();
     }
 
-    void row(TableMetadata table, DecoratedKey key, Row row, boolean isStatic) throws IOException {
+    /** All that it has; without `written` only what it deleted. */
+    void row(TableMetadata table, DecoratedKey key, Row row, boolean isStatic, boolean written) throws IOException {
         head("row", table, key);
         if (!isStatic) hexes("clustering", ((ClusteringPrefix<?>) row.clustering()).getBufferArray());
         out.writeBooleanField("static", isStatic);
         LivenessInfo marker = row.primaryKeyLivenessInfo();
-        if (!marker.isEmpty()) {
+        if (written && !marker.isEmpty()) {
             out.writeNumberField("written", marker.timestamp());
             if (marker.isExpiring()) expiry(marker.ttl(), marker.localExpirationTime());
         }
@@ -630,7 +805,7 @@ public final class CommitLogTail {
         out.writeArrayFieldStart("cells");
         for (ColumnData data : row) {
             if (!data.column().isComplex()) {
-                cell(data.column(), (Cell<?>) data, null);
+                if (written) cell(data.column(), (Cell<?>) data, null);
                 continue;
             }
             ComplexColumnData complex = (ComplexColumnData) data;
@@ -640,7 +815,8 @@ public final class CommitLogTail {
                 out.writeNumberField("reset", complex.complexDeletion().markedForDeleteAt());
                 out.writeEndObject();
             }
-            for (Cell<?> each : complex) cell(data.column(), each, each.path().get(0));
+            if (written)
+                for (Cell<?> each : complex) cell(data.column(), each, each.path().get(0));
         }
         out.writeEndArray();
         finish();

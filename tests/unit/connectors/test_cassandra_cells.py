@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from htapkit_cassandra import cql
-from htapkit_cassandra.cells import cell_rank, deletion_rank
+from htapkit_cassandra.layout import cell_rank, deletion_rank
 from htapkit_cassandra.mutations import Cell
 from htapkit_cassandra.places import ORDERED, Places
 

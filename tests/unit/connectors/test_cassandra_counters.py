@@ -13,10 +13,11 @@ from htapkit.errors import SourceError, SourceRefused, SourceUnavailable
 from htapkit.model import Broken, TableId
 from htapkit_cassandra import owed as owed_module
 from htapkit_cassandra.catalog import ColumnRow, table_schema
-from htapkit_cassandra.cells import Collector, Layout
+from htapkit_cassandra.cells import Collector
 from htapkit_cassandra.counters import CounterReads, Named, counts, named
 from htapkit_cassandra.cql import parse
 from htapkit_cassandra.follow import Following, LogStream
+from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.marks import Marks
 from htapkit_cassandra.mutations import (
     Cell,

@@ -11,9 +11,9 @@ from htapkit.errors import LookupRefused
 from htapkit.lookups import Condition, Later, Lookup, Nearest
 from htapkit.model import TableId
 from htapkit_cassandra.catalog import ColumnRow, table_schema
-from htapkit_cassandra.cells import Layout
 from htapkit_cassandra.cql import parse
 from htapkit_cassandra.keys import Index, Keys, read_index
+from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.lookups import Statement, translated
 from htapkit_cassandra.places import Places
 

@@ -65,7 +65,7 @@ RETENTION = (
 )
 
 ERASURE = (
-    "erase.archived",  # the archive has none of the rows, committed; nothing else is done
+    "erase.archived",  # nobody reads the rows in the archive, committed; the lake still has them
     "erase.folded",  # the version that is read has none of the rows, older ones still do
     "erase.forgotten",  # nobody can ask for the older ones, committed; their files are there
 )

@@ -16,7 +16,7 @@ from htapkit.errors import ConfigError, LakeMissing, StoreError
 from htapkit.hot import HotStore
 from htapkit.jobs import Progress
 from htapkit.lake import SavedTable
-from htapkit.model import HISTORY, Pin, TableId
+from htapkit.model import ARCHIVE, HISTORY, Pin, TableId
 
 _log = structlog.get_logger("htapkit.backup")
 
@@ -79,10 +79,11 @@ def _write(store: HotStore, lake: SavingLake, folder: Path, progress: Progress) 
         saved = lake.save(table, pins, folder / inner, _bytes_of(progress, step))
         if saved is not None:
             tables.append(LakeTable(table, inner, saved))
-        elif table.source == HISTORY:  # nobody else has its rows
+        elif table.source in {HISTORY, ARCHIVE}:  # nobody else has its rows
+            gone = f"; if they are to be gone: htapkit import --drop {table}"
             raise LakeMissing(
-                f"the lake's catalog has no {table}, whose rows belong into a backup; if they are "
-                f"to be gone: htapkit import --drop {table}"
+                f"the lake's catalog has no {table}, whose rows belong into a backup"
+                f"{gone if table.source == HISTORY else ''}"
             )
         failpoints.reach("backup.lake")
     manifest = Manifest(made_at, copied.positions, copied.rows, hot, tables)

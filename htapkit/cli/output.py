@@ -117,7 +117,9 @@ def _archive(row: Mapping[str, Any]) -> str:
     keeps = row.get("on_delete") == "keep"
     if row.get("archived_rows") is None:
         return "on_delete keep, none yet" if keeps else ""
-    return f"{row['archived_rows']:,} rows" + ("" if keeps else ", no longer written")
+    lake = row["archived_lake_rows"]
+    held = f"{row['archived_rows']:,} rows" + (f", {lake:,} of them in the lake" if lake else "")
+    return held + ("" if keeps else ", no longer written")
 
 
 def _minute(moment: str) -> str:

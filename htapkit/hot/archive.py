@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from htapkit.hot.collapse import NotConsistent, departed
 from htapkit.hot.evolve import alterations, widens
@@ -43,9 +44,9 @@ from htapkit.model import (
     TableState,
     archive_of,
     archive_schema,
+    followed,
     hot_relation,
     retire,
-    retired_columns,
 )
 
 _log = logging.getLogger(__name__)
@@ -74,10 +75,12 @@ class Archive:
             self._create(archive_schema(schema))
             return
         middle, named = retire(record.schema, schema, _gone(record.schema, schema, anew=anew))
-        now = archive_schema(schema, retired_columns(middle))
+        now = archive_schema(schema, middle)
         if now == record.schema and record.state is TableState.FOLLOWING:
             return
-        name = relation(archive_of(self.table))
+        archive = archive_of(self.table)
+        name = relation(archive)
+        self.transaction.void(archive, "changed its columns")
         self.transaction.writer.forget(name)
         statements = [
             f"ALTER TABLE {name} RENAME COLUMN {quote(old)} TO {quote(new)}"
@@ -134,25 +137,19 @@ class Archive:
         self._sweep(record, former, where, None)
 
     def erase(self, numbers: pa.Array) -> None:
-        """Remove the rows with these numbers."""
+        """Remove the rows with these numbers; those in the lake no longer count."""
+        record = self._record()
+        assert record is not None
+        rows = self.transaction.writer.relation(relation(record.table), record.schema)
         keys = pa.table({NUMBER: numbers})
-        name = relation(archive_of(self.table))
-        names = quote(NUMBER)
-        delete = Prepared(
-            self.transaction.cursor,
-            keys.schema,
-            "delete_keys",
-            table=name,
-            key=names,
-            columns=names,
-        )
-        count = delete.count(keys)
-        delete.close()
-        self.transaction.evicted(archive_of(self.table), count)
+        count = rows.remove(keys, self.transaction.patches(record.schema))
+        self.transaction.evicted(record.table, count)
+        self.transaction.save_archive_numbers()
 
     def drop(self) -> None:
-        """Remove it with all its rows."""
+        """Remove it with all its rows. What the lake has of it no longer counts."""
         if self._record() is not None:
+            self.transaction.untier(archive_of(self.table), "was removed")
             self.transaction.drop_relation(archive_of(self.table))
             self.transaction.remove(archive_of(self.table))
 
@@ -187,7 +184,22 @@ class Archive:
                 columns.append(pa.nulls(count, field.type))
         into = self.transaction.writer.relation(relation(archive_of(self.table)), record.schema)
         into.insert(pa.Table.from_arrays(columns, schema=arrow))
+        self._told(record, times, first)
         self.transaction.changed(archive_of(self.table), 0, count)
+
+    def _told(self, record: Record, times: pa.Array, first: int) -> None:
+        """A run that has begun must leave in hot what came below its line since.
+
+        The rows were deleted at these times, and are numbered from `first` on.
+        """
+        run = self.transaction.run_of(record.table)
+        if run is None:
+            return
+        patches = self.transaction.patches(record.schema)
+        assert patches is not None
+        late = pc.less(times, run.tiering.below[record.table])
+        numbers = pa.array(range(first, first + len(times)), pa.int64()).filter(late)
+        patches.touch(None, pa.table({NUMBER: numbers}))
 
     def _sweep(self, record: Record, schema: TableSchema, where: str, time: int | None) -> None:
         """Take in the rows of a relation, and of its part in the lake, that meet a condition."""
@@ -228,19 +240,23 @@ class Archive:
 
     def _insert(self, schema: TableSchema, rows: str, time: int | None) -> None:
         """Take in the rows of a FROM clause."""
+        record = self._record()
+        assert record is not None
         columns = name_list(c.name for c in schema.columns)
         moment = "NULL" if time is None else f"make_timestamptz(CAST({time} AS BIGINT))"
+        first = self.transaction.archive_numbers(0)
         text = statement(
             "archive_insert",
             archive=relation(archive_of(self.table)),
             columns=columns,
             own=name_list((DELETED_AT, NUMBER)),
             moment=moment,
-            before=str(self.transaction.archive_numbers(0) - 1),
+            before=str(first - 1),
             rows=rows,
         )
         count = int(self.transaction.cursor.execute(text).fetchall()[0][0])
         self.transaction.archive_numbers(count)
+        self._told(record, pa.array([time] * count, pa.int64()), first)
         self.transaction.changed(archive_of(self.table), 0, count)
 
 
@@ -297,12 +313,12 @@ def _times(changes: Sequence[RowChanges]) -> pa.Array:
 def _gone(archive: TableSchema, schema: TableSchema, *, anew: bool) -> frozenset[int]:
     """The columns of an archive that do not become one of the table's."""
     after = {c.ordinal: c for c in schema.columns}
-    left_out = {c.ordinal for c in retired_columns(archive)}
     gone = set()
     for column in archive.columns:
-        if column.ordinal in left_out or column.name in OWN_COLUMNS:
+        ordinal = followed(column)
+        if ordinal is None:
             continue
-        now = after.get(column.ordinal)
+        now = after.get(ordinal)
         if now is None or (anew and now.name != column.name) or not _becomes(column, now):
             gone.add(column.ordinal)
     return frozenset(gone)

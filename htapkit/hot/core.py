@@ -241,6 +241,8 @@ class Core:
             for *names, size, last in cursor.execute(statement("staged_sizes")).fetchall():
                 state.staged_bytes[TableId(*names)] = int(size)
                 state.next_seq = max(state.next_seq, int(last) + 1)
+            for (last,) in cursor.execute("FROM htapkit.archive_numbers").fetchall():
+                state.next_archived = int(last) + 1
             for table in [t for t in state.records if t.source == ARCHIVE]:
                 text = statement("last_archived", number=quote(NUMBER), table=relation(table))
                 last = cursor.execute(text).fetchall()[0][0]

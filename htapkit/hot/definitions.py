@@ -24,6 +24,7 @@ def to_json(schema: TableSchema) -> str:
                     "collation": c.collation,
                     "shared": c.shared,
                     "gathered": c.gathered,
+                    "follows": c.follows,
                 }
                 for c in schema.columns
             ],
@@ -57,7 +58,8 @@ def _column(found: dict[str, Any]) -> Column:
         storage=Storage(found["storage"]),
         binary_order=found["binary_order"],
         deterministic=found["deterministic"],
-        collation=found.get("collation", ""),  # older files do not have these three
+        collation=found.get("collation", ""),  # older files do not have these four
         shared=found.get("shared", False),
         gathered=found.get("gathered", ""),
+        follows=found.get("follows"),
     )

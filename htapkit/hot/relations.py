@@ -126,6 +126,13 @@ class Relation:
             self.insert(pa.Table.from_batches(held))
         return count + size
 
+    def remove(self, keys: pa.Table, patches: Patches | None) -> int:
+        """Take out the rows with these keys, those in the lake as well; how many were here."""
+        gone, _ = self._delete_keys(keys, patches)
+        if patches is not None and patches.logs:
+            patches.touch(None, keys)
+        return gone
+
     def clear(self) -> int:
         """Take out all rows."""
         result = self._cursor.execute(statement("delete_all", table=self.name)).fetchall()

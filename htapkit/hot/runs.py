@@ -10,7 +10,7 @@ import duckdb
 
 from htapkit.hot.names import statement
 from htapkit.hot.records import boundary_from, boundary_values
-from htapkit.model import Boundary, Pin, Position, RunState, TableId, TieringRun
+from htapkit.model import Boundary, Pin, Position, RunState, TableId, TieringRun, writer_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -27,6 +27,11 @@ class Run:
     def logs(self) -> bool:
         """Whether changes of its tables are logged for it."""
         return self.tiering.state is RunState.EXPORTING
+
+    @property
+    def writer(self) -> str:
+        """The source whose changes write its tables."""
+        return writer_of(next(iter(self.columns)))
 
     def void(self, why: str) -> Run:
         """The same run, which can no longer be finished."""

@@ -196,7 +196,7 @@ class Tables:
                 elif table.source == ARCHIVE and (of := origin_of(table)) and of.source == source:
                     Archive(transaction, of).drop()
             for run in transaction.runs().values():
-                if run.tiering.source == source:
+                if run.writer == source:
                     transaction.end_run(run)
             runs.drop_cuts(transaction.cursor, source, None)
             transaction.remove_source(source)

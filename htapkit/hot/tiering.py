@@ -40,6 +40,7 @@ from htapkit.hot.runs import Cut, Run
 from htapkit.hot.times import in_range, time_column
 from htapkit.hot.transactions import Transaction
 from htapkit.model import (
+    ARCHIVE,
     Boundary,
     LakeFiles,
     Pin,
@@ -48,6 +49,7 @@ from htapkit.model import (
     TableSchema,
     TableState,
     TieringRun,
+    writer_of,
 )
 
 _GONE = "htapkit_gone"
@@ -64,17 +66,17 @@ class Tiering:
     ) -> Export:
         """Record a run and open its export."""
         core = self.core
-        sources = {table.source for table in below}
+        sources = {(table.source, writer_of(table)) for table in below}
         if len(sources) != 1:
-            raise StoreError("a run is of tables of one source")
-        source = sources.pop()
+            raise StoreError("a run is of tables of one source, or of its archives")
+        source, writer = sources.pop()
         with core.writing():
-            with core.alone(source) as transaction:
+            with core.alone(writer) as transaction:
                 if run_id in transaction.runs():
                     raise StoreError(f"there is a run {run_id} already")
-                position = core.progress.applied(source).position
+                position = core.progress.applied(writer).position
                 if position is None:
-                    raise StoreError(f"nothing of {source} is applied yet")
+                    raise StoreError(f"nothing of {writer} is applied yet")
                 records = {
                     table: self._tierable(transaction, table, line, columns[table])
                     for table, line in below.items()
@@ -116,8 +118,7 @@ class Tiering:
 
     def finish(self, run_id: str, pins: Mapping[TableId, Pin]) -> None:
         """Flip: what was exported leaves, but for what changed since."""
-        source = self._run(run_id).tiering.source
-        with self.core.alone(source) as transaction:
+        with self.core.alone(self._run(run_id).writer) as transaction:
             run = _going(transaction, run_id)
             missing = run.columns.keys() - pins.keys()
             if missing:
@@ -125,6 +126,10 @@ class Tiering:
             for table in run.columns:
                 self._flip(transaction, run, table, pins[table])
             transaction.end_run(run)
+            source = run.tiering.source
+            if source == ARCHIVE:  # which nobody reads as it was
+                transaction.save_archive_numbers()
+                return
             cut = Cut(
                 run_id,
                 self.core.clock(),
@@ -142,7 +147,7 @@ class Tiering:
         run = self.core.state.runs.get(run_id)
         if run is None:
             return
-        with self.core.alone(run.tiering.source) as transaction:
+        with self.core.alone(run.writer) as transaction:
             run = transaction.run(run_id)
             if run is not None:
                 transaction.end_run(run)
@@ -214,7 +219,7 @@ class Tiering:
 
     def set_pin(self, table: TableId, old: Pin, new: Pin) -> None:
         """Read another version that has the same rows."""
-        with self.core.alone(table.source) as transaction:
+        with self.core.alone(writer_of(table)) as transaction:
             record = self._boundary_record(transaction, table)
             assert record.boundary is not None
             if record.boundary.pin != old:
@@ -223,6 +228,8 @@ class Tiering:
 
     def drop_boundary(self, table: TableId, why: str) -> None:
         """Forget what the lake has of a table; unless that is nothing, copy it again."""
+        if table.source == ARCHIVE:
+            raise StoreError(f"nobody else has the rows of {table}")
         with self.core.alone(table.source) as transaction:
             record = self._boundary_record(transaction, table)
             assert record.boundary is not None

@@ -263,6 +263,12 @@ class Transaction:
         """The first of so many numbers for archived rows. None is given twice."""
         return self._state.archive_numbers(count)
 
+    def save_archive_numbers(self) -> None:
+        """Have the file know which numbers were given, whatever rows of archives leave it."""
+        last = self._state.next_archived - 1
+        self.cursor.execute("DELETE FROM htapkit.archive_numbers").fetchall()
+        self.cursor.execute("INSERT INTO htapkit.archive_numbers VALUES ($1)", [last]).fetchall()
+
     def flush(self) -> None:
         """Write what was staged."""
         if self._pending:

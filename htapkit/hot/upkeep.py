@@ -16,7 +16,7 @@ from htapkit.errors import LimitReached
 from htapkit.hot.core import Core
 from htapkit.hot.names import name_list, quote, relation, shadow_name, statement
 from htapkit.hot.records import Record
-from htapkit.model import TableId, TableState, hot_relation, origin_of
+from htapkit.model import TableId, TableState, hot_relation, writer_of
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Upkeep:
             self._expire()
             quiet = now - self._applied_at > _QUIET_SECONDS
             for record in list(core.state.records.values()):
-                if core.opened(_writer(record.table)) is None and self._scattered(
+                if core.opened(writer_of(record.table)) is None and self._scattered(
                     record, quiet=quiet
                 ):
                     self._rewrite(record)
@@ -152,7 +152,7 @@ class Upkeep:
         # A name that is free: the shadows of copies count up, too.
         new = shadow_name(table, record.generation + 1)
         qualified = f"{quote(hot_relation(table)[0])}.{quote(new)}"
-        with core.operation(_writer(table)) as transaction:
+        with core.operation(writer_of(table)) as transaction:
             transaction.cursor.execute(
                 statement(
                     "rewrite",
@@ -180,11 +180,6 @@ class Upkeep:
             return  # somebody writes: another time
         finally:
             self._core.database.release(cursor)
-
-
-def _writer(table: TableId) -> str:
-    """The source whose changes write a table: of an archive, that of the table it is of."""
-    return (origin_of(table) or table).source
 
 
 def _size(path: Path) -> int:

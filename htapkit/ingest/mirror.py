@@ -253,6 +253,7 @@ class Mirror:
             if table.source != self.name:
                 continue
             archive = tables.get(archive_of(table))
+            archived = archive.boundary.pin.rows if archive and archive.boundary else 0
             copied, estimate = self._copier.progress(table)
             copying = status.state is TableState.COPYING
             reports.append(
@@ -267,7 +268,8 @@ class Mirror:
                     lake_rows=status.boundary.pin.rows if status.boundary else 0,
                     lake_below=status.boundary.moment.isoformat() if status.boundary else "",
                     kept_since=status.horizon.moment.isoformat() if status.horizon else "",
-                    archived_rows=archive.rows if archive else None,
+                    archived_rows=archive.rows + archived if archive else None,
+                    archived_lake_rows=archived,
                     archive_why=archive.why if archive else "",
                 )
             )

@@ -39,6 +39,7 @@ class TableReport:
     lake_below: str = ""  # the boundary, ISO 8601; "" = all of the table is hot
     kept_since: str = ""  # the horizon, ISO 8601; "" = no row is too old
     archived_rows: int | None = None  # deleted at the source and kept; None = it has no archive
+    archived_lake_rows: int = 0  # of those, in the lake
     archive_why: str = ""  # why the archive cannot be read, or written
 
 

@@ -11,6 +11,7 @@ from htapkit.model.archive import (
     OWN_COLUMNS,
     archive_of,
     archive_schema,
+    followed,
     retire,
     retired_columns,
 )
@@ -46,6 +47,7 @@ from htapkit.model.imports import (
     Import,
     history_of,
     origin_of,
+    writer_of,
 )
 from htapkit.model.lake import (
     Boundary,
@@ -127,6 +129,7 @@ __all__ = [
     "archive_of",
     "archive_schema",
     "cells_arrow",
+    "followed",
     "history_of",
     "hot_relation",
     "lake_schema",
@@ -138,4 +141,5 @@ __all__ = [
     "retired_columns",
     "stays_hot",
     "view_relation",
+    "writer_of",
 ]

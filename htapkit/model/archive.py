@@ -6,7 +6,6 @@ its table, and those that its table had before; then two of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from htapkit.model.tables import Column, SqlType, TableId, TableSchema
@@ -19,7 +18,8 @@ NUMBER = "htapkit_number"
 OWN_COLUMNS = frozenset({DELETED_AT, NUMBER})
 """What an archive has besides the columns of its table."""
 
-_RETIRED = 1_000_000  # ordinals of columns that the table no longer has; PostgreSQL's end at 1600
+_FIRST_FREE = 1_000_001  # ordinals that no table has; PostgreSQL's end at 1600
+_FOLLOWS_NONE = 0
 _OWN = (
     Column(DELETED_AT, SqlType("timestamptz", 1184), 2_000_000),
     Column(NUMBER, SqlType("int8", 20), 2_000_001, nullable=False),
@@ -31,10 +31,27 @@ def archive_of(table: TableId) -> TableId:
     return TableId(ARCHIVE, f"{table.source}.{table.schema}", table.name)
 
 
-def archive_schema(table: TableSchema, retired: Iterable[Column] = ()) -> TableSchema:
-    """What the archive of a table looks like; `retired` are columns that the table had before."""
-    columns = (*(replace(c, nullable=True) for c in table.columns), *retired, *_OWN)
-    return TableSchema(archive_of(table.table), columns, (NUMBER,))
+def archive_schema(table: TableSchema, archive: TableSchema | None = None) -> TableSchema:
+    """What the archive of a table looks like; `archive` is what it was, after `retire`.
+
+    A column keeps its ordinal for ever, whatever becomes of it: it is that of the table's column,
+    unless the archive has another column under it. `Column.follows` says which one it follows then.
+    """
+    former = archive.columns if archive is not None else ()
+    taken = {c.ordinal for c in former}
+    ordinals = {followed(c): c.ordinal for c in former}
+    free = max((o for o in taken if o < _OWN[0].ordinal), default=0)
+    columns = []
+    for column in table.columns:
+        ordinal = ordinals.get(column.ordinal)
+        if ordinal is None:
+            ordinal = column.ordinal
+            if ordinal in taken:
+                ordinal = free = max(free + 1, _FIRST_FREE)
+        follows = None if ordinal == column.ordinal else column.ordinal
+        columns.append(replace(column, nullable=True, ordinal=ordinal, follows=follows))
+    retired = retired_columns(archive) if archive is not None else ()
+    return TableSchema(archive_of(table.table), (*columns, *retired, *_OWN), (NUMBER,))
 
 
 def retire(
@@ -46,28 +63,33 @@ def retire(
     """
     now = {c.name.lower() for c in table.columns}
     taken = now | {c.name.lower() for c in archive.columns}
-    last = max((c.ordinal for c in retired_columns(archive)), default=_RETIRED)
     kept: list[Column] = []
     named: dict[str, str] = {}
     for column in archive.columns:
-        name, ordinal = column.name, column.ordinal
-        if ordinal in gone:
-            last += 1
-            ordinal = last
-        if _is_retired(ordinal) and name.lower() in now:
-            name = named[column.name] = _free(f"{name}_{column.type.name}", taken)
+        found = replace(column, follows=_FOLLOWS_NONE) if column.ordinal in gone else column
+        if _is_retired(found) and found.name.lower() in now:
+            name = named[column.name] = _free(f"{column.name}_{column.type.name}", taken)
             taken.add(name.lower())
-        kept.append(replace(column, name=name, ordinal=ordinal))
+            found = replace(found, name=name)
+        kept.append(found)
     return replace(archive, columns=tuple(kept)), named
+
+
+def followed(column: Column) -> int | None:
+    """The ordinal of the table's column that a column of its archive follows; None: of none."""
+    if column.follows is not None:
+        return column.follows or None
+    # Older files gave another ordinal to a column that the table lost.
+    return column.ordinal if column.ordinal < _FIRST_FREE else None
 
 
 def retired_columns(archive: TableSchema) -> tuple[Column, ...]:
     """The columns of an archive that its table no longer has."""
-    return tuple(c for c in archive.columns if _is_retired(c.ordinal))
+    return tuple(c for c in archive.columns if _is_retired(c))
 
 
-def _is_retired(ordinal: int) -> bool:
-    return _RETIRED < ordinal < _OWN[0].ordinal
+def _is_retired(column: Column) -> bool:
+    return followed(column) is None and column.name not in OWN_COLUMNS
 
 
 def _free(wanted: str, taken: set[str]) -> str:

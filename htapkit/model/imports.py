@@ -53,6 +53,11 @@ def history_of(table: TableId) -> TableId:
     return TableId(HISTORY, f"{table.source}.{table.schema}", table.name)
 
 
+def writer_of(table: TableId) -> str:
+    """The source whose changes write a table: of an archive, that of the table it is of."""
+    return (origin_of(table) or table).source
+
+
 def origin_of(table: TableId) -> TableId | None:
     """The mirrored table whose history or archive this is; None of others."""
     source, dot, schema = table.schema.partition(".")

@@ -134,6 +134,7 @@ class Column:
     gathered: str = (
         ""  # of a reconciled table: two brackets, around the elements that it is made of
     )
+    follows: int | None = None  # of an archive, where it is not `ordinal`: see `followed`
 
     @property
     def arrow(self) -> pa.DataType:

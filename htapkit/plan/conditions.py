@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from htapkit.errors import ConfigError
-from htapkit.model import ARCHIVE, NUMBER, TableId
+from htapkit.model import ARCHIVE, NUMBER, TableId, origin_of
 from htapkit.plan.names import quote
 from htapkit.plan.parse import statement_of, tokens_of
 
@@ -13,11 +13,13 @@ _PARTS = frozenset({"expressions", "from", "from_", "where", "kind"})
 
 
 def counting(table: TableId, condition: str, further: str = "") -> str:
-    """How many rows of the table meet the condition, and `further` (SQL that is known to be good).
+    """How many rows of a table, or of an archive, meet the condition.
 
-    Raises ConfigError where the condition is not one, or looks at something else than the table.
+    And `further`, which is SQL that is known to be good. Raises ConfigError where the condition is
+    not one, or looks at something else than the table.
     """
-    text = _selecting("count(*)", table, condition)
+    of = origin_of(table) if table.source == ARCHIVE else None
+    text = _selecting("count(*)", of or table, condition, f"{ARCHIVE}." if of else "")
     return text + (f" AND {further}" if further else "")
 
 

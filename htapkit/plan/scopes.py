@@ -11,6 +11,7 @@ from typing import Protocol
 
 from htapkit.model import (
     ARCHIVE,
+    DELETED_AT,
     HISTORY,
     IMPORTED,
     OWN,
@@ -150,7 +151,12 @@ class Statement:
         table = status.schema.table
         if not as_of or table.source == OWN:
             return Reference(status, alias, status.boundary)
-        if table.source != self.session.source:
+        if table.source == ARCHIVE and not any(table in cut.boundaries for cut in self.cuts):
+            raise LocalOnlyError(
+                f"AS OF {as_of}: {table} is an archive, which is read as it is now; its rows have "
+                f"the time of their deletion in {DELETED_AT}"
+            )
+        if table.source not in {self.session.source, ARCHIVE}:
             raise LocalOnlyError(f"AS OF {as_of}: {table} is not of the connected database")
         if status.schema.reconciled:
             # Rows that end by themselves were never in the lake.

@@ -107,6 +107,7 @@ class TableStatus(Answer):
     kept_since: str
     on_delete: str
     archived_rows: int | None
+    archived_lake_rows: int
     archive_why: str
     time_column: str
     history_why: str

@@ -1,9 +1,9 @@
 """Erasing what is left of rows that were deleted: old values in the hot file, in the lake, in cuts.
 
 The present does not have them: the copy is exact. What does are the table's archive (they leave
-it), rows in the lake under a tombstone (a run works those in), versions that AS OF reads (they are
-forgotten, and expire by a deadline), and blocks of the hot store's file (it is written anew).
-Nothing is ever deleted at a source.
+it, in hot and in the lake), rows in the lake under a tombstone (a run works those in), versions
+that AS OF reads (they are forgotten, and expire by a deadline), and blocks of the hot store's file
+(it is written anew). Nothing is ever deleted at a source.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from htapkit.model import (
     TableState,
     TableStatus,
     archive_of,
+    writer_of,
 )
 from htapkit.plan import Cut, LocalQuery, Refuse, Relay, SessionView, archived, counting, plan
 from htapkit.query import run
@@ -84,12 +85,13 @@ class Erasure:
         self._archived(table, condition)
 
     def erase(
-        self, table: TableId, rule: Callable[[], Rule], condition: str, progress: Progress
+        self, table: TableId, rule: Callable[[TableId], Rule], condition: str, progress: Progress
     ) -> Erased:
         """Purge rows that meet the condition and are deleted at the source.
 
-        The copy must be as fresh as the caller wants. Safe to repeat, also after a crash. Raises
-        StillThere (the source has such rows), ConfigError, CatalogChanged, LakeFailed, StoreError.
+        `rule` is asked for the table, and for its archive. The copy must be as fresh as the caller
+        wants. Safe to repeat, also after a crash. Raises StillThere (the source has such rows),
+        ConfigError, CatalogChanged, LakeFailed, StoreError.
         """
         progress(f"looking into {table}", 0, 0)
         count = self._run(self._counted(table, condition))
@@ -98,40 +100,41 @@ class Erasure:
                 f"{count} rows of {table} that match are still at the source, and would come back; "
                 "delete them there, then erase what is left of them here"
             )
+        self.tierer.recover()  # a run that is finished later must know what was erased
         archived = self._erase_archived(table, condition)
         failpoints.reach("erase.archived")
+        archive = archive_of(table)
+        if archive in self.store.catalog.tables:
+            self._fold(archive, rule, condition, progress)
+            self._forget(archive)
         self.retention.retire(table)  # what a crash left hidden, no tombstone covers
-        folded, boundary = 0, self._status(table).boundary
-        if boundary is not None:
-            (moved,) = self.tierer.run([Target(table, rule(), boundary.below)], progress)
-            folded = moved.folded
-            self._check_lake(table, condition)
+        folded = self._fold(table, rule, condition, progress)
         failpoints.reach("erase.folded")
         self.store.forget_past(table)
         failpoints.reach("erase.forgotten")
-        if self._status(table).boundary is None:
-            self.lake.drop(table)
-        self.store.rewrite(table)
+        self._forget(table)
         _log.info("erased", table=str(table), folded=folded, archived=archived)
         gone_by = datetime.now(UTC) + timedelta(seconds=self.deadline_seconds)
         return Erased(table, folded, archived, gone_by)
 
     def _counted(self, table: TableId, condition: str) -> LocalQuery:
         """The statement that counts such rows of the present."""
-        route = "hot" if self._status(table).boundary is None else "union"
-        return self._planned(
-            counting(table, condition), table, SessionView(table.source, route=route)
-        )
+        view = SessionView(table.source, route=self._route(table))
+        return self._planned(counting(table, condition), table, view)
 
     def _archived(self, table: TableId, condition: str) -> LocalQuery | None:
         """The statement that finds such rows in the archive; None: it has none."""
         archive = archive_of(table)
         if archive not in self.store.catalog.tables:
             return None
-        view = SessionView(table.source, route="hot")
+        view = SessionView(table.source, route=self._route(archive))
         return self._planned(archived(table, condition), archive, view)
 
+    def _route(self, table: TableId) -> str:
+        return "hot" if self._status(table).boundary is None else "union"
+
     def _erase_archived(self, table: TableId, condition: str) -> int:
+        """Have the archive without the rows that match, wherever they lie; how many those were."""
         query = self._archived(table, condition)
         if query is None:
             return 0
@@ -139,8 +142,24 @@ class Erasure:
             numbers = pa.concat_arrays([b.column(0) for b in read.batches()] or [pa.array([])])
         if len(numbers):
             self.store.archives.erase(table, numbers.cast(pa.int64()))
-        self.store.rewrite(archive_of(table))
         return len(numbers)
+
+    def _fold(
+        self, table: TableId, rule: Callable[[TableId], Rule], condition: str, progress: Progress
+    ) -> int:
+        """Have the lake without the rows that do not count any more; how many those were."""
+        boundary = self._status(table).boundary
+        if boundary is None:
+            return 0
+        (moved,) = self.tierer.run([Target(table, rule(table), boundary.below)], progress)
+        self._check_lake(table, condition)
+        return moved.folded
+
+    def _forget(self, table: TableId) -> None:
+        """Nothing is left of a table but what is read."""
+        if self._status(table).boundary is None:
+            self.lake.drop(table)
+        self.store.rewrite(table)
 
     def _check_lake(self, table: TableId, condition: str) -> None:
         """The version that is read now has no such row, whatever lies on top of it."""
@@ -151,7 +170,7 @@ class Erasure:
         query = self._planned(
             counting(table, condition, text_of(status.schema, boundary)),
             table,
-            SessionView(table.source, route="lake", as_of=f"{_LONG_AGO:%Y-%m-%d %H:%M:%S}+00"),
+            SessionView(writer_of(table), route="lake", as_of=f"{_LONG_AGO:%Y-%m-%d %H:%M:%S}+00"),
             boundary,
         )
         left = self._run(query)

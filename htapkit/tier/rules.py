@@ -10,7 +10,17 @@ import numpy as np
 
 from htapkit.config import TableConfig
 from htapkit.errors import ConfigError
-from htapkit.model import Boundary, Column, Horizon, Layout, TableSchema, stays_hot
+from htapkit.model import (
+    ARCHIVE,
+    DELETED_AT,
+    NUMBER,
+    Boundary,
+    Column,
+    Horizon,
+    Layout,
+    TableSchema,
+    stays_hot,
+)
 
 TIME_TYPES = frozenset({"date", "timestamp", "timestamptz"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,8 +49,13 @@ class Rule:
 
 
 def rule_of(schema: TableSchema, config: TableConfig) -> Rule:
-    """How this table is tiered. Raises ConfigError where it cannot be, with the reason."""
+    """How this table, or the archive of one, is tiered.
+
+    Raises ConfigError where it cannot be, with the reason.
+    """
     table = schema.table
+    if table.source == ARCHIVE:
+        return _archive_rule(schema, config)
     if not schema.key or schema.whole_rows:
         raise ConfigError(f"{table} has no key, so its rows stay in the hot store")
     why = stays_hot(schema) if schema.reconciled else ""
@@ -54,6 +69,13 @@ def rule_of(schema: TableSchema, config: TableConfig) -> Rule:
             raise ConfigError(f"tables.{table}.sort: there is no column {name}")
     layout = Layout(column.name, config.partition, config.sort or (*schema.key, column.name))
     return Rule(column, layout, config.hot, config.retention)
+
+
+def _archive_rule(schema: TableSchema, config: TableConfig) -> Rule:
+    """By the time of the deletion, as long as its table is kept hot, and never dropped."""
+    column = schema.column(DELETED_AT)
+    assert column is not None
+    return Rule(column, Layout(DELETED_AT, config.partition, (NUMBER,)), config.hot)
 
 
 def _time_column(schema: TableSchema, config: TableConfig) -> Column:

@@ -16,7 +16,15 @@ from htapkit.errors import ConfigError, HtapkitError
 from htapkit.hot import HotStore
 from htapkit.jobs import Job, JobRunner, Progress
 from htapkit.metrics import Metrics
-from htapkit.model import Horizon, TableId, TableState
+from htapkit.model import (
+    ARCHIVE,
+    Horizon,
+    TableId,
+    TableState,
+    archive_of,
+    origin_of,
+    writer_of,
+)
 from htapkit.tier.erasure import Erasure
 from htapkit.tier.retention import Retention
 from htapkit.tier.rules import Rule, rule_of
@@ -73,11 +81,12 @@ class TierService:
         self._tables = tables
 
     def rule(self, table: TableId) -> Rule:
-        """How a table is tiered. Raises ConfigError where it is not."""
+        """How a table, or the archive of one, is tiered. Raises ConfigError where it is not."""
         status = self._store.catalog.tables.get(table)
         if status is None:
             raise ConfigError(f"'{table}' is not mirrored; see htapkit status")
-        return rule_of(status.schema, self._tables.get(str(table), TableConfig()))
+        config = self._tables.get(str(origin_of(table) or table), TableConfig())
+        return rule_of(status.schema, config)
 
     def repairable(self, table: TableId) -> Rule:
         """The rule of a table that takes a backfill. Raises ConfigError."""
@@ -112,14 +121,18 @@ class TierService:
     def tier(self, tables: Sequence[TableId], hot_seconds: float | None) -> Job:
         """Move these tables' lines now, to `hot_seconds` ago or to where their own rule says.
 
-        No tables: all that have a rule with `hot`. Raises ConfigError, LimitReached.
+        Their archives' as well. No tables: all that have a rule with `hot`. Raises ConfigError,
+        LimitReached.
         """
-        targets = self._targets(tables or self._scheduled("hot"), hot_seconds)
+        chosen = self._with_archives(tables) if tables else self._scheduled("hot")
+        targets = self._targets(chosen, hot_seconds)
         if not targets:
             raise ConfigError("no table has `hot` in its configuration; name one, and --older-than")
-        by_source: dict[str, list[Target]] = {}
-        for target in targets:
-            by_source.setdefault(target.table.source, []).append(target)
+        by_source: dict[tuple[str, str], list[Target]] = {}
+        for target in sorted(targets, key=lambda each: each.table.source != ARCHIVE):
+            # Archives first: the lake refuses none of them, whatever it says to their tables.
+            source = (target.table.source, writer_of(target.table))
+            by_source.setdefault(source, []).append(target)
 
         def work(progress: Progress) -> Mapping[str, Any]:
             moved = [
@@ -166,7 +179,7 @@ class TierService:
 
         def work(progress: Progress) -> Mapping[str, Any]:
             fresh()
-            done = self._erasure.erase(table, lambda: self.rule(table), condition, progress)
+            done = self._erasure.erase(table, self.rule, condition, progress)
             return {
                 "table": str(table),
                 "folded": done.folded,
@@ -212,7 +225,9 @@ class TierService:
         tables: Sequence[TableId],
     ) -> Job:
         def work(progress: Progress) -> Mapping[str, Any]:
-            done = keep(tables or self._upkeep.tables(), progress)
+            lake = self._upkeep.tables()
+            archives = [each for each in self._with_archives(tables) if each in lake]
+            done = keep(list(dict.fromkeys([*tables, *archives])) or lake, progress)
             return {
                 "tables": [
                     {
@@ -225,6 +240,12 @@ class TierService:
             }
 
         return self._jobs.submit(kind, ", ".join(map(str, tables)) or "all tables", work)
+
+    def _with_archives(self, tables: Sequence[TableId]) -> Sequence[TableId]:
+        """These tables, and their archives that can be read."""
+        known = self._store.catalog
+        archives = [archive_of(table) for table in tables]
+        return [*tables, *(each for each in archives if known.readable(each) is not None)]
 
     def _targets(self, tables: Sequence[TableId], hot_seconds: float | None) -> Sequence[Target]:
         now = datetime.now(UTC)
@@ -240,21 +261,23 @@ class TierService:
         return found
 
     def _scheduled(self, key: Literal["hot", "retention"]) -> Sequence[TableId]:
-        """Tables with this key in the configuration that can be tiered now."""
+        """Tables with this key in the configuration that can be tiered now.
+
+        With their archives, from which nothing is dropped.
+        """
+        asked = [
+            TableId(*name.split("."))
+            for name, config in self._tables.items()
+            if getattr(config, key) is not None
+        ]
         tables = []
-        for name, config in self._tables.items():
-            table = TableId(*name.split("."))
-            status = self._store.catalog.tables.get(table)
-            if (
-                getattr(config, key) is None
-                or status is None
-                or status.state is not TableState.FOLLOWING
-            ):
+        for table in self._with_archives(asked) if key == "hot" else asked:
+            if self._store.catalog.readable(table) is None:
                 continue
             try:
                 self.rule(table)
             except ConfigError as error:
-                _log.warning("table is not tiered", table=name, why=str(error))
+                _log.warning("table is not tiered", table=str(table), why=str(error))
                 continue
             tables.append(table)
         return tables

@@ -33,6 +33,7 @@ from htapkit.model import (
     TableId,
     TableSchema,
     TieringRun,
+    writer_of,
 )
 from htapkit.tier.rules import Rule, after, next_line
 
@@ -105,10 +106,11 @@ class Tierer:
                 self._mend(run)
 
     def tier(self, targets: Sequence[Target], progress: Progress) -> Sequence[Moved]:
-        """Move lines of one source to where they should be, in as many runs as it takes.
+        """Move lines to where they should be, in as many runs as it takes.
 
-        Late rows and patches of these tables go into the lake with the first run. Raises
-        LakeFailed, CatalogChanged (a table changed under a run; try again), StoreError.
+        The tables are of one source, or archives of its tables. Their late rows and patches go into
+        the lake with the first run. Raises LakeFailed, CatalogChanged (a table changed under a run;
+        try again), StoreError.
         """
         moved: list[Moved] = []
         while True:
@@ -133,7 +135,7 @@ class Tierer:
                 self._drop(export.run, str(error))
                 raise
             for moved in done:
-                self._metrics.tiered_rows.labels(moved.table.source).inc(moved.rows)
+                self._metrics.tiered_rows.labels(writer_of(moved.table)).inc(moved.rows)
                 _log.info(
                     "tiered",
                     table=str(moved.table),

@@ -127,3 +127,5 @@ CREATE TABLE IF NOT EXISTS htapkit.archived (
     former_definition VARCHAR,         -- columns and key, as JSON; NULL: there is none
     former_follows BOOLEAN             -- whether changes still come into it
 );
+-- The last number that a row of an archive was given, when rows of one last left the file; none: never.
+CREATE TABLE IF NOT EXISTS htapkit.archive_numbers (last BIGINT NOT NULL);

@@ -30,7 +30,7 @@ from htapkit.model import (
     TableStatus,
     Truncate,
 )
-from tests.property.archive_model import Commit, Event, Row, check_archives
+from tests.property.archive_model import Commit, Erased, Event, Row, check_archives
 from tests.unit.htapkit.hot.building import (
     INT4,
     INT8,
@@ -138,12 +138,14 @@ class Origin:
         schema = schemas[table]
         ordinal = next(self.numbers)
         last = schema.columns[-1]
-        kind = self.rng.choice(("add", "rename", "drop", "rename key"))
+        kind = self.rng.choice(("add", "rename", "drop", "rename key", "widen"))
         if kind == "add" and len(schema.columns) < 6:
             columns = (*schema.columns, Column(f"n{ordinal}", TEXT, ordinal))
             rows[table] = [(*r, None) for r in rows[table]]
         elif kind == "rename":
             columns = (*schema.columns[:-1], replace(last, name=f"r{ordinal}"))
+        elif kind == "widen" and last.type == INT4:
+            columns = (*schema.columns[:-1], replace(last, type=INT8))
         elif kind == "rename key":
             name = f"id{ordinal}"
             columns = (replace(schema.columns[0], name=name), *schema.columns[1:])
@@ -182,7 +184,8 @@ class Follower:
         self.origin = origin
         self.archives = archives
         self.archived_since: dict[TableId, int] = {}
-        self.archived = 0
+        self.archived: Counter[str] = Counter()
+        self.erased = Erased()
         self.limits = HotLimits(
             memory_bytes=400 * 2**20, position_seconds=0.0, disk_free_bytes=0, **limits
         )
@@ -309,11 +312,18 @@ class Follower:
         assert applied is not None
         self.archived_since.setdefault(table, int(applied, 16))
 
+    def erase(self, table: TableId, rng: random.Random) -> None:
+        """Some rows of an archive go."""
+        if table in self.archived_since:
+            self.archived += self.erased.erase(self.store, self.lake, table, rng)
+
     def check(self) -> None:
         """All tables that follow, each in its own read and all in one."""
         # The stream is right, so no table may stop but when told to.
         if self.archives:
-            self.archived += check_archives(self.store, self.origin.commits, self.archived_since)
+            self.archived += check_archives(
+                self.store, self.lake, self.origin.commits, self.archived_since, self.erased
+            )
         reasons = {str(t): s.why for t, s in self.tables().items()}
         assert set(reasons.values()) <= {"", "a test"}, reasons
         following = [s.schema for s in self.tables().values() if s.state is TableState.FOLLOWING]

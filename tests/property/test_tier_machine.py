@@ -248,7 +248,7 @@ class TierMachine(MirrorMachine):
         condition, words = f"{SCHEMAS[table].key[0]} = {key}", ""
         failpoints.arm(callback)
         try:
-            self.erasure.erase(table, lambda: self._rule(table), condition, lambda *_: None)
+            self.erasure.erase(table, self._rule, condition, lambda *_: None)
         except StillThere as refused:
             words = str(refused)
         except CatalogChanged:

@@ -10,12 +10,13 @@ from typing import Any
 
 from htapkit.errors import CatalogChanged
 from htapkit.hot import Export
-from htapkit.model import Pin, RunState, TableId, TableState, TieringRun
+from htapkit.model import ARCHIVE, Pin, RunState, TableId, TableState, TieringRun
 from tests.property.archive_model import Row
-from tests.property.hot_model import DAY_ZERO, TIME_COLUMNS, Follower, Origin
+from tests.property.hot_model import DAY_ZERO, TABLES, TIME_COLUMNS, Follower, Origin
 from tests.unit.htapkit.hot.lakes import write_run
 
 _MICROSECOND = timedelta(microseconds=1)
+DELETED = 2_000_000  # the number of an archive's time column
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -50,6 +51,8 @@ class Tierer:
         runs = store.runs()
         if action == "compact":
             self._compact()
+        elif action == "erase":
+            self.follower.erase(rng.choice(TABLES).table, rng)
         elif not runs:
             self._begin()
         elif self.export is not None:
@@ -73,7 +76,7 @@ class Tierer:
 
     def _compact(self) -> None:
         """Another version with the same rows."""
-        table = self.rng.choice(list(TIME_COLUMNS))
+        table = self.rng.choice([*TIME_COLUMNS, *self._archives()])
         status = self.follower.store.catalog.tables.get(table)
         if status is not None and status.boundary is not None:
             pin = status.boundary.pin
@@ -87,16 +90,29 @@ class Tierer:
     def _begin(self) -> None:
         store, rng = self.follower.store, self.rng
         lines: dict[TableId, int] = {}
-        for table in TIME_COLUMNS:
+        archives = self._archives() if rng.random() < 0.5 else []
+        columns = dict.fromkeys(archives, DELETED) if archives else TIME_COLUMNS
+        for table in columns:
             status = store.catalog.tables.get(table)
             if status is None or status.state is not TableState.FOLLOWING or rng.random() < 0.3:
                 continue
             former = status.boundary.below if status.boundary else line(-1)
-            lines[table] = max(former, line(rng.choice((1, 2.25, 4, 8))))
+            if table in archives:  # the n-th commit is made in microsecond n
+                lines[table] = max(former if status.boundary else 0, self._commit())
+            else:
+                lines[table] = max(former, line(rng.choice((1, 2.25, 4, 8))))
         if lines:
             name = f"run {rng.randrange(10**9)}"
-            self.export = store.begin_run(name, lines, {t: TIME_COLUMNS[t] for t in lines})
+            self.export = store.begin_run(name, lines, {t: columns[t] for t in lines})
             self.counts["begun"] += 1
+
+    def _archives(self) -> list[TableId]:
+        tables = self.follower.store.catalog.tables
+        return [table for table in tables if table.source == ARCHIVE]
+
+    def _commit(self) -> int:
+        """A line of an archive: now and then one that is still to come."""
+        return max(0, self.origin.head + self.rng.choice((-8, -3, 0, 3)))
 
     def _write(self, export: Export) -> None:
         """The lake's part: its versions must be the model at the run's position, below the line."""
@@ -106,6 +122,8 @@ class Tierer:
         self.export = None
         commit = self.origin.commits[int(export.run.position, 16)]
         for table, pin in self.pins.items():
+            if table.source == ARCHIVE:
+                continue
             theirs = [c.ordinal for c in commit.schemas[table].columns]
             version = lake.rows(pin)
             ours = [int(name) for name in version.column_names]
@@ -133,7 +151,10 @@ class Tierer:
             assert status.boundary is not None
             assert (status.boundary.below, status.boundary.pin) == (limit, self.pins[table])
             assert status.boundary.position == run.position
-        assert store.cuts("shop")[-1].position == run.position
+        if run.source == ARCHIVE:
+            self.counts["archived"] += 1
+        else:
+            assert store.cuts("shop")[-1].position == run.position
 
     def _complete(self, run: TieringRun) -> bool:
         return run.below.keys() <= self.pins.keys()

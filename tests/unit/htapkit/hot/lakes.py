@@ -90,7 +90,7 @@ class PlainLake:
                 for o, kind in kinds.items()
             }
             parts.insert(0, pa.table(kept))
-        fields = {o: LakeColumn(500 - o, iceberg(c.arrow)[0]) for o, c in columns.items()}
+        fields = {o: LakeColumn(3_000_000 - o, iceberg(c.arrow)[0]) for o, c in columns.items()}
         return self._write(run_id, schema.table, fields, pa.concat_tables(parts))
 
     def same(self, table: TableId, pin: Pin) -> Pin:

@@ -1,0 +1,233 @@
+"""Archives move to the lake like tables: each row once, each column under one field for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyiceberg.catalog import load_catalog
+from pyiceberg.table import Table
+
+from htapkit.config import TableConfig
+from htapkit.hot import HotLimits, HotStore
+from htapkit.lake import Lake, LakeSettings
+from htapkit.metrics import Metrics
+from htapkit.model import (
+    DELETED_AT,
+    NUMBER,
+    Column,
+    SchemaChange,
+    TableId,
+    TableSchema,
+    TableState,
+    archive_of,
+)
+from htapkit.query import whole_rows
+from htapkit.tier import Erasure, Retention, Target, Tierer
+from htapkit.tier.rules import rule_of
+from tests.unit.htapkit.hot.building import INT4, INT8, TEXT, Rows, batch_of, covers, schema_of
+from tests.unit.htapkit.hot.test_store import follow
+
+DAY = 86_400_000_000
+PLAIN = schema_of("plain", {"id": INT8, "a": INT4, "s": TEXT})
+ARCHIVE = archive_of(PLAIN.table)
+NAME = ("archive", "shop%2Epublic", "plain")
+CONFIG = TableConfig(hot=86_400.0)
+
+
+@dataclass
+class Side:
+    """A store and its lake, side by side."""
+
+    folder: Path
+    lake: Lake = field(init=False)
+    store: HotStore = field(init=False)
+
+    def open(self) -> None:
+        settings = LakeSettings.local(self.folder)
+        self.lake = Lake(settings)
+        limits = HotLimits(memory_bytes=2**29, disk_free_bytes=0)
+        path = self.folder / "hot.duckdb"
+        self.store = HotStore(path, limits, warehouse=settings.warehouse, lake=self.lake)
+        self.tierer = Tierer(self.store, self.lake, Metrics(), rows_max=1000)
+        self.store.archives.keep(frozenset({PLAIN.table}))
+
+    def close(self) -> None:
+        self.store.close()
+        self.lake.close()
+
+    def delete(self, day: int, schema: TableSchema, *keys: int) -> None:
+        rows = Rows(schema)
+        for key in keys:
+            rows.delete(key)
+        self.store.apply(batch_of(day * DAY, rows.changes()), covers)
+
+    def tier(self, day: int) -> None:
+        schema = self.store.catalog.tables[ARCHIVE].schema
+        target = Target(ARCHIVE, rule_of(schema, CONFIG), day * DAY)
+        self.tierer.tier([target], lambda *_: None)
+
+    def rows(self, *, hot: bool = False) -> list[dict[str, Any]]:
+        """What the archive has, NULLs left out, with the day of the deletion and the number."""
+        catalog = self.store.catalog
+        asked = whole_rows(self.lake.files, catalog, ARCHIVE)
+        sql = 'SELECT * FROM "archive.shop.public"."plain"' if hot else asked.sql
+        lake = () if hot else asked.lake
+        with self.store.read(sql, catalog_version=catalog.version, lake=lake) as read:
+            return plainly([row for batch in read.batches() for row in batch.to_pylist()])
+
+    def iceberg(self) -> Table:
+        """As any other engine finds it."""
+        settings = LakeSettings.local(self.folder)
+        return load_catalog(settings.name, **settings.catalog).load_table(NAME)
+
+    def fields(self) -> dict[str, int]:
+        return {each.name: each.field_id for each in self.iceberg().schema().fields}
+
+
+def plainly(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    made = []
+    for row in sorted(rows, key=lambda each: each[NUMBER]):
+        found = {name: value for name, value in row.items() if value is not None}
+        time = found.pop(DELETED_AT)
+        made.append({**found, "day": round(time.timestamp() * 1e6 / DAY)})
+    return made
+
+
+@pytest.fixture
+def side(tmp_path: Path) -> Iterator[Side]:
+    made = Side(tmp_path)
+    made.open()
+    yield made
+    made.close()
+
+
+def change(side: Side, schema: TableSchema, *columns: Column) -> TableSchema:
+    now = replace(schema, columns=columns)
+    side.store.change_schema(SchemaChange(now, faithful=True))
+    return now
+
+
+def test_a_column_is_one_field_whatever_becomes_of_it(side: Side) -> None:
+    follow(side.store, PLAIN, [(1, 10, "one"), (2, 20, "two"), (3, 30, "three")])
+    key, number, text = PLAIN.columns
+    side.delete(1, PLAIN, 1)
+    side.tier(2)
+    first = side.fields()
+    # `a` gets a wider type and another name, `n` comes.
+    wider = replace(number, name="b", type=INT8)
+    now = change(side, PLAIN, key, wider, text, Column("n", TEXT, 9))
+    side.store.apply(batch_of(DAY + 1, Rows(now).update(2, 2**40, "two", "new").changes()), covers)
+    side.delete(2, now, 2)
+    side.tier(3)
+    second = side.fields()
+    # All go but the key; another column gets the name of one.
+    now = change(side, now, key, Column("s", INT4, 10))
+    side.store.apply(batch_of(2 * DAY + 1, Rows(now).update(3, 33).changes()), covers)
+    side.delete(3, now, 3)
+    side.tier(4)
+    third = side.fields()
+    # Another table of that name: its numbers are those that others had.
+    again = replace(
+        PLAIN, columns=(key, Column("w", TEXT, 2), Column("n", INT4, 3), Column("q", INT4, 10))
+    )
+    side.store.drop_table(PLAIN.table)
+    follow(side.store, again, [(4, "four", 44, 1), (5, "five", 55, 2)], at=3 * DAY)
+    side.delete(4, again, 4)
+    side.tier(5)
+    fourth = side.fields()
+    w, n, q = again.columns[1:]
+    last = change(side, again, key, replace(w, name="x"), n, q)
+    side.delete(5, last, 5)
+    side.tier(6)
+    expected: list[dict[str, Any]] = [
+        {"id": 1, "b": 10, "s_text": "one", "day": 1},
+        {"id": 2, "b": 2**40, "s_text": "two", "n_text": "new", "day": 2},
+        {"id": 3, "s": 33, "day": 3},
+        {"id": 4, "x": "four", "n": 44, "q": 1, "day": 4},
+        {"id": 5, "x": "five", "n": 55, "q": 2, "day": 5},
+    ]
+    for number_, row in enumerate(expected, start=1):
+        row[NUMBER] = number_
+    assert side.rows() == expected
+    assert side.rows(hot=True) == []
+    assert plainly(side.iceberg().scan().to_arrow().to_pylist()) == expected
+    fields = side.fields()
+    assert len(set(fields.values())) == len(fields) == 10
+    for then, old, new in (
+        (first, "id", "id"),
+        (first, "a", "b"),
+        (first, "s", "s_text"),
+        (second, "n", "n_text"),
+        (third, "s", "s"),
+        (fourth, "w", "x"),
+        (fourth, "n", "n"),
+    ):
+        assert then[old] == fields[new], (old, new)
+
+
+def test_no_number_is_given_twice_though_the_last_ones_are_in_the_lake(side: Side) -> None:
+    follow(side.store, PLAIN, [(1, 10, "one"), (2, 20, "two")])
+    side.delete(1, PLAIN, 1)
+    side.tier(2)
+    assert side.rows(hot=True) == []
+    side.close()
+    side.open()
+    side.delete(2, PLAIN, 2)
+    assert [(row["id"], row[NUMBER]) for row in side.rows()] == [(1, 1), (2, 2)]
+
+
+def test_what_comes_late_or_is_erased_while_a_run_is_under_way(side: Side) -> None:
+    """Deletions of a paused table keep their time; they are below the line when it is resumed."""
+    store = side.store
+    follow(store, PLAIN, [(n, n, "x") for n in range(1, 6)])
+    side.delete(1, PLAIN, 1, 2)
+    store.set_state(PLAIN.table, TableState.PAUSED, "a test")
+    side.delete(2, PLAIN, 3)
+    rule = rule_of(store.catalog.tables[ARCHIVE].schema, CONFIG)
+    with store.begin_run("run", {ARCHIVE: 3 * DAY}, {ARCHIVE: rule.column.ordinal}) as export:
+        schema, rows = export.schema(ARCHIVE), export.rows(ARCHIVE, rule.layout.sort)
+        pin = side.lake.commit(export.run, schema, rule.layout, None, None, rows)
+    store.set_state(PLAIN.table, TableState.FOLLOWING, "")
+    side.delete(4, PLAIN, 4)
+    store.archives.erase(PLAIN.table, numbers(side, 1))
+    store.finish_run("run", {ARCHIVE: pin})
+    days = ((2, 1), (3, 2), (4, 4))
+    left = [{"id": n, "a": n, "s": "x", NUMBER: n, "day": day} for n, day in days]
+    assert side.rows() == left
+    assert [row["id"] for row in side.rows(hot=True)] == [3, 4]
+    side.tier(3)
+    assert side.rows() == left
+    assert [row["id"] for row in side.rows(hot=True)] == [4]
+    found = plainly(side.iceberg().scan().to_arrow().to_pylist())
+    assert [row["id"] for row in found] == [2, 3]
+
+
+def numbers(side: Side, *keys: int) -> Any:
+    return pa.array([row[NUMBER] for row in side.rows() if row["id"] in keys], pa.int64())
+
+
+def test_erased_rows_leave_hot_and_lake(side: Side) -> None:
+    follow(side.store, PLAIN, [(n, n, f"v{n % 2}") for n in range(1, 9)])
+    for day in range(1, 9):
+        side.delete(day, PLAIN, day)
+    side.tier(6)
+    retention = Retention(side.store, side.lake, Metrics())
+    erasure = Erasure(side.store, side.lake, side.tierer, retention, 0.0)
+
+    def rule(table: TableId) -> Any:
+        return rule_of(side.store.catalog.tables[table].schema, CONFIG)
+
+    done = erasure.erase(PLAIN.table, rule, "s = 'v0'", lambda *_: None)
+    assert (done.archived, [row["id"] for row in side.rows()]) == (4, [1, 3, 5, 7])
+    found = side.iceberg().scan().to_arrow()
+    assert sorted(found["id"].to_pylist()) == [1, 3, 5]
+    again = erasure.erase(PLAIN.table, rule, "s = 'v0'", lambda *_: None)
+    assert again.archived == 0
+    side.store.drop_source("shop")
+    assert ARCHIVE not in side.store.catalog.tables
+    assert not side.store.runs()

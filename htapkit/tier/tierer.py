@@ -25,6 +25,7 @@ from htapkit.errors import CatalogChanged, HtapkitError, LakeFailed, StoreError
 from htapkit.hot import DIGEST_MODULUS, Export, HotStore, histogram_query
 from htapkit.metrics import Metrics
 from htapkit.model import (
+    ARCHIVE,
     Boundary,
     LakeFiles,
     Layout,
@@ -109,15 +110,17 @@ class Tierer:
         """Move lines to where they should be, in as many runs as it takes.
 
         The tables are of one source, or archives of its tables. Their late rows and patches go into
-        the lake with the first run. Raises LakeFailed, CatalogChanged (a table changed under a run;
-        try again), StoreError.
+        the lake with the first run; an archive of which nothing would move is left alone. Raises
+        LakeFailed, CatalogChanged (a table changed under a run; try again), StoreError.
         """
         moved: list[Moved] = []
-        while True:
-            step = [self._next(target) for target in targets]
+        left = [target for target in targets if not self._idle(target)]
+        while left:
+            step = [self._next(target) for target in left]
             moved += self.run(step, progress)
-            if all(one.below >= target.below for one, target in zip(step, targets, strict=True)):
-                return moved
+            if all(one.below >= target.below for one, target in zip(step, left, strict=True)):
+                break
+        return moved
 
     def run(self, targets: Sequence[Target], progress: Progress) -> Sequence[Moved]:
         """One run: all these tables, cut at one position."""
@@ -168,12 +171,7 @@ class Tierer:
 
     def _next(self, target: Target) -> Target:
         """As far as one run may go."""
-        unit = target.rule.layout.partition
-        sql = histogram_query(target.table, target.rule.column, unit)
-        with self._store.read(sql) as read:
-            periods = [
-                (row["period"], row["rows"]) for b in read.batches() for row in b.to_pylist()
-            ]
+        unit, periods = target.rule.layout.partition, self._periods(target)
         boundary = self._boundary(target.table)
         target_line = max(target.below, boundary.below) if boundary else target.below
         if boundary is not None:
@@ -181,6 +179,22 @@ class Tierer:
             periods = [each for each in periods if after(each[0], unit) > boundary.below]
         line = next_line(periods, unit, target_line, self._rows_max)
         return Target(target.table, target.rule, max(line, boundary.below) if boundary else line)
+
+    def _idle(self, target: Target) -> bool:
+        """Whether nothing of an archive would move, so that it needs no run: most days of most."""
+        if target.table.source != ARCHIVE or self._store.patches(target.table)[0]:
+            return False
+        boundary = self._boundary(target.table)
+        line = max(target.below, boundary.below) if boundary else target.below
+        unit = target.rule.layout.partition
+        return all(after(period, unit) > line for period, _ in self._periods(target))
+
+    def _periods(self, target: Target) -> Sequence[tuple[int, int]]:
+        """(start, rows) of each period of which hot has rows, in order."""
+        unit = target.rule.layout.partition
+        sql = histogram_query(target.table, target.rule.column, unit)
+        with self._store.read(sql) as read:
+            return [(row["period"], row["rows"]) for b in read.batches() for row in b.to_pylist()]
 
     def _write(self, export: Export, target: Target, progress: Progress) -> tuple[Pin, Moved]:
         table = target.table

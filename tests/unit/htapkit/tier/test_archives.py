@@ -25,6 +25,9 @@ from htapkit.model import (
     TableSchema,
     TableState,
     archive_of,
+    archive_schema,
+    followed,
+    retire,
 )
 from htapkit.query import whole_rows
 from htapkit.tier import Erasure, Retention, Target, Tierer
@@ -179,6 +182,33 @@ def test_no_number_is_given_twice_though_the_last_ones_are_in_the_lake(side: Sid
     side.open()
     side.delete(2, PLAIN, 2)
     assert [(row["id"], row[NUMBER]) for row in side.rows()] == [(1, 1), (2, 2)]
+
+
+def test_an_archive_without_old_rows_has_no_run(side: Side) -> None:
+    follow(side.store, PLAIN, [(1, 10, "one"), (2, 20, "two")])
+    side.tier(9)
+    side.delete(3, PLAIN, 1)
+    side.tier(3)
+    assert side.store.catalog.tables[ARCHIVE].boundary is None
+    assert side.lake.tables() == ()
+    side.tier(4)
+    assert side.store.catalog.tables[ARCHIVE].boundary is not None
+    found = side.iceberg().current_snapshot()
+    side.tier(5)
+    assert side.iceberg().current_snapshot() == found
+
+
+def test_a_column_that_an_older_version_renumbered_stays_as_it_is() -> None:
+    """It gave a column that the table had lost an ordinal beyond all tables'."""
+    key, number, text = PLAIN.columns
+    made = archive_schema(replace(PLAIN, columns=(key, text)))
+    older = replace(made, columns=(*made.columns, replace(number, ordinal=1_000_001)))
+    again = replace(PLAIN, columns=(key, Column("a", TEXT, 2)))
+    middle, named = retire(older, again, frozenset({text.ordinal}))
+    assert named == {"a": "a_int4"}
+    now = archive_schema(again, middle)
+    found = [(c.name, c.ordinal, followed(c)) for c in now.columns][:-2]
+    assert found == [("id", 1, 1), ("a", 2, 2), ("s", 3, None), ("a_int4", 1_000_001, None)]
 
 
 def test_what_comes_late_or_is_erased_while_a_run_is_under_way(side: Side) -> None:

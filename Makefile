@@ -16,7 +16,7 @@ ENGINES := tests/airflow tests/spark tests/e2e/test_engines.py
 SELECT := $(if $(LONG),,-m "not long")
 PYTEST := $(BIN)/pytest -n $(WORKERS) $(if $(BUT_ENGINES),$(ENGINES:%=--ignore=%))
 
-.PHONY: help setup setup-engines stack fmt lint test test-long test-engines test-ring test-cassandra-kills check demo bench docs integration e2e constraints clean
+.PHONY: help setup setup-engines stack fmt lint test test-long test-engines test-ring test-cassandra-kills check demo bench docs integration e2e constraints clean java
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -31,6 +31,9 @@ $(ALL_STAMP): $(STAMP)
 	@EXTRAS=dev,airflow,spark .ci/setup
 	@touch $@
 
+java:
+	@.ci/java
+
 setup-engines: $(ALL_STAMP) ## the same with Airflow and Spark
 
 fmt: $(STAMP) ## format the code, and mend what the linter can mend
@@ -43,19 +46,19 @@ lint: $(STAMP) ## formatting, ruff, mypy --strict, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(STAMP) ## the quick tests (LONG=1: all of them)
+test: $(STAMP) java ## the quick tests (LONG=1: all of them)
 	$(PYTEST) --dist worksteal $(SELECT) $(TEST_ARGS)
 
-test-long: $(STAMP) ## only the long tests: crashes by the hundred, big data, real clients
-	$(PYTEST) --dist load --maxschedchunk 1 -m long $(TEST_ARGS)
+test-long: $(STAMP) java ## only the long tests: crashes by the hundred, big data, real clients
+	$(PYTEST) --dist loadgroup --no-loadscope-reorder -m long $(TEST_ARGS)
 
-test-engines: $(ALL_STAMP) ## the tests with a real Airflow and a real Spark (installs both)
+test-engines: $(ALL_STAMP) java ## the tests with a real Airflow and a real Spark (installs both)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ENGINES) $(TEST_ARGS)
 
-test-ring: $(STAMP) ## the tests with a ring of three Cassandra nodes (needs Java, Maven and 4 GB)
-	HTAPKIT_RING=1 $(BIN)/pytest tests/cassandra/test_ring.py tests/cassandra/test_ring_load.py $(TEST_ARGS)
+test-ring: $(STAMP) java ## of the long tests those with a ring of three Cassandra nodes (needs Java, Maven and 5 GB)
+	$(BIN)/pytest tests/cassandra/test_ring.py $(TEST_ARGS)
 
-test-cassandra-kills: $(STAMP) ## htapkit, its log reader and a Cassandra node killed 100 times (half an hour of a machine of its own)
+test-cassandra-kills: $(STAMP) java ## htapkit, its log reader and a Cassandra node killed 100 times (half an hour of a machine of its own)
 	HTAPKIT_CASSANDRA_KILLS=100 $(BIN)/pytest tests/cassandra/test_kills.py -s $(TEST_ARGS)
 
 integration: $(STAMP) ## only the tests that start a real PostgreSQL

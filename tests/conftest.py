@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -27,6 +28,10 @@ pytest_plugins = [
     "tests.fix_agent",
 ]
 
+# Programs that make way for all others on their machine (`nice`) would hardly run beside tests that
+# fill it: here each is like any other.
+os.environ["PATH"] = f"{Path(__file__).parent / 'bin'}:{os.environ['PATH']}"
+
 LONG_SECONDS_MAX = 2400
 LONG_UNTIL = "HTAPKIT_LONG_UNTIL"
 """A variable, in seconds since 1970: after it no long test is begun, those left are skipped."""
@@ -43,14 +48,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _turn(item: pytest.Item) -> int:
-    """Quick tests; of the long ones the longest, other histories and kills, others, small ones."""
+    """Quick tests; of the long ones the longest, histories, kills and rings, others, small ones."""
     if item.get_closest_marker("long") is None:
         return 0
     if "test_tier_steps" in item.nodeid:
         return 1
     if "test_relay_fuzz" in item.nodeid:
         return 4
-    return 2 if "tests/property/" in item.nodeid or "kill" in item.nodeid else 3
+    early = ("tests/property/", "kill", "test_ring")
+    return 2 if any(word in item.nodeid for word in early) else 3
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

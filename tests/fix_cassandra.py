@@ -6,11 +6,12 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import psycopg
 import pytest
 from cassandra.cluster import Session
@@ -60,6 +61,13 @@ class Keyspace:
     def _synced_again(self, before: LogPosition | None) -> LogPosition:
         self.session.execute("INSERT INTO ticks.ticks (id) VALUES (1)")
         return wait_for(lambda: _later(self.node, before))
+
+
+def is_reader(process: psutil.Process) -> bool:
+    """Whether it is the program that reads logs and files."""
+    with suppress(psutil.NoSuchProcess):
+        return any("CommitLogTail" in part for part in process.cmdline())
+    return False
 
 
 def _later(node: CassandraNode, before: LogPosition | None) -> LogPosition | None:

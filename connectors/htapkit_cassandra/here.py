@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from htapkit.errors import SourceRefused
-from htapkit_cassandra import folders, jars
+from htapkit_cassandra import folders, jars, programs
 from htapkit_cassandra.machine import Copied, Seen
 from htapkit_cassandra.mutations import LogPosition
 from htapkit_cassandra.segments import Segments, forget, segments
@@ -105,7 +105,7 @@ class Here:
 
     def _command(self, classpath: str, folder: Path) -> list[str]:
         options = [f"@{jars.JAVA_FOLDER / 'jvm.options'}"]
-        run = jars.command("CommitLogTail.java", classpath, self.memory, folder, options)
+        run = programs.command("CommitLogTail.java", classpath, self.memory, folder, options)
         return [*run, self.cdc_raw or "-", str(folder / "schema.json"), "--poll", str(POLL_MS)]
 
 

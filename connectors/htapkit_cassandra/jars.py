@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from htapkit.errors import SourceRefused
@@ -34,10 +33,15 @@ def version() -> str:
     return found[1]
 
 
-def cache_folder() -> Path:
-    """Where fetched jars are kept, for all configurations of this user."""
+def kept() -> Path:
+    """A folder for what can be made again, for all configurations of this user."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "htapkit" / "cassandra" / version()
+    return Path(base) / "htapkit"
+
+
+def cache_folder() -> Path:
+    """Where fetched jars are kept."""
+    return kept() / "cassandra" / version()
 
 
 def missing() -> str:
@@ -60,20 +64,6 @@ def classpath(home: str = "") -> str:
     if reason:
         raise SourceRefused(f"cannot run Cassandra's reader: {reason}; or set cassandra_home")
     return f"{_fetched()}/*"
-
-
-def command(
-    program: str, classpath: str, memory: str, folder: Path, options: Sequence[str]
-) -> list[str]:
-    """The command line of one of our programs, to which its arguments are added.
-
-    `nice`, because the node beside it matters more; its temporary files lie in `folder`.
-    """
-    heap = memory.removesuffix("B").lower()
-    run = ["nice", "java", f"-Xmx{heap}", f"-Djava.io.tmpdir={folder}"]
-    run.append(f"-Dlogback.configurationFile={JAVA_FOLDER / 'logback.xml'}")
-    run += [f"@{JAVA_FOLDER / 'opens.options'}", *options]
-    return [*run, "-cp", classpath, str(JAVA_FOLDER / program)]
 
 
 def _fetched() -> Path:

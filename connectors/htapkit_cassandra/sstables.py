@@ -19,7 +19,7 @@ from queue import Empty, Queue
 from typing import IO, Any, Final
 
 from htapkit.errors import SourceRefused, SourceUnavailable
-from htapkit_cassandra import jars
+from htapkit_cassandra import programs
 from htapkit_cassandra.destination import Destination
 from htapkit_cassandra.fitting import LoadRefused
 
@@ -234,5 +234,5 @@ def _command(job: Job, destination: Destination, names: Sequence[str], written: 
         f"-Dcassandra.storagedir={temporary}",
         f"-Dsun.rmi.transport.tcp.responseTimeout={_ANSWER_SECONDS_MAX * 1000}",
     ]
-    run = jars.command("TableLoad.java", job.classpath, job.memory, temporary, options)
+    run = programs.command("TableLoad.java", job.classpath, job.memory, temporary, options)
     return [*run, str(specification)]

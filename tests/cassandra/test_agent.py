@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -17,75 +14,20 @@ import pytest
 
 from htapkit.errors import SourceRefused, SourceUnavailable
 from htapkit.model import Finding, Position, Severity
-from htapkit.testing.guard import Guard, child_environment
-from htapkit.testing.postgres import free_port
+from htapkit.testing.guard import Guard
 from htapkit.testing.stack import Stack
 from htapkit_cassandra import CassandraSource
 from htapkit_cassandra.mutations import LogPosition, Mutation
 from htapkit_cassandra.positions import reached
-from htapkit_cassandra.remote import Address, Remote
 from htapkit_cassandra.segments import segments
 from htapkit_cassandra.tail import LogTail
+from tests.cassandra.agents import AgentProcess
 from tests.cassandra.mirrored import Copied, copied, ends_equal
 from tests.cassandra.workload import Workload
-from tests.fault_proxy import FaultProxy
 from tests.fix_agent import TOKEN
 from tests.fix_cassandra import SECONDS, Keyspace, connected, wait_for
 
 pytestmark = pytest.mark.cassandra
-
-
-class AgentProcess:
-    """`htapkit cassandra-agent start` beside the test's node, behind a network that fails."""
-
-    def __init__(self, keyspace: Keyspace, folder: Path, *, deletes: bool) -> None:
-        """Not started."""
-        self.port = free_port()
-        self.proxy = FaultProxy(self.port)
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-        folder.mkdir()
-        node = keyspace.node
-        (folder / "cassandra-agent.yaml").write_text(
-            f"listen: 127.0.0.1:{self.port}\ncdc_raw: {node.cdc_raw}\njmx_port: {node.jmx_port}\n"
-            f"delete_cdc_raw: {json.dumps(deletes)}\n"
-        )
-
-    def settings(self, **more: object) -> dict[str, object]:
-        """Of a source, instead of the folders."""
-        agent = f"127.0.0.1:{self.proxy.port}"
-        return {"cdc_raw": None, "jmx_port": None, "agent": agent, "agent_token": TOKEN, **more}
-
-    def start(self) -> None:
-        """Run it until it listens."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "htapkit", "cassandra-agent", "start"],
-            cwd=self._folder,
-            env={**child_environment(), "HTAPKIT_AGENT_TOKEN": TOKEN},
-            stderr=subprocess.PIPE,
-        )
-        assert self._process.stderr is not None
-        while b"listens on" not in (line := self._process.stderr.readline()):
-            assert line, "it ended"
-
-    def readers(self) -> Sequence[object]:
-        """Those that it has started."""
-        found = Remote(Address("127.0.0.1", self.port, TOKEN), "").ask({"ask": "status"})
-        return list(found["readers"])
-
-    def kill(self) -> None:
-        """As a crash would."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.communicate()
-
-    def stop(self) -> None:
-        """As systemd would."""
-        self.proxy.close()
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            self._process.communicate(timeout=SECONDS)
-            assert self._process.returncode == 0
 
 
 @pytest.fixture
@@ -94,7 +36,8 @@ def agent(
 ) -> Iterator[AgentProcess]:
     """It runs; with the parameter True it may delete."""
     guard = Guard(tmp_path)
-    made = AgentProcess(keyspace, tmp_path / "agent", deletes=getattr(request, "param", False))
+    deletes = getattr(request, "param", False)
+    made = AgentProcess(keyspace.node, tmp_path / "agent", deletes=deletes)
     made.start()
     try:
         yield made

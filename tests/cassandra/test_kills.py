@@ -27,7 +27,7 @@ from htapkit.model import Position
 from htapkit.testing.stack import Stack
 from htapkit_cassandra.positions import LogOrder
 from tests.cassandra.histories import SHOWN, Histories, selected
-from tests.fix_cassandra import SECONDS, Keyspace, connected, wait_for
+from tests.fix_cassandra import SECONDS, Keyspace, connected, is_reader, wait_for
 from tests.fix_kills import ask_for_copy
 
 pytestmark = pytest.mark.cassandra
@@ -124,11 +124,7 @@ class Killing:
 
     def _reader(self) -> psutil.Process | None:
         found = psutil.Process(self.stack.pid).children(recursive=True)
-        for process in found:
-            with suppress(psutil.NoSuchProcess):
-                if any("CommitLogTail.java" in part for part in process.cmdline()):
-                    return process
-        return None
+        return next(filter(is_reader, found), None)
 
     def _kill_node(self) -> None:
         """Htapkit runs on, and goes on by itself; the histories, too."""

@@ -7,204 +7,106 @@ import random
 import signal
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-import psutil
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from cassandra import ConsistencyLevel, DriverException
-from cassandra.cluster import Session
-from cassandra.query import SimpleStatement
 
 from htapkit.errors import SourceUnavailable
 from htapkit.model import Severity, TableId
 from htapkit.spi import SourceOptions
-from htapkit.testing.stack import Stack
+from htapkit.testing.guard import Guard
 from htapkit_cassandra import CassandraSource, marks
 from htapkit_cassandra.cluster import ANSWER_SECONDS_MAX
+from htapkit_cassandra.inputs import ParquetInput
+from htapkit_cassandra.loading import Load, Wanted
 from htapkit_cassandra.ring import members
-from tests.cassandra.workload import Workload
-from tests.fix_cassandra import SECONDS, Keyspace, connected, wait_for
+from htapkit_cassandra.settings import parse_settings
+from tests.cassandra.agents import AgentProcess
+from tests.cassandra.ringed import ONE, QUORUM, Ringed, ringed
+from tests.fix_agent import TOKEN
+from tests.fix_cassandra import SECONDS, wait_for
 from tests.fix_ring import CassandraRing, tool
 
-pytestmark = [pytest.mark.cassandra, pytest.mark.long]
-Row = tuple[object, ...]
-_WHEN_ALL_ARE_UP = ("SELECT id, v FROM once.t", "SELECT id, n, m FROM thrice.counted")
-_COLUMNS = "pk, ck, s, a, b, m"
-ONE, QUORUM, ALL = ConsistencyLevel.ONE, ConsistencyLevel.QUORUM, ConsistencyLevel.ALL
+pytestmark = [pytest.mark.cassandra, pytest.mark.long, pytest.mark.xdist_group("ring")]
+_ROWS = 400  # that are loaded
 
 
-class Copied:
-    """A whole htapkit over the ring's two keyspaces: with three replicas, and with one."""
-
-    def __init__(self, ring: CassandraRing, folder: Path, session: Session) -> None:
-        """Nothing runs yet."""
-        self.ring = ring
-        self.session = session
-        settings = ring.settings(tables=["thrice.*", "once.*"])
-        self.stack = Stack(folder, {"events": {"connector": "cassandra", **settings}})
-
-    def asked(
-        self, sql: str, *, wait_seconds: int = int(SECONDS), strong: bool = True
-    ) -> list[Row]:
-        """What htapkit answers."""
-        freshness = "strong" if strong else "any"
-        opened = connected(self.stack, "events", freshness=freshness, wait_seconds=wait_seconds)
-        with closing(opened) as connection:
-            return sorted(connection.execute(sql.encode()).fetchall(), key=repr)
-
-    def equals(self, *, strong: bool = True, consistency: int = ALL) -> None:
-        """Once what is short-lived is over both tables are what CQL gives."""
-        found: list[list[Row]] = []
-        expected: list[list[Row]] = []
-
-        def equal() -> bool | None:
-            nonlocal found, expected
-            try:
-                expected = [
-                    _selected(self.session, f"SELECT {_COLUMNS} FROM thrice.t", consistency),
-                    *(_selected(self.session, sql, ALL) for sql in _WHEN_ALL_ARE_UP if strong),
-                ]
-            except DriverException:
-                return None  # a node has just come or gone
-            found = [
-                self.asked(f"SELECT {_COLUMNS} FROM thrice.t", strong=strong),
-                *(self.asked(sql) for sql in _WHEN_ALL_ARE_UP if strong),
-            ]
-            return found == expected or None
-
-        try:
-            wait_for(equal)
-        except AssertionError:
-            assert found == expected
-        assert len(expected[0]) > 50
-
-
-def _selected(session: Session, cql: str, consistency: int) -> list[Row]:
-    rows = session.execute(SimpleStatement(cql, consistency_level=consistency))
-    plain = [tuple(dict(v) if hasattr(v, "items") else v for v in row) for row in rows]
-    return sorted([tuple(None if v == {} else v for v in row) for row in plain], key=repr)
-
-
-@pytest.fixture
-def copied(cassandra_ring: CassandraRing, tmp_path: Path) -> Iterator[Copied]:
-    """Two keyspaces; htapkit is stopped at the end."""
-    with cassandra_ring.nodes[0].session() as session, ExitStack() as running:
-        for name, factor in (("thrice", 3), ("once", 1)):
-            session.execute(
-                f"CREATE KEYSPACE {name} WITH replication = "
-                f"{{'class': 'SimpleStrategy', 'replication_factor': {factor}}}"
-            )
-        session.execute("CREATE TABLE once.t (id int PRIMARY KEY, v int) WITH cdc = true")
-        session.execute(
-            "CREATE TABLE thrice.counted (id int PRIMARY KEY, n counter, m counter) WITH cdc = true"
-        )
-        made = Copied(cassandra_ring, tmp_path / "stack", session)
-        running.callback(made.stack.stop)
-        yield made
-
-
-def _once(copied: Copied, first: int) -> None:
-    """Each row is at one node only: no other one's log or files have it; and counters."""
-    for number in range(first, first + 60):
-        copied.session.execute(f"INSERT INTO once.t (id, v) VALUES ({number}, {first})")
-    _count(copied.session, first, ONE)
-
-
-def _count(session: Session, seed: int, consistency: int) -> None:
-    """Each replica leads some of these increments; some counters are deleted."""
-    rolled = random.Random(seed)
-    for _ in range(80):
-        cql = f"UPDATE thrice.counted SET n = n + {rolled.randrange(9)}, m = m - 1 WHERE id = %s"
-        if rolled.random() < 0.05:
-            cql = "DELETE FROM thrice.counted WHERE id = %s"
-        statement = SimpleStatement(cql, consistency_level=consistency)
-        wait_for(partial(_written, session, statement, rolled.randrange(20)))
-
-
-def _written(session: Session, statement: SimpleStatement, number: int) -> bool | None:
-    """Perhaps not, or nobody knows, while a node that is gone may be the one that counts."""
-    try:
-        session.execute(statement, (number,))
-    except DriverException:
-        return None
-    return True
-
-
-def _helpers(copied: Copied) -> list[psutil.Process]:
-    """The readers of logs that run, by the folder that they read."""
-    found = psutil.Process(copied.stack.pid).children(recursive=True)
-    return [p for p in found if any("CommitLogTail.java" in part for part in p.cmdline())]
-
-
-def test_a_ring(copied: Copied) -> None:
-    """Copied and followed from all nodes, through the death of a reader, of htapkit, of a node."""
+def _seed() -> int:
     seed = int(os.environ.get("CASSANDRA_SEED", "0")) or random.randrange(2**32)
     print(f"CASSANDRA_SEED={seed}")
-    ring, stack, begun = copied.ring, copied.stack, time.monotonic()
-
-    def passed(what: str) -> None:
-        print(f"{time.monotonic() - begun:.0f} s: {what}")
-
-    workload = Workload(Keyspace(ring.nodes[0], copied.session, "thrice"), seed)
-    workload.write(300)
-    _once(copied, 0)
-    stack.start()
-    workload.write(200, QUORUM)
-    stack.wait_ready(SECONDS)
-    _once(copied, 100)
-    workload.write(200)
-    copied.equals()
-    passed("copied and followed")
-
-    (reader, *_) = _helpers(copied)
-    reader.kill()
-    workload.write(100)
-    stack.kill()
-    workload.write(100)
-    _once(copied, 200)
-    stack.start()
-    copied.equals()
-    passed("a reader and htapkit were killed")
-
-    away = ring.nodes[2]
-    tool(ring.nodes[1], "disablehandoff")
-    away.kill()
-    workload.write(200, QUORUM)
-    workload.write(100, ONE)
-    with ring.nodes[1].session() as other:  # what it coordinates is not kept for the third
-        holes = Workload(Keyspace(ring.nodes[1], other, "thrice"), seed + 1, make=False)
-        holes.write(100, QUORUM)
-        _count(other, seed + 3, QUORUM)
-    _count(copied.session, seed + 4, ONE)
-    with pytest.raises(psycopg.Error, match=r"127\.0\.0\.3 is \d+ s behind"):
-        copied.asked("SELECT count(*) FROM thrice.t", wait_seconds=7)
-    copied.equals(strong=False, consistency=QUORUM)
-    _says_who_is_away(copied)
-    passed("a node was away")
-
-    away.start()
-    ring.wait_whole()
-    copied.equals()
-    tool(away, "repair", "-full", "thrice")
-    workload.write(100)
-    _once(copied, 300)
-    copied.equals()
-    passed("it is back, and was repaired")
+    return seed
 
 
-def _says_who_is_away(copied: Copied) -> None:
+def _clock() -> Callable[[str], None]:
+    """Says what was reached, and when."""
+    begun = time.monotonic()
+    return lambda what: print(f"{time.monotonic() - begun:.0f} s: {what}")
+
+
+def test_a_ring(cassandra_ring: CassandraRing, tmp_path: Path) -> None:
+    """Copied and followed from all nodes, through the death of a reader, of htapkit, of a node."""
+    seed, ring, passed = _seed(), cassandra_ring, _clock()
+    with ringed(ring, tmp_path / "stack", ring.settings()) as copied:
+        stack, workload = copied.stack, copied.workload(seed)
+        workload.write(300)
+        copied.write_once(0)
+        stack.start()
+        workload.write(200, QUORUM)
+        stack.wait_ready(SECONDS)
+        copied.write_once(100)
+        workload.write(200)
+        copied.equals()
+        passed("copied and followed")
+
+        (reader, *_) = copied.readers()
+        reader.kill()
+        workload.write(100)
+        stack.kill()
+        workload.write(100)
+        copied.write_once(200)
+        stack.start()
+        copied.equals()
+        passed("a reader and htapkit were killed")
+
+        away = ring.nodes[2]
+        tool(ring.nodes[1], "disablehandoff")
+        away.kill()
+        workload.write(200, QUORUM)
+        workload.write(100, ONE)
+        with ring.nodes[1].session() as other:  # what it coordinates is not kept for the third
+            copied.workload_by(other, seed + 1).write(100, QUORUM)
+            copied.count(other, seed + 3, QUORUM)
+        copied.count(copied.session, seed + 4, ONE)
+        with pytest.raises(psycopg.Error, match=r"127\.0\.0\.3 is \d+ s behind"):
+            copied.asked(f"SELECT count(*) FROM {copied.thrice}.t", wait_seconds=7)
+        copied.equals(strong=False, consistency=QUORUM)
+        _says_who_is_away(copied)
+        passed("a node was away")
+
+        away.start()
+        ring.wait_whole()
+        copied.equals()
+        tool(away, "repair", "-full", copied.thrice)
+        workload.write(100)
+        copied.write_once(300)
+        copied.equals()
+        passed("it is back, and was repaired")
+
+
+def _says_who_is_away(copied: Ringed) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{copied.stack.http_port}/metrics") as answer:
         lines = answer.read().decode().splitlines()
     lags = {n: _value(lines, f'htapkit_log_lag_ms{{log="127.0.0.{n}"') for n in (1, 3)}
     assert lags[3] > 5000 > lags[1], lags
-    settings = copied.ring.settings(tables=["thrice.*"])
+    settings = copied.ring.settings(tables=[f"{copied.thrice}.*"])
     source = CassandraSource(SourceOptions("events", settings, 5, 1, 10_000, 2**25, 1, None))
     with pytest.raises(SourceUnavailable, match=r"127\.0\.0\.3"):
-        source.snapshot([TableId("events", "thrice", "t")], {})
+        source.snapshot([TableId("events", copied.thrice, "t")], {})
     subjects = [f.subject for f in source.check() if f.severity is Severity.ERROR]
     assert subjects == ["127.0.0.3 answer"]
     source.close()
@@ -213,6 +115,12 @@ def _says_who_is_away(copied: Copied) -> None:
 def _value(lines: list[str], start: str) -> float:
     (line,) = [line for line in lines if line.startswith(start)]
     return float(line.rpartition(" ")[2])
+
+
+def _stopped(pid: int) -> bool:
+    """Each of its threads: one that is still to be stopped may answer."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return all("State:\tT" in (thread / "status").read_text() for thread in threads)
 
 
 def test_a_node_that_hangs(cassandra_ring: CassandraRing) -> None:
@@ -229,6 +137,7 @@ def test_a_node_that_hangs(cassandra_ring: CassandraRing) -> None:
         source.head.head()
         process.send_signal(signal.SIGSTOP)
         try:
+            wait_for(lambda: _stopped(process.pid) or None)
             seconds = []
             for _ in range(3):
                 begun = time.monotonic()
@@ -240,3 +149,104 @@ def test_a_node_that_hangs(cassandra_ring: CassandraRing) -> None:
     print(seconds)
     assert seconds[0] < 6 * ANSWER_SECONDS_MAX
     assert min(seconds[1:]) < ANSWER_SECONDS_MAX
+
+
+@contextmanager
+def _agents(ring: CassandraRing, folder: Path) -> Iterator[list[AgentProcess]]:
+    """One beside each node."""
+    guard = Guard(folder)
+    with ExitStack() as running:
+        running.callback(guard.release)
+        made = []
+        for node in ring.nodes:
+            made.append(AgentProcess(node, folder / f"agent-{node.host}"))
+            running.callback(made[-1].stop)
+            made[-1].start()
+        yield made
+
+
+def test_each_node_through_its_own_agent(cassandra_ring: CassandraRing, tmp_path: Path) -> None:
+    """Through the death of a node, and of the agents of two others; none of them is needed twice.
+
+    No file of a node is seen but by its agent.
+    """
+    seed, ring, passed = _seed(), cassandra_ring, _clock()
+    ring.wait_whole()
+    with _agents(ring, tmp_path) as agents:
+        nodes = [
+            {"address": node.host, "agent": f"127.0.0.1:{agent.proxy.port}"}
+            for node, agent in zip(ring.nodes, agents, strict=True)
+        ]
+        settings = {"port": ring.nodes[0].port, "agent_token": TOKEN, "nodes": nodes}
+        with ringed(ring, tmp_path / "stack", settings, "_by_agents") as copied:
+            stack, workload = copied.stack, copied.workload(seed)
+            workload.write(300)
+            copied.write_once(0)
+            stack.start()
+            workload.write(100, QUORUM)
+            stack.wait_ready(SECONDS)
+            copied.write_once(100)
+            copied.equals()
+            assert not copied.readers()
+            assert all(agent.readers() for agent in agents)
+            passed("copied and followed")
+
+            ring.nodes[2].kill()
+            agents[0].kill()
+            agents[1].kill()
+            workload.write(200, QUORUM)
+            workload.write(100, ONE)
+            with pytest.raises(psycopg.Error, match=r"127\.0\.0\.3"):
+                copied.asked(f"SELECT count(*) FROM {copied.thrice}.t", wait_seconds=7)
+            passed("a node and two agents were away")
+
+            agents[0].start()
+            agents[1].start()
+            ring.nodes[2].start()
+            ring.wait_whole()
+            copied.write_once(200)
+            workload.write(100)
+            copied.equals()
+            passed("they are back")
+
+
+def _files_of_each(ring: CassandraRing, table: TableId) -> list[set[int]]:
+    """The keys that each node has in its own files."""
+    options = ring.settings(tables=[f"{table.schema}.*"])
+    made = CassandraSource(SourceOptions("events", options, 5, 1, 10_000, 2**25, 1, None))
+    with closing(made) as source, closing(source.snapshot([table], {})) as snapshot:
+        splits = snapshot.splits(table)
+        return [
+            {key for batch in snapshot.read(split) for key in batch["k0"].to_pylist()}
+            for split in splits
+        ]
+
+
+@pytest.mark.parametrize("cdc", ["false", "true"])
+def test_every_replica_gets_its_rows(
+    cassandra_ring: CassandraRing, tmp_path: Path, cdc: str
+) -> None:
+    """Rows loaded as files: two replicas of three nodes; also where they go through the logs."""
+    table = TableId("events", f"twice_{cdc}", "t")
+    with cassandra_ring.nodes[0].session() as session:
+        session.execute(
+            f"CREATE KEYSPACE {table.schema} WITH replication = "
+            "{'class': 'SimpleStrategy', 'replication_factor': 2}"
+        )
+        session.execute(
+            f"CREATE TABLE {table.schema}.t (id int PRIMARY KEY, v text) WITH cdc = {cdc}"
+        )
+    ids = list(range(_ROWS))
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"id": ids, "v": [f"v{n}" for n in ids]}), path)
+    settings = parse_settings(
+        SourceOptions("events", cassandra_ring.settings(), 5, 1, 10_000, 2**25, 1, None)
+    )
+    load = Load(settings, tmp_path / "load", table, Wanted("sstable", "ALL"))
+    with load.locked():
+        prepared = load.prepare(ParquetInput(path), lambda *_: None)
+        loaded = load.write(prepared, lambda *_: None)
+    assert (loaded.compared.compared, loaded.compared.equal) == (_ROWS, _ROWS)
+    found = _files_of_each(cassandra_ring, table)
+    assert len(found) == 3
+    assert sorted(key for keys in found for key in keys) == sorted([*ids, *ids])

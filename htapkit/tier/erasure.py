@@ -100,7 +100,7 @@ class Erasure:
                 f"{count} rows of {table} that match are still at the source, and would come back; "
                 "delete them there, then erase what is left of them here"
             )
-        self.tierer.recover()  # a run that is finished later must know what was erased
+        self.tierer.recover()  # what a crash left of a run moves lines when it is finished
         archived = self._erase_archived(table, condition)
         failpoints.reach("erase.archived")
         archive = archive_of(table)

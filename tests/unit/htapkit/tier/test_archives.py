@@ -2,111 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-import pyarrow as pa
-import pytest
-from pyiceberg.catalog import load_catalog
-from pyiceberg.table import Table
-
-from htapkit.config import TableConfig
-from htapkit.hot import HotLimits, HotStore
-from htapkit.lake import Lake, LakeSettings
-from htapkit.metrics import Metrics
 from htapkit.model import (
-    DELETED_AT,
     NUMBER,
     Column,
     SchemaChange,
-    TableId,
     TableSchema,
     TableState,
-    archive_of,
     archive_schema,
     followed,
     retire,
 )
-from htapkit.query import whole_rows
-from htapkit.tier import Erasure, Retention, Target, Tierer
 from htapkit.tier.rules import rule_of
-from tests.unit.htapkit.hot.building import INT4, INT8, TEXT, Rows, batch_of, covers, schema_of
+from tests.unit.htapkit.hot.building import INT4, INT8, TEXT, Rows, batch_of, covers
 from tests.unit.htapkit.hot.test_store import follow
-
-DAY = 86_400_000_000
-PLAIN = schema_of("plain", {"id": INT8, "a": INT4, "s": TEXT})
-ARCHIVE = archive_of(PLAIN.table)
-NAME = ("archive", "shop%2Epublic", "plain")
-CONFIG = TableConfig(hot=86_400.0)
-
-
-@dataclass
-class Side:
-    """A store and its lake, side by side."""
-
-    folder: Path
-    lake: Lake = field(init=False)
-    store: HotStore = field(init=False)
-
-    def open(self) -> None:
-        settings = LakeSettings.local(self.folder)
-        self.lake = Lake(settings)
-        limits = HotLimits(memory_bytes=2**29, disk_free_bytes=0)
-        path = self.folder / "hot.duckdb"
-        self.store = HotStore(path, limits, warehouse=settings.warehouse, lake=self.lake)
-        self.tierer = Tierer(self.store, self.lake, Metrics(), rows_max=1000)
-        self.store.archives.keep(frozenset({PLAIN.table}))
-
-    def close(self) -> None:
-        self.store.close()
-        self.lake.close()
-
-    def delete(self, day: int, schema: TableSchema, *keys: int) -> None:
-        rows = Rows(schema)
-        for key in keys:
-            rows.delete(key)
-        self.store.apply(batch_of(day * DAY, rows.changes()), covers)
-
-    def tier(self, day: int) -> None:
-        schema = self.store.catalog.tables[ARCHIVE].schema
-        target = Target(ARCHIVE, rule_of(schema, CONFIG), day * DAY)
-        self.tierer.tier([target], lambda *_: None)
-
-    def rows(self, *, hot: bool = False) -> list[dict[str, Any]]:
-        """What the archive has, NULLs left out, with the day of the deletion and the number."""
-        catalog = self.store.catalog
-        asked = whole_rows(self.lake.files, catalog, ARCHIVE)
-        sql = 'SELECT * FROM "archive.shop.public"."plain"' if hot else asked.sql
-        lake = () if hot else asked.lake
-        with self.store.read(sql, catalog_version=catalog.version, lake=lake) as read:
-            return plainly([row for batch in read.batches() for row in batch.to_pylist()])
-
-    def iceberg(self) -> Table:
-        """As any other engine finds it."""
-        settings = LakeSettings.local(self.folder)
-        return load_catalog(settings.name, **settings.catalog).load_table(NAME)
-
-    def fields(self) -> dict[str, int]:
-        return {each.name: each.field_id for each in self.iceberg().schema().fields}
-
-
-def plainly(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    made = []
-    for row in sorted(rows, key=lambda each: each[NUMBER]):
-        found = {name: value for name, value in row.items() if value is not None}
-        time = found.pop(DELETED_AT)
-        made.append({**found, "day": round(time.timestamp() * 1e6 / DAY)})
-    return made
-
-
-@pytest.fixture
-def side(tmp_path: Path) -> Iterator[Side]:
-    made = Side(tmp_path)
-    made.open()
-    yield made
-    made.close()
+from tests.unit.htapkit.tier.archives import ARCHIVE, CONFIG, DAY, PLAIN, Side, plainly
 
 
 def change(side: Side, schema: TableSchema, *columns: Column) -> TableSchema:
@@ -224,7 +136,7 @@ def test_what_comes_late_or_is_erased_while_a_run_is_under_way(side: Side) -> No
         pin = side.lake.commit(export.run, schema, rule.layout, None, None, rows)
     store.set_state(PLAIN.table, TableState.FOLLOWING, "")
     side.delete(4, PLAIN, 4)
-    store.archives.erase(PLAIN.table, numbers(side, 1))
+    store.archives.erase(PLAIN.table, side.numbers(1))
     store.finish_run("run", {ARCHIVE: pin})
     days = ((2, 1), (3, 2), (4, 4))
     left = [{"id": n, "a": n, "s": "x", NUMBER: n, "day": day} for n, day in days]
@@ -235,29 +147,3 @@ def test_what_comes_late_or_is_erased_while_a_run_is_under_way(side: Side) -> No
     assert [row["id"] for row in side.rows(hot=True)] == [4]
     found = plainly(side.iceberg().scan().to_arrow().to_pylist())
     assert [row["id"] for row in found] == [2, 3]
-
-
-def numbers(side: Side, *keys: int) -> Any:
-    return pa.array([row[NUMBER] for row in side.rows() if row["id"] in keys], pa.int64())
-
-
-def test_erased_rows_leave_hot_and_lake(side: Side) -> None:
-    follow(side.store, PLAIN, [(n, n, f"v{n % 2}") for n in range(1, 9)])
-    for day in range(1, 9):
-        side.delete(day, PLAIN, day)
-    side.tier(6)
-    retention = Retention(side.store, side.lake, Metrics())
-    erasure = Erasure(side.store, side.lake, side.tierer, retention, 0.0)
-
-    def rule(table: TableId) -> Any:
-        return rule_of(side.store.catalog.tables[table].schema, CONFIG)
-
-    done = erasure.erase(PLAIN.table, rule, "s = 'v0'", lambda *_: None)
-    assert (done.archived, [row["id"] for row in side.rows()]) == (4, [1, 3, 5, 7])
-    found = side.iceberg().scan().to_arrow()
-    assert sorted(found["id"].to_pylist()) == [1, 3, 5]
-    again = erasure.erase(PLAIN.table, rule, "s = 'v0'", lambda *_: None)
-    assert again.archived == 0
-    side.store.drop_source("shop")
-    assert ARCHIVE not in side.store.catalog.tables
-    assert not side.store.runs()

@@ -21,6 +21,7 @@ NAMES = (
     "memory",
     "lake",
     "cycles",
+    "archive",
     "files",
     "cells",
     "cells_lake",

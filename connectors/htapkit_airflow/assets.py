@@ -13,8 +13,11 @@ _PLACE = "lake"
 
 
 def lake_asset(table: str) -> Asset:
-    """The history of `source.schema.table`, as `htapkit://lake/source.schema.table`."""
-    if table.count(".") != 2:
+    """The history of `source.schema.table`, as `htapkit://lake/source.schema.table`.
+
+    Or of an archive: `archive.source.schema.table`.
+    """
+    if not _is_table(table):
         raise ValueError(f"'{table}': expected source.schema.table")
     uri = f"htapkit://{_PLACE}/{quote(table)}"
     return Asset(name=uri, uri=uri)
@@ -22,6 +25,10 @@ def lake_asset(table: str) -> Asset:
 
 def checked_uri(uri: SplitResult) -> SplitResult:
     """The same address. Raises ValueError where it names no table of the lake."""
-    if uri.netloc != _PLACE or uri.path.count(".") != 2:
+    if uri.netloc != _PLACE or not _is_table(uri.path.removeprefix("/")):
         raise ValueError(f"'{uri.geturl()}': expected htapkit://lake/source.schema.table")
     return uri
+
+
+def _is_table(name: str) -> bool:
+    return name.removeprefix("archive.").count(".") == 2

@@ -164,6 +164,16 @@ def test_tier_waits_and_tells_the_assets(api: FakeApi, connection: str) -> None:
     assert told["outlet_events"][LAKE].added == [(lake_asset(MOVED["table"]), MOVED)]
 
 
+def test_an_archive_that_moved_is_told_as_well(api: FakeApi, connection: str) -> None:
+    moved = {**MOVED, "table": f"archive.{MOVED['table']}"}
+    api.says("POST /api/v1/tier", {"id": "j1"})
+    api.job("j1", "done", result={"tables": [moved, MOVED]})
+    told = context()
+    tier(connection).execute(told)
+    added = [(lake_asset(each["table"]), each) for each in (moved, MOVED)]
+    assert told["outlet_events"][LAKE].added == added
+
+
 def test_an_outlet_of_ones_own(api: FakeApi, connection: str) -> None:
     """Where the DAG names the asset itself, that one is told."""
     api.says("POST /api/v1/tier", {"id": "j1"})

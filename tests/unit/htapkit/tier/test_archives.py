@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
+from htapkit.hot.archive import _becomes
+from htapkit.lake.types import holds, iceberg_type
 from htapkit.model import (
     NUMBER,
     Column,
     SchemaChange,
+    SqlType,
     TableSchema,
     TableState,
     archive_schema,
@@ -83,6 +87,21 @@ def test_a_column_is_one_field_whatever_becomes_of_it(side: Side) -> None:
         (fourth, "n", "n"),
     ):
         assert then[old] == fields[new], (old, new)
+
+
+def test_what_stays_one_column_here_the_lake_can_promote() -> None:
+    """Or a run would be refused for ever: an archive cannot be copied again."""
+    found = "bool int2 int4 int8 float4 float8 date time timestamp timestamptz bytea text varchar"
+    types = [SqlType(name, number) for number, name in enumerate([*found.split(), "uuid", "json"])]
+    for precision, scale in ((10, 2), (12, 2), (12, 3), (50, 2)):
+        types.append(SqlType("numeric", 1700, ((precision << 16) | scale) + 4))
+    types.append(SqlType("numeric", 1700))
+    columns = [Column("c", type_, 1) for type_ in types]
+    same = [(old, new) for old, new in product(columns, repeat=2) if _becomes(old, new)]
+    for old, new in same:
+        assert holds(iceberg_type(new), iceberg_type(old)), (old.type, new.type)
+    names = {(old.type.name, new.type.name) for old, new in same}
+    assert {("int2", "int4"), ("int4", "int8"), ("float4", "float8"), ("uuid", "text")} <= names
 
 
 def test_no_number_is_given_twice_though_the_last_ones_are_in_the_lake(side: Side) -> None:

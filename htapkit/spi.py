@@ -289,11 +289,12 @@ class LogLag:
     behind_bytes: int
     behind_seconds: float  # how long its newest mark took, or the one takes that has not come
     why: str  # why nothing comes from it now, "" = it is being read
+    vouched: str = ""  # for what the copy is fresh without it, and how much, in words; "" = nothing
 
 
 @runtime_checkable
 class SeveralLogs(Protocol):
-    """What a ChangeStream may be, too: one that merges logs, as fresh as the last."""
+    """What a ChangeStream may be, too: one that merges logs."""
 
     def logs(self) -> Sequence[LogLag]:
         """How far each was read. Thread-safe."""

@@ -102,7 +102,8 @@ class LogStream:
                 break
             came = self._tails.next(0)
         self._look_at_dropped()
-        self._owed.came(self._reached.mark)
+        self._reached = self._reached.vouched(self._marks.lags.vouched())
+        self._owed.came(self._reached.through)
         self._broken += self._owed.settle(self._collectors)
         changes: list[Change] = [c.changes() for c in self._collectors.values() if c.count]
         changes, self._broken = [*changes, *self._broken], []
@@ -122,6 +123,7 @@ class LogStream:
 
     def expect(self, tables: Sequence[TableSchema]) -> None:
         """Give changes of these tables, in these schemas."""
+        self._marks.expect({schema.table.schema for schema in tables})
         found = self._catalog.layouts()
         wanted = {schema.table: schema for schema in tables}
         self._collectors = {
@@ -142,9 +144,11 @@ class LogStream:
     def logs(self) -> Sequence[LogLag]:
         """How far behind each node's is."""
         now, lags, found = time.monotonic(), self._marks.lags, []
+        vouched = self._marks.vouched_for(now)
         for node, log in self._following.logs.items():
             why = self._tails.why(node) or self._catalog.silent(node) or self._owed.why
-            found.append(LogLag(log.name, self._behind(node), lags.seconds(node, now), why))
+            seconds = lags.seconds(node, now)
+            found.append(LogLag(log.name, self._behind(node), seconds, why, vouched))
         return found
 
     def queued_bytes(self) -> int:
@@ -170,23 +174,22 @@ class LogStream:
         before = self._reached.nodes.get(node)
         if before is None or event.position.segment != before.segment:
             self._broken += self._owed.doubt(self._reached, self._collectors)
-        mark = self._reached.mark
         if isinstance(event, Mutation):
             tables = self._tables.get(node, {})
             for change in event.changes:
                 self._take_change(node, change, event.position)
             for table_id, table in tables.items():
                 if (table.keyspace, table.name) == (marks.KEYSPACE, marks.TABLE):
-                    mark = self._take_mark(node, self._marks.of(event, table_id), mark)
+                    self._take_mark(node, self._marks.of(event, table_id))
         nodes = {**self._reached.nodes, node: event.position}
-        self._reached = replace(self._reached, nodes=nodes, mark=mark)
+        self._reached = replace(self._reached, nodes=nodes)
 
-    def _take_mark(self, node: str, mark: int, before: int) -> int:
-        """The newest mark that came through all logs; `mark` 0 = none was there."""
-        if not mark:
-            return before
-        self._marks.lags.came(node, mark, time.monotonic())
-        return max(before, self._marks.lags.mark)
+    def _take_mark(self, node: str, mark: int) -> None:
+        """What is behind it in this log is behind what it vouches for. 0 = there was none."""
+        if mark:
+            lags = self._marks.lags
+            lags.came(node, mark, time.monotonic())
+            self._reached = self._reached.vouched(lags.vouched())
 
     def _take_change(self, node: str, change: LogChange, end: LogPosition) -> None:
         named = self._tables[node][change.table]

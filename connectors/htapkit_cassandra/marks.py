@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from uuid import uuid4
 
 from cassandra.cluster import Session
@@ -21,8 +21,10 @@ from htapkit.spi import HEAD_SECONDS
 from htapkit_cassandra.cluster import Sessions
 from htapkit_cassandra.lags import Lags
 from htapkit_cassandra.mutations import Mutation, RowWrite
+from htapkit_cassandra.placements import Placements
 from htapkit_cassandra.positions import Reached
-from htapkit_cassandra.ring import Member, members
+from htapkit_cassandra.replicas import Member
+from htapkit_cassandra.ring import members
 from htapkit_cassandra.settings import Settings
 from htapkit_cassandra.ticks import Ticks
 
@@ -63,21 +65,47 @@ class Marks:
         self._reader = str(uuid4())  # another process's marks say nothing of our commits
         self._lock = threading.Lock()
         self._sessions = Sessions(settings)
+        self._placements = Placements(settings.write_consistency)
+        self._keyspaces: frozenset[str] | None = None  # that are followed; None = not told
         self.lags = Lags(())
         self.stopped = ""  # why the logs that are read are not all there are any more
 
-    def begin_after(self, mark: int, logs: Iterable[str] = ()) -> None:
-        """Marks are waited for in these logs (host ids), those behind one that is stored."""
+    @property
+    def _looks(self) -> bool:
+        """Whether it matters who acknowledges: at ONE it may be anybody."""
+        return self._settings.write_consistency != "ONE"
+
+    def begin_after(self, stored: Reached, logs: Iterable[str] = ()) -> None:
+        """Marks are waited for in these logs (host ids), those behind what is stored."""
         with self._lock:
-            self.ticks.after(mark)
-            self.lags, self.stopped = Lags(logs, mark), ""
+            self.ticks.after(stored.mark)
+            placed = stored.placed if self._looks else None
+            self.lags, self.stopped = Lags(logs, stored.through, placed), ""
+            self._keyspaces = None
+
+    def expect(self, keyspaces: Collection[str]) -> None:
+        """In these tables are followed. Before any is copied. Raises SourceError."""
+        if self._looks:
+            with self._sessions.first() as opened:
+                found = members(opened, tokens=True)
+                self.lags.followed(self._placements.look(opened, found, keyspaces))
+        self._keyspaces = frozenset(keyspaces)
+
+    def vouched_for(self, now: float) -> str:
+        """For what the copy vouches where a log is missing, for people; "" = for nothing."""
+        if not self._looks:
+            return ""
+        return (
+            f"writes at {self._settings.write_consistency} (write_consistency), which is what "
+            f"strong reads wait for, are {self.lags.vouched_seconds(now):.1f} s behind"
+        )
 
     def head(self, timeout_seconds: float = HEAD_SECONDS) -> Position:
         """Write a mark; a position with it covers everything acknowledged before.
 
-        One replica is enough for that: the others are waited for in their logs. Raises
-        SourceRefused where the ring has a node by now whose log is not read. The driver has a
-        limit of its own for each answer.
+        One replica is enough for that: the others are waited for in their logs, as many as the
+        consistency of the writers asks. Raises SourceRefused where the ring has a node by now whose
+        log is not read. The driver has a limit of its own for each answer.
         """
         # Marks lie in each log about in the order of their numbers.
         if not self._lock.acquire(timeout=timeout_seconds):
@@ -98,8 +126,10 @@ class Marks:
 
     def _put(self, mark: int) -> None:
         with self._sessions.first() as opened:
-            known = self.lags.logs
-            if known and (new := [m for m in members(opened) if m.host_id not in known]):
+            opened.execute(_WRITE, (self._reader, mark))
+            # Behind it: whoever acknowledged something before it was written is a member by now.
+            known, found = self.lags.logs, members(opened, tokens=self._looks)
+            if known and (new := [m for m in found if m.host_id not in known]):
                 addresses = ", ".join(member.address for member in new)
                 self.stopped = (
                     f"{self._settings.source}: the ring has nodes whose log is not read "
@@ -107,7 +137,9 @@ class Marks:
                     f"sources.{self._settings.source}.nodes"
                 )
                 raise SourceRefused(self.stopped)
-            opened.execute(_WRITE, (self._reader, mark))
+            if self._looks and self._keyspaces is not None:
+                placed = self._placements.look(opened, found, self._keyspaces)
+                self.lags.looked(mark, placed, time.monotonic())
 
     def mark(self, token: str, timeout_seconds: float = HEAD_SECONDS) -> None:
         """Not needed: what `head` gives is in the log already."""

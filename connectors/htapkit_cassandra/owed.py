@@ -73,7 +73,7 @@ class Owed:
         return replace(owed[1], nodes=doubtful[1].nodes)
 
     def came(self, mark: int) -> None:
-        """A mark came through all logs: what was read before it was written is sure."""
+        """That one came through all logs: what was read before it was written is sure."""
         self._doubtful = {k: at for k, at in self._doubtful.items() if at[2] > mark}
 
     def doubt(self, reached: Reached, collectors: dict[TableId, Collector]) -> list[Change]:
@@ -83,7 +83,7 @@ class Owed:
         self._doubtful = {}
         why = "a node may have been started again right behind the reading of its counters"
         scanned = self._reads.scanned
-        broken = [t for t in self._tables if scanned.get(t, 0) > reached.mark]
+        broken = [t for t in self._tables if scanned.get(t, 0) > reached.through]
         return [self._broken(table, why, collectors) for table in broken]
 
     def settle(self, collectors: dict[TableId, Collector]) -> list[Change]:

@@ -20,6 +20,7 @@ from htapkit_cassandra.catalog import describe, quoted_table
 from htapkit_cassandra.cluster import session, translated
 from htapkit_cassandra.machine import Machine, Seen
 from htapkit_cassandra.machines import machine
+from htapkit_cassandra.placements import Placements
 from htapkit_cassandra.ring import Ring, members, placed, whole
 from htapkit_cassandra.settings import Settings
 from htapkit_cassandra.truncations import Truncations
@@ -50,6 +51,7 @@ def check(settings: Settings) -> list[Finding]:
             found += ring_findings(settings, ring)
             tables = describe(opened, settings, Truncations())
             denied = [str(d.schema.table) for d in tables if not _may_read(opened, d)]
+            found += _write_findings(settings, opened, tables)
     except SourceError as error:
         return [*found, Finding(Severity.ERROR, f"source {settings.source}", str(error))]
     for one in settings.each():
@@ -128,6 +130,27 @@ def ring_findings(settings: Settings, ring: Ring) -> Iterator[Finding]:
         yield _error("nodes", str(error))
     else:
         yield _ok("nodes", ", ".join(member.address for member in ring.members))
+
+
+def _write_findings(
+    settings: Settings, opened: Session, tables: Sequence[Discovered]
+) -> Iterator[Finding]:
+    """How many nodes may be missing, by what is said of who writes."""
+    level = settings.write_consistency
+    if level == "ONE" or not settings.nodes:
+        return
+    keyspaces = {found.schema.table.schema for found in tables}
+    found = Placements(level).look(opened, members(opened, tokens=True), keyspaces)
+    for name, spare in sorted((name, each.spare) for name, each in found.items()):
+        if spare:
+            nodes = f"{spare} node" + ("s" if spare > 1 else "")
+            yield _ok("write_consistency", f"{level}: {name} is fresh while {nodes} may be missing")
+        else:
+            yield _warning(
+                "write_consistency",
+                f"{level} of keyspace {name} is one replica, so nothing is called fresh while a "
+                "node is down",
+            )
 
 
 def node_findings(opened: Session, settings: Settings, seen: Seen) -> list[Finding]:

@@ -12,19 +12,11 @@ from dataclasses import dataclass
 from cassandra.cluster import Session
 
 from htapkit.errors import SourceRefused
+from htapkit_cassandra.replicas import Member
 from htapkit_cassandra.settings import Settings
 
-_LOCAL = "SELECT host_id, rpc_address, data_center FROM system.local"
-_PEERS = "SELECT host_id, native_address, data_center FROM system.peers_v2"
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A node as another one (or itself) knows it."""
-
-    host_id: str
-    address: str  # where it answers over CQL
-    datacenter: str
+_LOCAL = "SELECT host_id, rpc_address, data_center, rack{} FROM system.local"
+_PEERS = "SELECT host_id, native_address, data_center, rack{} FROM system.peers_v2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +38,16 @@ class Ring:
         return ",".join(sorted(self.nodes))
 
 
-def members(opened: Session) -> tuple[Member, ...]:
+def members(opened: Session, *, tokens: bool = False) -> tuple[Member, ...]:
     """Of the ring that a node is in; the node itself is the first."""
     found = []
-    for number, row in enumerate([*opened.execute(_LOCAL), *opened.execute(_PEERS)]):
+    asked = [each.format(", tokens" if tokens else "") for each in (_LOCAL, _PEERS)]
+    for number, row in enumerate(row for each in asked for row in opened.execute(each)):
         address = str(row.native_address if number else row.rpc_address)
         # One that is joining has no id yet; its address tells it from the others.
-        found.append(Member(str(row.host_id or address), address, str(row.data_center)))
+        host_id = str(row.host_id or address)
+        held = frozenset(int(each) for each in row.tokens or ()) if tokens else frozenset()
+        found.append(Member(host_id, address, str(row.data_center), str(row.rack), held))
     return tuple(found)
 
 

@@ -12,6 +12,7 @@ from htapkit_cassandra.link import host_and_port, is_loopback
 
 _OF_NODE = ("hosts", "cdc_raw", "jmx_host", "jmx_port", "data_folders", "agent")
 CONSISTENCIES = ("ALL", "QUORUM", "LOCAL_QUORUM", "ONE", "LOCAL_ONE")
+WRITE_CONSISTENCIES = ("ONE", "LOCAL_QUORUM", "QUORUM", "EACH_QUORUM", "ALL")
 _CDC_RAW = "the node's cdc_raw_directory"
 _DATA_FOLDERS = "a list of folders"
 
@@ -47,6 +48,7 @@ class Settings:
     data_folders: tuple[str, ...] = ()
     delete_cdc_raw: bool = False
     read_consistency: str = "ALL"
+    write_consistency: str = "ONE"  # the weakest at which anything is written
     nodes: tuple[Node, ...] = ()
     agent: str = ""  # host:port, "" = the node's files are on this machine
     agent_token: str = field(default="", repr=False)
@@ -116,6 +118,7 @@ def parse_settings(options: SourceOptions) -> Settings:
         data_folders=keys.names("data_folders", (), _DATA_FOLDERS),
         delete_cdc_raw=keys.yes("delete_cdc_raw"),
         read_consistency=keys.one_of("read_consistency", CONSISTENCIES),
+        write_consistency=keys.one_of("write_consistency", WRITE_CONSISTENCIES),
         nodes=nodes,
         agent=keys.agent(),
         agent_token=keys.text("agent_token", "a text"),

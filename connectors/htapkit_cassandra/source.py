@@ -122,7 +122,7 @@ class CassandraSource:
         with self._sessions.first() as opened:
             marks.create(opened, ring.members)
         begun = self._begun(start, ring, machines)
-        self._marks.begin_after(begun.mark, ring.nodes)
+        self._marks.begin_after(begun, ring.nodes)
         self._ticks.after(begun.read)
         following = Following(
             settings.source,

@@ -72,9 +72,12 @@ class SourceReport:
 
 
 def logs_behind(logs: Sequence[LogLag], seconds: float = LOG_BEHIND_SECONDS) -> tuple[str, ...]:
-    """Which of several logs hold the copy back by that much or more, and why. Pure."""
-    return tuple(
+    """Which of several logs are behind by that much or more, and why; what the copy has. Pure."""
+    behind = [
+        log for log in logs if log.why or log.behind_seconds >= min(seconds, LOG_BEHIND_SECONDS)
+    ]
+    said = [
         f"{log.log} is {log.behind_seconds:.0f} s behind" + (f": {log.why}" if log.why else "")
-        for log in logs
-        if log.why or log.behind_seconds >= min(seconds, LOG_BEHIND_SECONDS)
-    )
+        for log in behind
+    ]
+    return (*said, *dict.fromkeys(log.vouched for log in behind if log.vouched))

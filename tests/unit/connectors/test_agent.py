@@ -18,7 +18,8 @@ from htapkit_cassandra.link import Frames, WholeLines, host_and_port, is_loopbac
 from htapkit_cassandra.machine import Copied, Seen
 from htapkit_cassandra.mutations import LogPosition
 from htapkit_cassandra.remote import Address, Remote, seen_of, told_seen
-from htapkit_cassandra.ring import Member, Ring
+from htapkit_cassandra.replicas import Member
+from htapkit_cassandra.ring import Ring
 from htapkit_cassandra.segments import Segments
 from htapkit_cassandra.settings import Settings, parse_settings
 

@@ -248,7 +248,7 @@ def test_no_position_passes_what_is_owed(
     node, start = _Node(9), Reached({"node": LogPosition(0, 0)})
     following = Following("events", {}, deletes_files=False, batch_rows_max=4, batch_bytes_max=99)
     marks = Marks(Settings("events"), Ticks())
-    marks.begin_after(0, ["node"])
+    marks.begin_after(start, ["node"])
     stream = LogStream(following, cast("Tails", node), start, marks, node, owed)
     stream.expect([_layout().schema])
     assert stream.next(0) is not None  # the place that it begins with

@@ -36,7 +36,8 @@ from htapkit_cassandra.mutations import (
 )
 from htapkit_cassandra.owed import Owed
 from htapkit_cassandra.positions import Reached, reached
-from htapkit_cassandra.ring import Member, Ring, placed, whole
+from htapkit_cassandra.replicas import Member
+from htapkit_cassandra.ring import Ring, placed, whole
 from htapkit_cassandra.settings import Settings, parse_settings
 from htapkit_cassandra.tail import LogTail
 from htapkit_cassandra.tails import Tails
@@ -110,7 +111,7 @@ def test_every_node_of_the_ring_is_to_be_configured() -> None:
 
 def test_a_mark_counts_once_it_came_through_every_log() -> None:
     """A log that shows none holds the others back, and says for how long."""
-    lags = Lags(("a", "b"), mark=5)
+    lags = Lags(("a", "b"), through=5)
     assert lags.mark == 5
     lags.written(10, now=100.0)
     lags.came("a", 10, now=100.5)
@@ -173,7 +174,7 @@ def _stream(tails: Tails, marks: Marks, tmp_path: Path, nodes: tuple[str, ...]) 
     logs = {node: NodeLog(f"host-{node}", Here(str(tmp_path))) for node in nodes}
     following = Following("events", logs, deletes_files=False, batch_rows_max=9, batch_bytes_max=99)
     start = Reached(dict.fromkeys(nodes, LogPosition(1, 1)))
-    marks.begin_after(0, nodes)
+    marks.begin_after(start, nodes)
     owed = Owed(CounterReads(parse_settings(_settings()), Ticks()))
     return LogStream(following, tails, start, marks, CassandraSource(_settings()), owed)
 

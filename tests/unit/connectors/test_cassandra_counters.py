@@ -169,14 +169,16 @@ def test_what_is_in_doubt_is_read_again_where_a_log_begins_a_segment(
     assert reads.asked == [named(_write(1))]
 
 
+@pytest.mark.parametrize("missing", [False, True])
 def test_a_scan_in_doubt_is_made_again(
-    owed: Owed, reads: _Reads, collectors: dict[TableId, Collector]
+    owed: Owed, reads: _Reads, collectors: dict[TableId, Collector], missing: bool
 ) -> None:
-    """Where a log begins a segment before a mark came that was written after it."""
+    """Where a log begins a segment before a mark came through all that was written after it."""
     reads.scanned[_TABLE] = reads.ticks.next()
     covered = reads.ticks.next()
     assert owed.doubt(replace(_at(5), mark=covered), collectors) == []
-    (broken,) = owed.doubt(_at(5), collectors)
+    doubtful = replace(_at(5), mark=covered, heard=5) if missing else _at(5)
+    (broken,) = owed.doubt(doubtful, collectors)
     assert isinstance(broken, Broken)
     assert (broken.table, broken.copy_again) == (_TABLE, True)
 

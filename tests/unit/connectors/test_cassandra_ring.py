@@ -7,19 +7,16 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cassandra.cluster import Session
 
 from htapkit.errors import ConfigError, PositionLost, SourceRefused, SourceUnavailable
 from htapkit.ingest.status import logs_behind
 from htapkit.model import Broken, Severity, TableId, TableSchema
 from htapkit.spi import Discovered, LogLag, SourceOptions
-from htapkit_cassandra import CassandraSource, catalog, cluster, preflight
+from htapkit_cassandra import CassandraSource, catalog, preflight
 from htapkit_cassandra.counters import CounterReads
 from htapkit_cassandra.follow import Following, LogStream, NodeLog
 from htapkit_cassandra.here import Here
@@ -36,7 +33,7 @@ from htapkit_cassandra.mutations import (
 )
 from htapkit_cassandra.owed import Owed
 from htapkit_cassandra.positions import Reached, reached
-from htapkit_cassandra.replicas import Member
+from htapkit_cassandra.replicas import Member, Part, Placed
 from htapkit_cassandra.ring import Ring, placed, whole
 from htapkit_cassandra.settings import Settings, parse_settings
 from htapkit_cassandra.tail import LogTail
@@ -213,6 +210,31 @@ def test_a_node_that_is_down_keeps_its_place_and_the_mark(tmp_path: Path) -> Non
     stream.close()
 
 
+def test_a_log_that_is_not_needed_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is vouched for goes on; what is sure of counters waits for all logs."""
+    marks = Marks(parse_settings(_settings(write_consistency="QUORUM")), Ticks())
+    up, down = _Told(_log(10, marks._reader, 50)), _Told([], down=True)
+    stream = _stream(Tails({"a": up, "b": down}, threading.Event()), marks, tmp_path, ("a", "b"))
+    both = frozenset({frozenset({Part(frozenset({"a", "b"}), 2)})})
+    marks.lags = Lags(("a", "b"), 0, {"k": "as before"})
+    came: list[int] = []
+    monkeypatch.setattr(stream._owed, "came", came.append)
+    deadline = time.monotonic() + 30
+    while stream._reached.nodes["a"].offset < 50:
+        stream.next(0.1)
+        assert time.monotonic() < deadline
+    assert stream._reached.mark == 0, "nobody has looked behind it"
+    marks.lags.looked(10, {"k": Placed(both, "as before")}, 0.0)
+    batch = stream.next(0)
+    assert batch is not None, "a place that got no further, with what it vouches for"
+    assert (reached(batch.end).mark, reached(batch.end).through) == (10, 0)
+    assert set(came) == {0}
+    assert "QUORUM" in logs_behind(stream.logs())[-1]
+    stream.close()
+
+
 def test_without_any_log_there_is_no_stream() -> None:
     """All nodes are down: that is the source's being unavailable, not its being quiet."""
     tails = Tails({node: _Told([], down=True) for node in "ab"}, threading.Event())
@@ -345,53 +367,3 @@ def test_what_a_copy_needs_of_a_node(tmp_path: Path) -> None:
         mounted = replace(good, data_folders=(str(tmp_path),))
         assert errors(mounted, "/nowhere") == []
     assert errors(good, str(tmp_path)) == ["jmx"]
-
-
-class _Answers:
-    """A session on a node that answers."""
-
-    def __init__(self, host: str) -> None:
-        self.host = host
-
-    def execute(self, _: str, *, timeout: float) -> None:
-        assert timeout == 0.3
-
-
-def test_a_node_that_hangs_costs_little_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes the connection and says nothing; then the next one is asked at once for a time."""
-    asked: list[str] = []
-
-    @contextmanager
-    def opened(settings: Settings, seconds: float) -> Iterator[Session | _Answers]:
-        (host,) = settings.hosts
-        asked.append(host)
-        if host == HOSTS[0]:
-            with real(settings, seconds) as made:
-                yield made
-        yield _Answers(host)
-
-    real = cluster._session
-    monkeypatch.setattr(cluster, "ANSWER_SECONDS_MAX", 0.3)
-    monkeypatch.setattr(cluster, "_session", opened)
-    with closing(socket.create_server((HOSTS[0], 0))) as hanging:
-        settings = parse_settings(_settings(HOSTS[:2], port=hanging.getsockname()[1]))
-        sessions = cluster.Sessions(settings)
-        for _ in range(3):
-            with sessions.first() as made:
-                assert isinstance(made, _Answers)
-                assert made.host == HOSTS[1]
-        assert asked == list(HOSTS[:2])
-        with (
-            pytest.raises(SourceUnavailable, match=r"127\.0\.0\.1"),
-            sessions.of(settings.each()[0]),
-        ):
-            pass
-        assert asked == list(HOSTS[:2])
-        monkeypatch.setattr(cluster, "REST_SECONDS", 0.0)
-        sessions.close()
-        again = cluster.Sessions(settings)
-        for _ in range(2):
-            with again.first() as made:
-                assert isinstance(made, _Answers)
-        assert asked == [*HOSTS[:2] * 2, HOSTS[0]]
-        again.close()

@@ -84,7 +84,7 @@ def place(consistency: str, replication: Mapping[str, str], members: Sequence[Me
 def _replicas(
     consistency: str, replication: Mapping[str, str], members: Sequence[Member]
 ) -> Iterator[Replicas]:
-    strategy = replication["class"].rpartition(".")[2]
+    strategy = replication["class"].removeprefix("org.apache.cassandra.locator.")
     # Of 3/1 one is transient: it has a log as the others have.
     factors = {
         name: int(number.partition("/")[0])

@@ -79,7 +79,8 @@ def test_quorums_of_several_datacenters() -> None:
 def test_what_is_not_known_counts_as_one_replica() -> None:
     """A strategy of somebody's own; a transient replica is one."""
     ring = _ring("dc/1", "dc/1")
-    assert _sets("QUORUM", {"class": "com.example.Odd"}, ring) == {"1 of n0", "1 of n1"}
+    odd = {"class": "com.example.SimpleStrategy", "replication_factor": "2"}
+    assert _sets("QUORUM", odd, ring) == {"1 of n0", "1 of n1"}
     transient = {"class": SIMPLE, "replication_factor": "2/1"}
     assert _sets("ALL", transient, ring) == {"2 of n0 n1"}
 

@@ -27,7 +27,8 @@ from htapkit_cassandra.loading import Load, Wanted
 from htapkit_cassandra.ring import members
 from htapkit_cassandra.settings import parse_settings
 from tests.cassandra.agents import AgentProcess
-from tests.cassandra.ringed import ONE, QUORUM, Ringed, ringed
+from tests.cassandra.quorums import Leveled, lie_as_the_node_says
+from tests.cassandra.ringed import ALL, ONE, QUORUM, Ringed, ringed
 from tests.fix_agent import TOKEN
 from tests.fix_cassandra import SECONDS, wait_for
 from tests.fix_ring import CassandraRing, tool
@@ -115,6 +116,53 @@ def _says_who_is_away(copied: Ringed) -> None:
 def _value(lines: list[str], start: str) -> float:
     (line,) = [line for line in lines if line.startswith(start)]
     return float(line.rpartition(" ")[2])
+
+
+def test_a_node_is_away_and_writers_use_quorum(
+    cassandra_ring: CassandraRing, tmp_path: Path
+) -> None:
+    """Each acknowledged write is in a strong read, without that node; not without another one."""
+    ring, passed = cassandra_ring, _clock()
+    ring.wait_whole()
+    with ring.nodes[0].session() as session, ExitStack() as running:
+        lie_as_the_node_says(ring, session)
+        copied = Leveled(ring, tmp_path / "stack", session)
+        running.callback(copied.stack.stop)
+        copied.stack.start()
+        copied.stack.wait_ready(SECONDS)
+        copied.sees_each(range(10), ALL)
+        passed("all are up")
+
+        away = ring.nodes[2]
+        away.kill()
+        copied.sees_each(range(10, 40))
+        lines = copied.metrics()
+        lag = _value(lines, 'htapkit_lag_ms{source="events"')
+        lags = {n: _value(lines, f'htapkit_log_lag_ms{{log="127.0.0.{n}"') for n in (1, 2, 3)}
+        behind = (r"127\.0\.0\.3 is \d+ s behind", "writes at QUORUM")
+        wait_for(lambda: copied.warns(*behind) or None)
+        passed(f"a node is away: lag {lag:.0f} ms, of the logs {lags}")
+        assert lag < lags[3]
+
+        copied.stack.kill()
+        copied.stack.start()
+        copied.sees_each(range(40, 60))
+        passed("htapkit was killed, too")
+
+        (reader,) = copied.readers(ring.nodes[1])
+        reader.suspend()
+        copied.write(60)
+        with pytest.raises(psycopg.Error, match=r"127\.0\.0\.2 is \d+ s behind.*127\.0\.0\.3 is"):
+            copied.asked("SELECT count(*) FROM level.t", wait_seconds=7)
+        reader.resume()
+        assert copied.asked("SELECT count(*) FROM level.t") == [(61,)]
+        passed("the log of another node stood still")
+
+        away.start()
+        ring.wait_whole()
+        assert copied.asked("SELECT id FROM level.t ORDER BY id") == copied.at_all()
+        wait_for(lambda: None if copied.warns("behind") else True)
+        passed("it is back")
 
 
 def _stopped(pid: int) -> bool:

@@ -26,6 +26,7 @@ from htapkit_cassandra.settings import Settings
 from htapkit_cassandra.truncations import Truncations
 
 VERSIONS = ((4, 1), (5, 0))
+TRIED = (6, 0)  # before its release
 SYNC_MS_MAX = 1000
 FULL_PART_MAX = 0.5
 _UNITS = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
@@ -83,10 +84,9 @@ def _findings_of(settings: Settings, *, several: bool) -> Iterator[Finding]:
 
 def _machine_findings(settings: Settings, said: Facts | None) -> list[Finding]:
     """Without the node's word errors only."""
-    told = (said.settings.get("data_file_directories") or "") if said else ""
-    theirs = [each.strip() for each in told.strip("[]").split(",")]
+    told = said.settings.get("data_file_directories") if said else None
     try:
-        seen = machine(settings).look([each for each in theirs if each] if said else None)
+        seen = machine(settings).look(listed(told or "") if said else None)
     except SourceError as error:
         return [_error("agent", str(error))]
     if said is None:
@@ -222,7 +222,12 @@ def program_findings(seen: Seen) -> Iterator[Finding]:
 def server_findings(facts: Facts) -> Iterator[Finding]:
     """Version, CDC, how often the log is synced."""
     numbers = tuple(int(n) for n in re.findall(r"\d+", facts.version)[:2])
-    if numbers not in VERSIONS:
+    if numbers == TRIED:
+        yield _warning(
+            "version",
+            f"Cassandra {facts.version}: of 6.0 only the preview 6.0-alpha2 was tried",
+        )
+    elif numbers not in VERSIONS:
         yield _error("version", f"Cassandra {facts.version} is not supported; 4.1 and 5.0 are")
     else:
         yield _ok("version", f"Cassandra {facts.version}")
@@ -295,6 +300,12 @@ def _deletes(settings: Settings) -> str:
     if settings.delete_cdc_raw:
         return "what is confirmed is deleted"
     return f"sources.{settings.source}.delete_cdc_raw deletes what is confirmed"
+
+
+def listed(text: str) -> list[str]:
+    """`[/a, /b]`, or with quotes, as 6.0 has it: the paths."""
+    found = (each.strip(' "') for each in text.strip("[]").split(","))
+    return [each for each in found if each]
 
 
 def size(text: str) -> int:

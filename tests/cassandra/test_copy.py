@@ -17,6 +17,7 @@ import pytest
 from htapkit.errors import HtapkitError, SourceUnavailable
 from htapkit.model import TableId
 from htapkit_cassandra import files
+from htapkit_cassandra.jars import version
 from tests.cassandra.mirrored import Copied, Row, copied, ends_equal
 from tests.cassandra.workload import Workload
 from tests.fix_cassandra import HAS_VECTORS, Keyspace, wait_for
@@ -101,6 +102,9 @@ def test_a_large_partition_comes_in_parts(
     assert max(batch.num_rows for batch in batches) <= 2_000
 
 
+@pytest.mark.skipif(
+    version().startswith("6."), reason="6.0 clears no snapshot that it has not taken itself"
+)
 def test_a_copy_that_is_given_up_leaves_no_snapshot(
     keyspace: Keyspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
+import java.lang.reflect.Proxy;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.file.DirectoryStream;
@@ -45,6 +46,7 @@ import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.regex.Matcher;
@@ -59,7 +61,6 @@ import org.apache.cassandra.config.DatabaseDescriptor;
 import org.apache.cassandra.cql3.CQLStatement;
 import org.apache.cassandra.cql3.ColumnIdentifier;
 import org.apache.cassandra.cql3.QueryProcessor;
-import org.apache.cassandra.cql3.statements.schema.AlterSchemaStatement;
 import org.apache.cassandra.db.ClusteringBound;
 import org.apache.cassandra.db.ClusteringPrefix;
 import org.apache.cassandra.db.DecoratedKey;
@@ -90,6 +91,8 @@ import org.apache.cassandra.schema.ColumnMetadata;
 import org.apache.cassandra.schema.KeyspaceMetadata;
 import org.apache.cassandra.schema.Keyspaces;
 import org.apache.cassandra.schema.Schema;
+import org.apache.cassandra.schema.SchemaTransformation;
+import org.apache.cassandra.schema.TableId;
 import org.apache.cassandra.schema.TableMetadata;
 import org.apache.cassandra.schema.TableMetadataRef;
 import org.apache.cassandra.service.ClientState;
@@ -224,21 +227,59 @@ public final class CommitLogTail {
             for (JsonNode id : schema.get("ignored")) ignored.add(id.asText());
             List<String> statements = new ArrayList<>();
             for (JsonNode statement : schema.get("statements")) statements.add(statement.asText());
-            Schema.instance.transform(keyspaces -> {
-                for (String statement : statements) keyspaces = apply(keyspaces, statement);
-                return keyspaces;
-            });
+            transform(statements);
         } catch (Throwable error) {
-            stop(BAD_SCHEMA, "the schema cannot be loaded: " + error);
+            Throwable cause = error;
+            while (cause instanceof ReflectiveOperationException && cause.getCause() != null) cause = cause.getCause();
+            stop(BAD_SCHEMA, "the schema cannot be loaded: " + cause);
         }
         return ignored;
     }
 
-    static Keyspaces apply(Keyspaces keyspaces, String statement) {
+    /** Until 5.0 a function changes the schema; in 6.0 it is a part of the cluster's metadata, and that is given. */
+    static void transform(List<String> statements) throws ReflectiveOperationException {
+        Class<?> services;
+        try {
+            services = Class.forName("org.apache.cassandra.tcm.ClusterMetadataService");
+        } catch (ClassNotFoundException older) {
+            Class<?>[] kind = {SchemaTransformation.class};
+            Object whole = Proxy.newProxyInstance(kind[0].getClassLoader(), kind, (proxy, method, given) -> {
+                if (!method.getName().equals("apply")) return Optional.empty(); // at no time of its own
+                Keyspaces keyspaces = (Keyspaces) given[0];
+                for (String statement : statements) keyspaces = apply(keyspaces, keyspaces, statement);
+                return keyspaces;
+            });
+            Schema.class.getMethod("transform", kind).invoke(Schema.instance, whole);
+            return;
+        }
+        services.getMethod("initializeForClients").invoke(null);
+        Object service = services.getMethod("instance").invoke(null);
+        Object metadata = services.getMethod("metadata").invoke(service);
+        Class<?> epochs = Class.forName("org.apache.cassandra.tcm.Epoch");
+        Object empty = epochs.getField("EMPTY").get(null);
+        Class<?> schemas = Class.forName("org.apache.cassandra.schema.DistributedSchema");
+        for (String statement : statements) {
+            Object schema = metadata.getClass().getField("schema").get(metadata);
+            Keyspaces keyspaces = (Keyspaces) schemas.getMethod("getKeyspaces").invoke(schema);
+            Object next = schemas.getConstructor(Keyspaces.class).newInstance(apply(keyspaces, metadata, statement));
+            Object transformer = metadata.getClass().getMethod("transformer").invoke(metadata);
+            transformer = transformer.getClass().getMethod("with", schemas).invoke(transformer, next);
+            Object transformed = transformer.getClass().getMethod("build").invoke(transformer);
+            metadata = transformed.getClass().getField("metadata").get(transformed);
+            // Of a schema that were later than a mutation it would be said that its table is not there yet.
+            metadata = metadata.getClass().getMethod("forceEpoch", epochs).invoke(metadata, empty);
+        }
+        service.getClass().getMethod("setMetadata", metadata.getClass()).invoke(service, metadata);
+    }
+
+    /** The keyspaces behind a statement; `within` is what this version's statements are applied to. */
+    static Keyspaces apply(Keyspaces keyspaces, Object within, String statement) throws ReflectiveOperationException {
         Matcher dropped = DROPPED_COLUMN.matcher(statement);
         if (dropped.lookingAt()) return recordDrop(keyspaces, dropped);
         CQLStatement.Raw raw = QueryProcessor.parseStatement(statement);
-        return ((AlterSchemaStatement) raw.prepare(ClientState.forInternalCalls())).apply(keyspaces);
+        Object prepared = raw.prepare(ClientState.forInternalCalls());
+        Class<?> given = within instanceof Keyspaces ? Keyspaces.class : within.getClass();
+        return (Keyspaces) SchemaTransformation.class.getMethod("apply", given).invoke(prepared, within);
     }
 
     /** Executing the statement would want data directories; reading old mutations only needs the record. */
@@ -270,7 +311,7 @@ public final class CommitLogTail {
 
     void describe(TableMetadata table) throws IOException {
         out.writeStartObject();
-        out.writeStringField("id", table.id.toString());
+        out.writeStringField("id", table.id.asUUID().toString());
         out.writeStringField("keyspace", table.keyspace);
         out.writeStringField("table", table.name);
         columns("partition_key", table.partitionKeyColumns());
@@ -371,7 +412,7 @@ public final class CommitLogTail {
                 CommitLogPosition minimum, int location, CommitLogDescriptor descriptor) throws IOException {
             super.readMutation(handler, buffer, size, minimum, location, descriptor);
             for (Map.Entry<?, ?> unknown : getInvalidMutations()) {
-                String id = unknown.getKey().toString();
+                String id = ((TableId) unknown.getKey()).asUUID().toString();
                 if (ignored.contains(id)) continue;
                 out.flush();
                 stop(UNKNOWN_TABLE, "table id " + id + " is not in the schema");
@@ -653,7 +694,7 @@ public final class CommitLogTail {
 
         void write() throws IOException {
             begin("block");
-            out.writeStringField("table", table.id.toString());
+            out.writeStringField("table", table.id.asUUID().toString());
             out.writeNumberField("rows", rows);
             out.writeArrayFieldStart("columns");
             for (ColumnMetadata each : columns.keySet()) out.writeString(each.name.toString());
@@ -765,7 +806,7 @@ public final class CommitLogTail {
 
     void head(String kind, TableMetadata table, DecoratedKey key) throws IOException {
         begin(kind);
-        out.writeStringField("table", table.id.toString());
+        out.writeStringField("table", table.id.asUUID().toString());
         hexes("key", components(table, key));
     }
 

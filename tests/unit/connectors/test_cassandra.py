@@ -342,6 +342,12 @@ def test_warnings_of_a_node() -> None:
     warned = [f for f in server + folder if f.severity is Severity.WARNING]
     assert [f.subject for f in warned] == ["commitlog_sync_period", "cdc_raw"]
     assert "writes are refused" in warned[1].message
+    tried = next(preflight.server_findings(replace(GOOD, version="6.0-alpha2")))
+    assert (tried.severity, tried.subject) == (Severity.WARNING, "version")
+    assert [preflight.listed(t) for t in ("", "[/a, /b]", '["/a", "/b"]')] == [
+        [],
+        *[["/a", "/b"]] * 2,
+    ]
     assert [preflight.size(t) for t in ("256MiB", "1GiB", "x")] == [1 << 28, 1 << 30, 0]
 
 

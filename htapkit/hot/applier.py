@@ -373,7 +373,7 @@ def _staged(table: TableId, change: Change, later: Iterable[Change], batch: Chan
     if isinstance(change, RowChanges):
         return stage(change, batch)
     if isinstance(change, CellChanges):
-        return stage_cells(change)
+        return stage_cells(change, batch)
     if isinstance(change, Truncate):
         return stage_truncate(table, change, batch)
     assert isinstance(change, SchemaChange)

@@ -77,14 +77,15 @@ def stage_schema(change: SchemaChange, commit: Position) -> Staged:
     return Staged(change.schema.table, "schema", (commit,), to_json(change.schema).encode())
 
 
-def stage_cells(change: CellChanges) -> Staged:
-    """Cells and deletions; what commits they belong to does not matter."""
-    return Staged(change.table, "cells", (), _written(change.cells, change.deletions))
+def stage_cells(change: CellChanges, batch: ChangeBatch) -> Staged:
+    """Cells and deletions, of anywhere up to the batch's end."""
+    payload = _written(change.cells, change.deletions)
+    return Staged(change.table, "cells", (batch.end,), payload)
 
 
 def restored(staged: Staged, covered_by: Position | None, covers: Covers) -> Change | None:
     """The change, less what a copy at `covered_by` already holds; None if nothing is left."""
-    if staged.kind == "cells":
+    if staged.kind == "cells" and not staged.commits:  # of an older htapkit
         return unpacked(staged)
     fresh = [covered_by is None or not covers(covered_by, c) for c in staged.commits]
     if not any(fresh):

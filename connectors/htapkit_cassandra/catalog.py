@@ -10,7 +10,7 @@ import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 from cassandra.cluster import Session
@@ -52,6 +52,7 @@ class Fingerprint:
     columns: tuple[ColumnRow, ...]
     types: Mapping[str, Fields] = field(default_factory=dict)  # the keyspace's own
     dropped: Mapping[str, str] = field(default_factory=dict)  # columns that once were, and when
+    horizon: int = 0  # of a copy over CQL (`horizons`); 0: of files, or not copied yet
 
     def __str__(self) -> str:
         """As JSON."""
@@ -112,6 +113,17 @@ def _dropped(session: Session) -> dict[tuple[str, str], dict[str, str]]:
     for row in session.execute(text):
         found[row.keyspace_name, row.table_name][row.column_name] = row.dropped
     return found
+
+
+def with_horizon(found: Discovered, horizon: int) -> Discovered:
+    """The table as it is copied over CQL."""
+    told = {**json.loads(found.fingerprint), "horizon": horizon}
+    return replace(found, fingerprint=json.dumps(told, sort_keys=True))
+
+
+def horizon(fingerprint: str) -> int:
+    """That of a copy, 0 = it has none."""
+    return int(json.loads(fingerprint).get("horizon", 0))
 
 
 def table_id(found: Discovered) -> str:

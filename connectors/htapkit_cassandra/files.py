@@ -2,7 +2,8 @@
 
 A node flushes the table and links its files to a snapshot, which the log's reader prints in the
 same lines as the log. Nothing is merged here, for the hot store does that, between nodes as well.
-While it is read, the logs are being followed already.
+While it is read, the logs are being followed already. Some tables are read over CQL instead: those
+of counters, and what a `scan` is given for.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from htapkit.errors import CatalogChanged, SourceRefused, SourceUnavailable, Tab
 from htapkit.model import Position, Split, TableId
 from htapkit.spi import Discovered
 from htapkit_cassandra.cells import Collector
-from htapkit_cassandra.counters import CounterReads, counts
+from htapkit_cassandra.counters import counts
 from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.machine import Copied, Machine
-from htapkit_cassandra.mutations import Mutation
+from htapkit_cassandra.mutations import LogChange, Mutation
+from htapkit_cassandra.rowreads import RowReads
+from htapkit_cassandra.scan import Scan
 from htapkit_cassandra.tail import UNKNOWN_TABLE, Ended, Run
 
 BATCH_ROWS = 50_000
+SCAN_BATCH_ROWS = 10_000
 _COUNTERS = "counters"  # no address of a node
 _SILENT_SECONDS_MAX = 600.0
 
@@ -39,6 +43,16 @@ class Asked:
     rows_per_second_max: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class OverCql:
+    """Tables that are read over CQL, and why others cannot be read at all."""
+
+    scan: Scan
+    tables: frozenset[TableId]
+    position: Position  # all that the log has up to there, the scan sees
+    neither: Mapping[TableId, str]
+
+
 class FilesSnapshot:
     """The spi.Snapshot of tables whose cells may be merged in any order."""
 
@@ -48,35 +62,58 @@ class FilesSnapshot:
         found: Mapping[TableId, Discovered],
         layouts: Mapping[TableId, Layout],
         head: Callable[[], Position],
-        counters: CounterReads,
+        reads: RowReads,
+        over_cql: OverCql | None = None,
     ) -> None:
         """`asked` by the name of each node.
 
         `head` gives a position that covers everything acknowledged before it is called;
-        `counters` reads tables of counters, of which files have no number.
+        `reads` reads tables of counters, of which files have no number.
         """
         self._asked = asked
         self._layouts = layouts
         self._head = head
-        self._counters = counters
+        self._reads = reads
+        self._over_cql = over_cql
+        self._was_read = False
         self.tables = found
 
     @property
     def position(self) -> Position:
-        """Where the log ends now: asked after `read`, it covers what was read."""
+        """Where the log ends now: asked after `read`, it covers what was read.
+
+        With tables that are read over CQL, and before one is read: what the log had given out when
+        the snapshot was opened.
+        """
+        if self._over_cql is not None and not self._was_read:
+            return self._over_cql.position
+        self._was_read = False
         return self._head()
 
     def splits(self, table: TableId) -> Sequence[Split]:
-        """One for each node: its files of the table; of counters one, for all of them."""
+        """One for each node: its files of the table; of counters one, for all of them.
+
+        Over CQL one for each range of tokens.
+        """
+        self._was_read = False
         if counts(self._layouts[table]):
             return [Split(table, _COUNTERS, self.tables[table].rows_estimate)]
+        if self._over_cql is not None and table in self._over_cql.tables:
+            return self._over_cql.scan.splits(table)
         return [Split(table, node, self.tables[table].rows_estimate) for node in self._asked]
 
     def read(self, split: Split) -> Iterator[pa.RecordBatch]:
         """Cells and deletions. Raises TableSetAside, CatalogChanged, SourceError."""
+        self._was_read = True
         if split.token == _COUNTERS:
-            yield from self._read_counters(split.table)
+            layout = self._layouts[split.table]
+            yield from self._paced(split.table, self._reads.scan(layout))
             return
+        if self._over_cql is not None and split.table in self._over_cql.tables:
+            yield from self._scanned(self._over_cql.scan, split)
+            return
+        if self._over_cql is not None and split.table in self._over_cql.neither:
+            raise CatalogChanged(f"{split.table}: {self._over_cql.neither[split.table]}")
         collector = Collector(self._layouts[split.table])
         begun, count, size = time.monotonic(), 0, 0
         asked = self._asked[split.token]
@@ -95,15 +132,29 @@ class FilesSnapshot:
                 _pace(asked, begun, count)
         yield from _batches(collector)
 
-    def _read_counters(self, table: TableId) -> Iterator[pa.RecordBatch]:
+    def _paced(self, table: TableId, pages: Iterator[list[LogChange]]) -> Iterator[pa.RecordBatch]:
+        """Pages of counters."""
         collector = Collector(self._layouts[table])
         begun, count, asked = time.monotonic(), 0, next(iter(self._asked.values()))
-        for page in self._counters.scan(self._layouts[table]):
+        for page in pages:
             for change in page:
                 collector.take(change)
             count += collector.count
             yield from _batches(collector)
             _pace(asked, begun, count)
+
+    def _scanned(self, scan: Scan, split: Split) -> Iterator[pa.RecordBatch]:
+        layout = self._layouts[split.table]
+        collector = Collector(layout)
+        try:
+            for page in scan.read(layout, split):
+                for change in page:
+                    collector.take(change)
+                if collector.count >= SCAN_BATCH_ROWS:
+                    yield from _batches(collector)
+        except ValueError as error:
+            raise TableSetAside(split.table, f"it cannot be held: {error}") from error
+        yield from _batches(collector)
 
     def _mutations(self, split: Split) -> Iterator[Mutation]:
         table, asked = split.table, self._asked[split.token]
@@ -124,7 +175,9 @@ class FilesSnapshot:
             raise SourceUnavailable(f"{table} cannot be copied from {split.token}: {event.said}")
 
     def close(self) -> None:
-        """Each read clears its own snapshot at the node."""
+        """Let go of connections. Each read clears its own snapshot at the node."""
+        if self._over_cql is not None:
+            self._over_cql.scan.close()
 
 
 def _pace(asked: Asked, begun: float, count: int) -> None:

@@ -72,6 +72,7 @@ class LogStream:
         """`tails` has a tail for each of the logs."""
         self._owed = owed
         self._given = start  # in the last batch
+        self._end = start.position()  # of the last batch
         self._following = following
         self._tails = tails
         self._reached = start
@@ -81,13 +82,15 @@ class LogStream:
         self._collectors: dict[TableId, Collector] = {}
         self._broken: list[Change] = []
         self._dropped = 0  # how many dropped tables the logs' readers have met
-        self._begun = False
+        self._begun = self._closed = False
 
     def next(self, timeout_seconds: float) -> ChangeBatch | None:
         """What has been read, or None when nothing came in time."""
         if not self._begun:
             self._begun = True  # so that there is a stored place before anything is copied
+            self._owed.horizons.opened()
             return self._batch([])
+        self._owed.horizons.round(self._end)
         if self._marks.stopped:
             raise SourceRefused(self._marks.stopped)
         following, events, size = self._following, 0, 0
@@ -157,6 +160,9 @@ class LogStream:
 
     def close(self) -> None:
         """End the logs' readers. Safe to call twice."""
+        if self._begun and not self._closed:
+            self._owed.horizons.closed()
+        self._closed = True
         self._tails.close()
 
     def _batch(self, changes: list[Change]) -> ChangeBatch:
@@ -165,6 +171,7 @@ class LogStream:
         # be taken for something that the copy has already.
         ticks = self._marks.ticks
         end = replace(self._given, read=ticks.next() if changes else ticks.last).position()
+        self._end = end
         return ChangeBatch(self._following.source, tuple(changes), (end,), end, None)
 
     def _take(self, node: str, event: LogEvent) -> None:
@@ -197,10 +204,10 @@ class LogStream:
         collector = self._collectors.get(table)
         if collector is None or not self._catalog.counts(table, change.table, node, end):
             return
-        if self._owed.owe(table, change, self._reached):
-            return
+        counting = self._owed.owe(table, change, self._reached)
         try:
-            collector.take(change)
+            if counting is not None:
+                collector.take(counting)
         except ValueError as error:
             self._broken.append(Broken(table, f"it cannot be held: {error}", copy_again=False))
             del self._collectors[table]

@@ -16,12 +16,13 @@ from cassandra.cluster import Session
 from htapkit.errors import SourceError, SourceRefused
 from htapkit.model import Finding, Severity
 from htapkit.spi import Discovered
-from htapkit_cassandra.catalog import describe, quoted_table
+from htapkit_cassandra.catalog import describe, layout, quoted_table
 from htapkit_cassandra.cluster import session, translated
 from htapkit_cassandra.machine import Machine, Seen
 from htapkit_cassandra.machines import machine
+from htapkit_cassandra.methods import Methods, chosen, unfit
 from htapkit_cassandra.placements import Placements
-from htapkit_cassandra.ring import Ring, members, placed, whole
+from htapkit_cassandra.ring import Ring, cluster, members, placed, whole
 from htapkit_cassandra.settings import Settings
 from htapkit_cassandra.truncations import Truncations
 
@@ -50,14 +51,39 @@ def check(settings: Settings) -> list[Finding]:
         with session(settings) as opened, translated(settings):
             ring = placed(settings, members(opened))
             found += ring_findings(settings, ring)
-            tables = describe(opened, settings, Truncations())
+            tables, nodes = describe(opened, settings, Truncations()), cluster(opened)
             denied = [str(d.schema.table) for d in tables if not _may_read(opened, d)]
             found += _write_findings(settings, opened, tables)
     except SourceError as error:
         return [*found, Finding(Severity.ERROR, f"source {settings.source}", str(error))]
     for one in settings.each():
         found += _findings_of(one, several=bool(settings.nodes))
-    return [*found, *table_findings(settings, tables, denied)]
+    no_files = next(
+        (f.message for f in found if _of_files(f) and f.severity is not Severity.OK), ""
+    )
+    layouts = {each.schema.table: layout(each) for each in tables}
+    methods = chosen(settings.snapshot, layouts, unfit(layouts, nodes), no_files)
+    return [*found, *table_findings(settings, tables, denied, methods)]
+
+
+def _of_files(finding: Finding) -> bool:
+    return finding.subject.split()[-1] in {"jmx", "data_folders"}
+
+
+def files_problem(settings: Settings, beside: Machine) -> str:
+    """Why a node's files cannot be read now, "" = they can."""
+    try:
+        with session(settings) as opened, translated(settings):
+            said = _said(opened)
+        seen = beside.look(_data_folders(said))
+    except SourceError as error:
+        return str(error)
+    found = copy_findings(seen, settings.snapshot)
+    return next((f.message for f in found if f.severity is not Severity.OK), "")
+
+
+def _data_folders(said: Facts) -> list[str]:
+    return listed(said.settings.get("data_file_directories") or "")
 
 
 def _program_here(settings: Settings) -> list[Finding]:
@@ -84,15 +110,18 @@ def _findings_of(settings: Settings, *, several: bool) -> Iterator[Finding]:
 
 def _machine_findings(settings: Settings, said: Facts | None) -> list[Finding]:
     """Without the node's word errors only."""
-    told = said.settings.get("data_file_directories") if said else None
     try:
-        seen = machine(settings).look(listed(told or "") if said else None)
+        seen = machine(settings).look(_data_folders(said) if said else None)
     except SourceError as error:
         return [_error("agent", str(error))]
     if said is None:
         return _seen_errors(settings, seen)
     found = list(_agent_findings(settings, seen)) if seen.agent else []
-    return [*found, *folder_findings(settings, _with(said, seen)), *copy_findings(seen)]
+    return [
+        *found,
+        *folder_findings(settings, _with(said, seen)),
+        *copy_findings(seen, settings.snapshot),
+    ]
 
 
 def _agent_findings(settings: Settings, seen: Seen) -> Iterator[Finding]:
@@ -278,19 +307,23 @@ def folder_findings(settings: Settings, facts: Facts) -> Iterator[Finding]:
         yield _ok("cdc_raw", message)
 
 
-def copy_findings(seen: Seen) -> Iterator[Finding]:
-    """What a copy needs of a node beside its log: JMX, and its data folders on that machine."""
+def copy_findings(seen: Seen, snapshot: str = "files") -> Iterator[Finding]:
+    """What a copy of files needs of a node: JMX, and its data folders on that machine.
+
+    Where it need not be of files, what is missing is no error.
+    """
+    missing = _error if snapshot == "files" else _warning
+    then = "no table can be copied" if snapshot == "files" else "tables are copied over CQL"
     if seen.jmx_problem:
-        yield _error(
-            "jmx", f"nothing answers at {seen.jmx} ({seen.jmx_problem}); no table can be copied"
-        )
+        yield missing("jmx", f"nothing answers at {seen.jmx} ({seen.jmx_problem}); {then}")
     else:
         yield _ok("jmx", seen.jmx)
     if seen.unread:
-        yield _error(
+        where = "for the agent" if seen.agent else "here"
+        yield missing(
             "data_folders",
             f"{', '.join(seen.unread)} cannot be read; data_folders says where the node's data is "
-            f"{'for the agent' if seen.agent else 'here'}",
+            f"{where}{'' if snapshot == 'files' else f'; {then}'}",
         )
     elif seen.data_folders:
         yield _ok("data_folders", ", ".join(seen.data_folders))
@@ -315,7 +348,10 @@ def size(text: str) -> int:
 
 
 def table_findings(
-    settings: Settings, tables: Sequence[Discovered], denied: Sequence[str]
+    settings: Settings,
+    tables: Sequence[Discovered],
+    denied: Sequence[str],
+    methods: Methods,
 ) -> Iterator[Finding]:
     """Each table that the patterns ask for."""
     if not tables:
@@ -331,5 +367,15 @@ def table_findings(
         if found.problem:
             message, _, remedy = found.problem.partition("; ")
             yield _error(subject, message, remedy)
+        elif why := methods.neither.get(found.schema.table):
+            yield _error(subject, why)
         elif str(found.schema.table) not in denied:
-            yield _ok(subject, f"key ({', '.join(found.schema.key)})")
+            yield _ok(subject, f"key ({', '.join(found.schema.key)}){_how(methods, found)}")
+
+
+def _how(methods: Methods, found: Discovered) -> str:
+    """How it is copied, where that is not what is done by default."""
+    if found.schema.table in methods.over_cql:
+        return "; copied over CQL"
+    why = methods.unfit.get(found.schema.table)
+    return f"; copied from files, since {why}" if why else ""

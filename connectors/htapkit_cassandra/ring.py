@@ -5,6 +5,7 @@ With `nodes`, all of them have to be: what a node acknowledged alone is in no ot
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,12 @@ from cassandra.cluster import Session
 from htapkit.errors import SourceRefused
 from htapkit_cassandra.replicas import Member
 from htapkit_cassandra.settings import Settings
+from htapkit_cassandra.tokens import Cluster
 
 _LOCAL = "SELECT host_id, rpc_address, data_center, rack{} FROM system.local"
 _PEERS = "SELECT host_id, native_address, data_center, rack{} FROM system.peers_v2"
+_SELF = "SELECT host_id, release_version, tokens, partitioner FROM system.local"
+_OTHERS = "SELECT host_id, release_version, tokens FROM system.peers_v2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,15 @@ def members(opened: Session, *, tokens: bool = False) -> tuple[Member, ...]:
         held = frozenset(int(each) for each in row.tokens or ()) if tokens else frozenset()
         found.append(Member(host_id, address, str(row.data_center), str(row.rack), held))
     return tuple(found)
+
+
+def cluster(opened: Session) -> Cluster:
+    """What decides how tables can be read over CQL."""
+    (own,) = opened.execute(_SELF)
+    rows = [own, *opened.execute(_OTHERS)]
+    versions = [tuple(map(int, re.findall(r"\d+", row.release_version or "")[:2])) for row in rows]
+    tokens = {str(row.host_id): tuple(map(int, row.tokens or ())) for row in rows}
+    return Cluster(min(versions), own.partitioner, tokens)
 
 
 def placed(settings: Settings, found: Sequence[Member]) -> Ring:

@@ -13,6 +13,7 @@ from htapkit_cassandra.link import host_and_port, is_loopback
 _OF_NODE = ("hosts", "cdc_raw", "jmx_host", "jmx_port", "data_folders", "agent")
 CONSISTENCIES = ("ALL", "QUORUM", "LOCAL_QUORUM", "ONE", "LOCAL_ONE")
 WRITE_CONSISTENCIES = ("ONE", "LOCAL_QUORUM", "QUORUM", "EACH_QUORUM", "ALL")
+SNAPSHOTS = ("auto", "files", "cql")
 _CDC_RAW = "the node's cdc_raw_directory"
 _DATA_FOLDERS = "a list of folders"
 
@@ -47,6 +48,7 @@ class Settings:
     jmx_port: int = 7199
     data_folders: tuple[str, ...] = ()
     delete_cdc_raw: bool = False
+    snapshot: str = "auto"
     read_consistency: str = "ALL"
     write_consistency: str = "ONE"  # the weakest at which anything is written
     nodes: tuple[Node, ...] = ()
@@ -117,6 +119,7 @@ def parse_settings(options: SourceOptions) -> Settings:
         jmx_port=keys.port("jmx_port", 7199),
         data_folders=keys.names("data_folders", (), _DATA_FOLDERS),
         delete_cdc_raw=keys.yes("delete_cdc_raw"),
+        snapshot=keys.one_of("snapshot", SNAPSHOTS),
         read_consistency=keys.one_of("read_consistency", CONSISTENCIES),
         write_consistency=keys.one_of("write_consistency", WRITE_CONSISTENCIES),
         nodes=nodes,

@@ -6,6 +6,7 @@ from several replicas or in another order does no harm, and the hot store merges
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,23 +17,28 @@ from htapkit.model import Broken, Finding, Position, Storage, TableId, TableSche
 from htapkit.spi import Discovered, SourceOptions
 from htapkit_cassandra import catalog, marks, preflight
 from htapkit_cassandra.cluster import Sessions, session, translated
-from htapkit_cassandra.counters import CounterReads
-from htapkit_cassandra.files import Asked, FilesSnapshot
+from htapkit_cassandra.files import Asked, FilesSnapshot, OverCql
 from htapkit_cassandra.follow import Following, LogStream, NodeLog
+from htapkit_cassandra.horizons import Horizons
 from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.machine import Machine
 from htapkit_cassandra.machines import machine
 from htapkit_cassandra.marks import Marks
+from htapkit_cassandra.methods import Methods, chosen, unfit
 from htapkit_cassandra.mutations import LogPosition
 from htapkit_cassandra.owed import Owed
 from htapkit_cassandra.positions import LOG_START, LogOrder, Reached, reached
 from htapkit_cassandra.reads import Reads, indexes
-from htapkit_cassandra.ring import Ring, members, placed, whole
+from htapkit_cassandra.ring import Ring, cluster, members, placed, whole
+from htapkit_cassandra.rowreads import RowReads
+from htapkit_cassandra.scan import Asking, Scan
 from htapkit_cassandra.settings import Settings, parse_settings
 from htapkit_cassandra.tail import LogTail
 from htapkit_cassandra.tails import Tails
 from htapkit_cassandra.ticks import Ticks
 from htapkit_cassandra.truncations import Truncations
+
+_log = logging.getLogger(__name__)
 
 
 class CassandraSource:
@@ -48,7 +54,8 @@ class CassandraSource:
         self.positions = LogOrder()
         self._ticks = Ticks()
         self.head = self._marks = Marks(self._settings, self._ticks)
-        self._counters = CounterReads(self._settings, self._ticks)
+        self._row_reads = RowReads(self._settings, self._ticks)
+        self._horizons = Horizons(self._ticks)
         self.origin = None
         self._ids: Mapping[TableId, str] = {}  # as last discovered
         self._truncations = Truncations()
@@ -104,6 +111,7 @@ class CassandraSource:
 
     def compare(self, schema: TableSchema, fingerprint: str, now: Discovered) -> Broken | None:
         """What became of a table since it was copied as (`schema`, `fingerprint`)."""
+        self._horizons.told(schema.table, catalog.horizon(fingerprint))
         return catalog.compare(schema, fingerprint, now)
 
     def follow(self, start: Position | None, tables: Sequence[TableSchema]) -> LogStream:
@@ -143,7 +151,12 @@ class CassandraSource:
             for node, one in ring.nodes.items()
         }
         stream = LogStream(
-            following, Tails(tails, news), begun, self._marks, self, Owed(self._counters)
+            following,
+            Tails(tails, news),
+            begun,
+            self._marks,
+            self,
+            Owed(self._row_reads, self._horizons),
         )
         stream.expect(tables)
         return stream
@@ -197,7 +210,10 @@ class CassandraSource:
     def snapshot(
         self, tables: Sequence[TableId], as_text: Mapping[TableId, frozenset[str]]
     ) -> FilesSnapshot:
-        """All nodes' files of these tables. Raises SourceUnavailable where a node is missing."""
+        """These tables, from all nodes' files or over CQL.
+
+        Raises SourceUnavailable where a node is missing.
+        """
         settings = self._settings
         ring, asked = self._ring(), {}
         for node, one in ring.nodes.items():
@@ -214,7 +230,40 @@ class CassandraSource:
         found = {d.schema.table: d for d in described}
         kept = {t: _with_text(found[t], as_text.get(t, frozenset())) for t in tables if t in found}
         layouts = {table: catalog.layout(each) for table, each in kept.items()}
-        return FilesSnapshot(asked, kept, layouts, self._marks.head, self._counters)
+        methods, over_cql = self._methods(ring, layouts), None
+        self._horizons.forget(layouts.keys() - methods.over_cql)
+        if methods.over_cql or methods.neither:
+            over_cql, horizon = self._over_cql(ring, methods)
+            scanned = {t: catalog.with_horizon(kept[t], horizon) for t in methods.over_cql}
+            kept |= scanned
+        return FilesSnapshot(asked, kept, layouts, self._marks.head, self._row_reads, over_cql)
+
+    def _methods(self, ring: Ring, layouts: Mapping[TableId, Layout]) -> Methods:
+        """How each table is copied now."""
+        snapshot = self._settings.snapshot
+        if snapshot == "files":
+            return Methods()
+        with self._sessions.first() as opened:
+            not_over_cql = unfit(layouts, cluster(opened))
+        no_files = ""
+        if snapshot == "auto" or not_over_cql:
+            looks = (
+                preflight.files_problem(one, self._machine(one)) for one in ring.nodes.values()
+            )
+            no_files = next(filter(None, looks), "")
+        if no_files:
+            _log.warning(
+                "%s: copied over CQL where that can be: %s", self._settings.source, no_files
+            )
+        return chosen(snapshot, layouts, not_over_cql, no_files)
+
+    def _over_cql(self, ring: Ring, methods: Methods) -> tuple[OverCql, int]:
+        """What reads them, and the horizon of what it reads."""
+        with self._sessions.first() as opened:
+            asking = Asking(ring.nodes, cluster(opened).tokens)
+        scan = Scan(asking, self._row_reads, self._options.snapshot_rows_per_second_max)
+        horizon, position = self._horizons.begin(methods.over_cql, self._marks.head)
+        return OverCql(scan, methods.over_cql, position, methods.neither), horizon
 
     def log(self, start: LogPosition | None = None) -> LogTail:
         """The changes of the only node as it logged them. Raises SourceRefused."""
@@ -262,7 +311,7 @@ class CassandraSource:
         """Let go of the connections to the nodes."""
         self._marks.close()
         self._reads.close()
-        self._counters.close()
+        self._row_reads.close()
         self._sessions.close()
 
 

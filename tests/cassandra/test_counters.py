@@ -18,7 +18,7 @@ from cassandra.concurrent import execute_concurrent
 from cassandra.query import SimpleStatement
 
 from htapkit.testing.stack import Stack
-from htapkit_cassandra import counters
+from htapkit_cassandra import rowreads
 from htapkit_cassandra.mutations import RowWrite
 from htapkit_cassandra.ticks import Ticks
 from tests.fix_cassandra import REPLICATION, SECONDS, Keyspace, connected, running_node
@@ -120,12 +120,12 @@ def test_counters_are_scanned_in_pages(
     keyspace: Keyspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All rows, each in one of them, and once what the rows of a partition share."""
-    monkeypatch.setattr(counters, "PAGE_ROWS", 7)
+    monkeypatch.setattr(rowreads, "PAGE_ROWS", 7)
     counted = Counted(keyspace, tmp_path, 5)
     counted.write(300)
     source = keyspace.source()
     (layout,) = source.layouts().values()
-    with closing(counters.CounterReads(source._settings, Ticks())) as reads:
+    with closing(rowreads.RowReads(source._settings, Ticks())) as reads:
         pages = list(reads.scan(layout))
     found = [change for page in pages for change in page]
     assert all(isinstance(change, RowWrite) for change in found)

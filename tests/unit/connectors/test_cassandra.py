@@ -17,9 +17,9 @@ from htapkit.model import Finding, Severity
 from htapkit.spi import SourceOptions
 from htapkit_cassandra import CassandraSource, folders, jars, preflight
 from htapkit_cassandra.catalog import reduced
-from htapkit_cassandra.counters import CounterReads
 from htapkit_cassandra.follow import Following, LogStream, NodeLog
 from htapkit_cassandra.here import Here
+from htapkit_cassandra.horizons import Horizons
 from htapkit_cassandra.marks import Marks
 from htapkit_cassandra.mutations import (
     Cell,
@@ -33,6 +33,7 @@ from htapkit_cassandra.mutations import (
 from htapkit_cassandra.owed import Owed
 from htapkit_cassandra.positions import Reached, reached
 from htapkit_cassandra.preflight import Facts
+from htapkit_cassandra.rowreads import RowReads
 from htapkit_cassandra.segments import forget, newest, segments
 from htapkit_cassandra.settings import Settings, parse_settings
 from htapkit_cassandra.tails import Tails
@@ -213,7 +214,7 @@ def test_what_is_of_other_tables_ends_a_batch_too(
         batch_bytes_max=bytes_max,
     )
     marks = Marks(Settings("events"), Ticks())
-    owed = Owed(CounterReads(Settings("events"), Ticks()))
+    owed = Owed(RowReads(Settings("events"), Ticks()), Horizons(Ticks()))
     stream = LogStream(following, Endless(), Reached(), marks, CassandraSource(_options()), owed)
     first, second = stream.next(0), stream.next(0)
     assert first is not None

@@ -14,9 +14,10 @@ from htapkit.model import Broken, TableId
 from htapkit_cassandra import owed as owed_module
 from htapkit_cassandra.catalog import ColumnRow, table_schema
 from htapkit_cassandra.cells import Collector
-from htapkit_cassandra.counters import CounterReads, Named, counts, named
+from htapkit_cassandra.counters import counts, named
 from htapkit_cassandra.cql import parse
 from htapkit_cassandra.follow import Following, LogStream
+from htapkit_cassandra.horizons import Horizons
 from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.marks import Marks
 from htapkit_cassandra.mutations import (
@@ -30,9 +31,11 @@ from htapkit_cassandra.mutations import (
     Ready,
     RowWrite,
 )
+from htapkit_cassandra.named import Named
 from htapkit_cassandra.owed import Owed
 from htapkit_cassandra.places import Places
 from htapkit_cassandra.positions import LogOrder, Reached, reached
+from htapkit_cassandra.rowreads import RowReads
 from htapkit_cassandra.settings import Settings
 from htapkit_cassandra.tails import Tails
 from htapkit_cassandra.ticks import Ticks
@@ -57,7 +60,7 @@ def _at(offset: int) -> Reached:
     return Reached({"node": LogPosition(1, offset)}, offset)
 
 
-class _Reads(CounterReads):
+class _Reads(RowReads):
     """Of a node that may be down."""
 
     def __init__(self) -> None:
@@ -91,7 +94,7 @@ def collectors() -> dict[TableId, Collector]:
 
 @pytest.fixture
 def owed(reads: _Reads, collectors: dict[TableId, Collector]) -> Owed:
-    made = Owed(reads)
+    made = Owed(reads, Horizons(reads.ticks))
     made.expect(collectors)
     return made
 
@@ -101,7 +104,7 @@ def test_a_row_is_read_once_for_all_that_named_it(
 ) -> None:
     """And then nothing is held."""
     for offset in range(5):
-        assert owed.owe(_TABLE, _write(offset % 2), _at(offset))
+        assert owed.owe(_TABLE, _write(offset % 2), _at(offset)) is None
     assert owed.held(_at(9)) == _at(0)
     assert owed.settle(collectors) == []
     assert reads.asked == [named(_write(0)), named(_write(1))]
@@ -207,7 +210,7 @@ def test_a_table_that_may_not_be_read_breaks_alone(
     assert isinstance(broken, Broken)
     assert "no right" in broken.why
     assert (owed.held(_at(9)), collectors) == (_at(9), {})
-    assert not owed.owe(_TABLE, _write(1), _at(1))
+    assert owed.owe(_TABLE, _write(1), _at(1)) == _write(1)
     again = {_TABLE: Collector(_layout())}
     owed.expect(again)
     monkeypatch.setattr(owed_module, "OWED_MAX", 1)
@@ -298,7 +301,7 @@ def test_other_tables_owe_nothing(owed: Owed) -> None:
     """Their numbers are in the log."""
     plain = ColumnRow("n", "regular", -1, "none", "bigint")
     owed.expect({_TABLE: Collector(_layout((_ROWS[0], plain)))})
-    assert not owed.owe(_TABLE, _write(1), _at(1))
+    assert owed.owe(_TABLE, _write(1), _at(1)) == _write(1)
     assert not owed.any_tables
 
 

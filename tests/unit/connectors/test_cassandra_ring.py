@@ -17,9 +17,9 @@ from htapkit.ingest.status import logs_behind
 from htapkit.model import Broken, Severity, TableId, TableSchema
 from htapkit.spi import Discovered, LogLag, SourceOptions
 from htapkit_cassandra import CassandraSource, catalog, preflight
-from htapkit_cassandra.counters import CounterReads
 from htapkit_cassandra.follow import Following, LogStream, NodeLog
 from htapkit_cassandra.here import Here
+from htapkit_cassandra.horizons import Horizons
 from htapkit_cassandra.lags import Lags
 from htapkit_cassandra.marks import KEYSPACE, TABLE, Marks
 from htapkit_cassandra.mutations import (
@@ -35,6 +35,7 @@ from htapkit_cassandra.owed import Owed
 from htapkit_cassandra.positions import Reached, reached
 from htapkit_cassandra.replicas import Member, Part, Placed
 from htapkit_cassandra.ring import Ring, placed, whole
+from htapkit_cassandra.rowreads import RowReads
 from htapkit_cassandra.settings import Settings, parse_settings
 from htapkit_cassandra.tail import LogTail
 from htapkit_cassandra.tails import Tails
@@ -172,7 +173,7 @@ def _stream(tails: Tails, marks: Marks, tmp_path: Path, nodes: tuple[str, ...]) 
     following = Following("events", logs, deletes_files=False, batch_rows_max=9, batch_bytes_max=99)
     start = Reached(dict.fromkeys(nodes, LogPosition(1, 1)))
     marks.begin_after(start, nodes)
-    owed = Owed(CounterReads(parse_settings(_settings()), Ticks()))
+    owed = Owed(RowReads(parse_settings(_settings()), Ticks()), Horizons(Ticks()))
     return LogStream(following, tails, start, marks, CassandraSource(_settings()), owed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,7 +17,7 @@ from htapkit.model import NUMBER
 from htapkit.tier import Upkeep
 from tests.unit.htapkit.hot.building import Rows, batch_of, covers
 from tests.unit.htapkit.hot.test_store import follow
-from tests.unit.htapkit.tier.archives import ARCHIVE, DAY, PLAIN, Side
+from tests.unit.htapkit.tier.archives import ARCHIVE, DAY, PLAIN, Side, plainly
 
 KILLED_AT = ("erase.archived", *failpoints.TIER, "erase.folded", "erase.forgotten")
 
@@ -63,9 +64,26 @@ def test_erased_rows_leave_hot_and_lake(filled: Side) -> None:
     Upkeep(filled.store, filled.lake, 0.0).expire([ARCHIVE], lambda *_: None)
     assert not holding(filled, "v0")
     assert ids(filled) == [1, 3, 5, 7]
+
+
+def test_a_source_that_comes_again_begins_a_new_archive(filled: Side) -> None:
+    """What the lake has of the former one is not read, whatever its columns were."""
     filled.store.drop_source("shop")
     assert ARCHIVE not in filled.store.catalog.tables
     assert not filled.store.runs()
+    key, number, text = PLAIN.columns
+    other = replace(PLAIN, columns=(key, replace(text, ordinal=2), replace(number, ordinal=3)))
+    filled.close()
+    filled.open()
+    follow(filled.store, other, [(1, "other", 7), (2, "other", 8)], at=20 * DAY)
+    filled.delete(21, other, 1)
+    filled.tier(22)
+    filled.delete(22, other, 2)
+    expected = [{"id": n, "s": "other", "a": n + 6, NUMBER: n + 8, "day": n + 20} for n in (1, 2)]
+    assert filled.rows() == expected
+    assert plainly(filled.iceberg().scan().to_arrow().to_pylist()) == expected[:1]
+    assert filled.erase("a = 7") == 1
+    assert filled.rows() == expected[1:]
 
 
 @pytest.mark.parametrize("place", KILLED_AT)

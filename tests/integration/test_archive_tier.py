@@ -151,10 +151,10 @@ def test_columns_change_while_old_rows_are_in_the_lake(kept: Mirrored) -> None:
 
 
 @pytest.mark.long
-def test_kills_while_old_rows_move(pg: PostgresServer, tmp_path: Path) -> None:
+def test_kills_while_old_rows_move(pg18: PostgresServer, tmp_path: Path) -> None:
     """Whatever it died of, each deletion is there once, in hot or in the lake."""
     with (
-        fresh_database(pg) as database,
+        fresh_database(pg18) as database,
         mirrored(database, tmp_path, configuration=CONFIGURATION, preloaded=True) as kept,
     ):
         prepare(kept)

@@ -122,7 +122,9 @@ class LogStream:
                 self._following.logs[node].machine.forget(at)
 
     def nudge(self) -> None:
-        """The log is looked at all the time."""
+        """The logs are looked at all the time; what is vouched for may grow without them."""
+        if self._marks.lags.mark > self._reached.mark:
+            self._tails.wake()
 
     def expect(self, tables: Sequence[TableSchema]) -> None:
         """Give changes of these tables, in these schemas."""

@@ -33,6 +33,7 @@ class Lags:
         self._replicas: frozenset[Replicas] | None = None  # None = nobody has looked
         self._looked = 0  # the newest mark that was written before a look
         self._changed = -1  # the one before the look that saw others: the next must come everywhere
+        self._vouched = self._found()  # asked more often than it changes
 
     @property
     def logs(self) -> tuple[str, ...]:
@@ -46,10 +47,9 @@ class Lags:
 
     def vouched(self) -> Vouched:
         """As far as it is known now."""
-        with self._lock:
-            return self._vouched()
+        return self._vouched
 
-    def _vouched(self) -> Vouched:
+    def _found(self) -> Vouched:
         through = min(self._came.values(), default=0)
         if self._changed >= through:
             return Vouched(through, through, None)
@@ -69,7 +69,8 @@ class Lags:
         with self._lock:
             self._came[log] = max(self._came[log], mark)
             self._arrived(log, mark, now)
-            self._arrived(_VOUCHED, self._vouched().mark, now)
+            self._vouched = self._found()
+            self._arrived(_VOUCHED, self._vouched.mark, now)
 
     def followed(self, keyspaces: Mapping[str, Placed]) -> None:
         """These are. One that was not is copied from all nodes: how it lies counts from now on."""
@@ -77,6 +78,7 @@ class Lags:
             if (before := self._placed) is not None:
                 now = keyspaces.items()
                 self._placed = {name: before.get(name, placed.digest) for name, placed in now}
+                self._vouched = self._found()
 
     def looked(self, mark: int, keyspaces: Mapping[str, Placed], now: float) -> None:
         """So all that are followed lay behind the writing of a mark, the newest one."""
@@ -88,7 +90,8 @@ class Lags:
             # Some may be followed by now that nobody knew of when this look began.
             self._placed, self._looked = {**before, **digests}, mark
             self._replicas = frozenset(each for p in keyspaces.values() for each in p.replicas)
-            self._arrived(_VOUCHED, self._vouched().mark, now)
+            self._vouched = self._found()
+            self._arrived(_VOUCHED, self._vouched.mark, now)
 
     def _arrived(self, what: str, mark: int, now: float) -> None:
         wanted, since = self._waiting.get(what, (mark + 1, now))

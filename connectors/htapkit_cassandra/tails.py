@@ -53,10 +53,11 @@ class Tails:
         self._tails = dict(tails)
         self._lanes = deque(_Lane(node, tail) for node, tail in tails.items())
         self._news = news
+        self._woken = threading.Event()
         self._starters = ThreadPoolExecutor(len(tails), thread_name_prefix="start-log")
 
     def next(self, timeout_seconds: float) -> tuple[str, LogEvent] | None:
-        """(host id, event) of any log, or None when none came in time.
+        """(host id, event) of any log, or None when none came in time, or it was woken.
 
         Raises what `LogTail.next` raises, and SourceUnavailable when no log can be read.
         """
@@ -69,12 +70,20 @@ class Tails:
                 event = lane.next(self._starters)
                 if event is not None:
                     return lane.node, event
+            if self._woken.is_set():
+                self._woken.clear()
+                return None
             if all(lane.failed for lane in self._lanes):
                 raise SourceUnavailable("; ".join(sorted({lane.failed for lane in self._lanes})))
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
             self._news.wait(min(left, _LOOK_SECONDS))
+
+    def wake(self) -> None:
+        """Have `next` give None, at once, where nothing is there. Any thread."""
+        self._woken.set()
+        self._news.set()
 
     def why(self, node: str) -> str:
         """Why nothing comes from a node's log, "" = it is being read."""

@@ -44,6 +44,7 @@ from htapkit_cassandra.truncations import Truncations
 from htapkit_cassandra.types import column
 
 HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+FOR_EVER = 86_400.0
 MEMBERS = tuple(Member(f"id{n}", host, "dc") for n, host in enumerate(HOSTS))
 
 
@@ -228,8 +229,12 @@ def test_a_log_that_is_not_needed_is_done_without(
         assert time.monotonic() < deadline
     assert stream._reached.mark == 0, "nobody has looked behind it"
     marks.lags.looked(10, {"k": Placed(both, "as before")}, 0.0)
-    batch = stream.next(0)
+    stream.nudge()
+    batch = stream.next(FOR_EVER)
     assert batch is not None, "a place that got no further, with what it vouches for"
+    stream.nudge()
+    assert stream.next(0) is None
+    assert not stream._tails._woken.is_set(), "nothing is new"
     assert (reached(batch.end).mark, reached(batch.end).through) == (10, 0)
     assert set(came) == {0}
     assert "QUORUM" in logs_behind(stream.logs())[-1]

@@ -177,8 +177,8 @@ def _write_findings(
         else:
             yield _warning(
                 "write_consistency",
-                f"{level} of keyspace {name} is one replica, so nothing is called fresh while a "
-                "node is down",
+                f"at {level} what is written to keyspace {name} may be at one node alone, so "
+                "nothing is called fresh while a node is down",
             )
 
 

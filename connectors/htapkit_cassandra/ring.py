@@ -15,7 +15,7 @@ from cassandra.cluster import Session
 from htapkit.errors import SourceRefused
 from htapkit_cassandra.replicas import Member
 from htapkit_cassandra.settings import Settings
-from htapkit_cassandra.tokens import Cluster
+from htapkit_cassandra.tokens import PARTITIONER, Cluster
 
 _LOCAL = "SELECT host_id, rpc_address, data_center, rack{} FROM system.local"
 _PEERS = "SELECT host_id, native_address, data_center, rack{} FROM system.peers_v2"
@@ -43,10 +43,15 @@ class Ring:
 
 
 def members(opened: Session, *, tokens: bool = False) -> tuple[Member, ...]:
-    """Of the ring that a node is in; the node itself is the first."""
-    found = []
-    asked = [each.format(", tokens" if tokens else "") for each in (_LOCAL, _PEERS)]
-    for number, row in enumerate(row for each in asked for row in opened.execute(each)):
+    """Of the ring that a node is in; the node itself is the first.
+
+    `tokens`: with theirs, where they are those of Murmur3Partitioner.
+    """
+    found: list[Member] = []
+    local, peers = (", tokens, partitioner", ", tokens") if tokens else ("", "")
+    rows = [*opened.execute(_LOCAL.format(local)), *opened.execute(_PEERS.format(peers))]
+    tokens = tokens and rows[0].partitioner == PARTITIONER
+    for number, row in enumerate(rows):
         address = str(row.native_address if number else row.rpc_address)
         # One that is joining has no id yet; its address tells it from the others.
         host_id = str(row.host_id or address)

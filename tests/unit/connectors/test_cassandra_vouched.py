@@ -24,6 +24,7 @@ from htapkit_cassandra.positions import Reached, reached
 from htapkit_cassandra.replicas import Member, Part, Placed, place
 from htapkit_cassandra.settings import Settings, parse_settings
 from htapkit_cassandra.ticks import Ticks
+from htapkit_cassandra.tokens import PARTITIONER
 
 SIMPLE = "org.apache.cassandra.locator.SimpleStrategy"
 THREE = tuple(Member(f"n{n}", f"10.0.0.{n}", "dc", "1", frozenset({n})) for n in range(3))
@@ -240,6 +241,7 @@ class _Node:
     def __init__(self) -> None:
         self.factors = {"thrice": "3", "once": "1"}
         self.others = [1, 2]
+        self.partitioner = PARTITIONER
         self.asked: list[str] = []
 
     @contextmanager
@@ -264,6 +266,7 @@ class _Node:
                 data_center="dc",
                 rack="r",
                 tokens=[str(n - 5)],
+                partitioner=self.partitioner,
             )
             for n in ([0] if local else self.others)
         ]
@@ -282,6 +285,10 @@ def test_the_preflight_says_how_many_may_be_missing() -> None:
     assert (once.severity, thrice.severity) == (Severity.WARNING, Severity.OK)
     assert "once" in once.message
     assert "thrice is fresh while 1 node may be missing" in thrice.message
+    node = _Node()
+    node.partitioner = "org.apache.cassandra.dht.ByteOrderedPartitioner"
+    found = preflight._write_findings(settings, cast("Session", node), tables)
+    assert {each.severity for each in found} == {Severity.WARNING}, "their order is not known"
     plain = parse_settings(SourceOptions("events", {"nodes": nodes}, 5, 1, 1, 1, 1, None))
     assert list(preflight._write_findings(plain, cast("Session", _Node()), tables)) == []
 

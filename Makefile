@@ -58,7 +58,7 @@ test-engines: $(ALL_STAMP) java ## the tests with a real Airflow and a real Spar
 test-ring: $(STAMP) java ## of the long tests those with a ring of three Cassandra nodes (needs Java, Maven and 5 GB)
 	$(BIN)/pytest tests/cassandra/test_ring.py $(TEST_ARGS)
 
-test-cassandra-kills: $(STAMP) java ## htapkit, its log reader and a Cassandra node killed 100 times (half an hour of a machine of its own)
+test-cassandra-kills: $(STAMP) java ## of the long tests the one with kills of htapkit, its reader and its Cassandra node, all 100 however long it takes
 	HTAPKIT_CASSANDRA_KILLS=100 $(BIN)/pytest tests/cassandra/test_kills.py -s $(TEST_ARGS)
 
 integration: $(STAMP) ## only the tests that start a real PostgreSQL

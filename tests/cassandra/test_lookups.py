@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
 from htapkit.testing.stack import Stack
-from tests.fix_cassandra import SECONDS, Keyspace, connected, wait_for
+from tests.fix_cassandra import SECONDS, Keyspace, connected, is_reader, wait_for
 
 pytestmark = pytest.mark.cassandra
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -194,11 +195,24 @@ def _told(both: Both) -> None:
     assert "q of the partition key" in both.explained("SELECT * FROM {ks}.typed WHERE p = 'é'")
 
 
+@contextmanager
+def _standing(stack: Stack) -> Iterator[None]:
+    """The reader of the log stands still: no copy is fresh, however long one waits."""
+    found = psutil.Process(stack.pid).children(recursive=True)
+    (reader,) = filter(is_reader, found)
+    reader.suspend()
+    try:
+        yield
+    finally:
+        reader.resume()
+
+
 def _in_place_of_the_copy(both: Both, stack: Stack) -> None:
     """A paused table is answered by key; all else says both reasons."""
     ks = both.ks
     both.hot.execute("SET htapkit.route = 'auto'")
-    _in_place_of_a_stale_copy(both)
+    with _standing(stack):
+        _in_place_of_a_stale_copy(both)
     with stack.client() as client:
         client.table_action("pause", f"events.{ks}.items")
     hot = both.hot

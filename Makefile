@@ -50,7 +50,7 @@ test: $(STAMP) java ## the quick tests (LONG=1: all of them)
 	$(PYTEST) --dist worksteal $(SELECT) $(TEST_ARGS)
 
 test-long: $(STAMP) java ## only the long tests: crashes by the hundred, big data, real clients
-	$(PYTEST) --dist loadgroup --no-loadscope-reorder -m long $(TEST_ARGS)
+	$(PYTEST) --dist loadscope --no-loadscope-reorder -m long $(TEST_ARGS)
 
 test-engines: $(ALL_STAMP) java ## the tests with a real Airflow and a real Spark (installs both)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ENGINES) $(TEST_ARGS)

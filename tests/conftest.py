@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # How long an example takes says nothing on a machine that others use, too: no test is timed.
 settings.register_profile(
@@ -33,6 +35,7 @@ pytest_plugins = [
 os.environ["PATH"] = f"{Path(__file__).parent / 'bin'}:{os.environ['PATH']}"
 
 LONG_SECONDS_MAX = 2400
+RING = "tests/cassandra/test_ring.py"
 LONG_UNTIL = "HTAPKIT_LONG_UNTIL"
 """A variable, in seconds since 1970: after it no long test is begun, those left are skipped."""
 
@@ -55,8 +58,21 @@ def _turn(item: pytest.Item) -> int:
         return 1
     if "test_relay_fuzz" in item.nodeid:
         return 4
-    early = ("tests/property/", "kill", "test_ring")
+    early = ("tests/property/", "kill", RING)
     return 2 if any(word in item.nodeid for word in early) else 3
+
+
+class OneRing(LoadScopeScheduling):
+    """Each test goes to the next worker that is free; but those with a ring all go to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return RING if RING in nodeid else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneRing | None:
+    """That of `make test-long`."""
+    return OneRing(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,6 +1,6 @@
 """Three real Cassandra nodes, a ring on 127.0.0.1 to 3, started when first asked for.
 
-Tests with it are of one xdist group, and of one module: so it is started once, and stopped then.
+Tests with it are of one module, which one worker runs (conftest.py): it is started once.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from tests.fix_agent import TOKEN
 from tests.fix_cassandra import SECONDS, wait_for
 from tests.fix_ring import CassandraRing, tool
 
-pytestmark = [pytest.mark.cassandra, pytest.mark.long, pytest.mark.xdist_group("ring")]
+pytestmark = [pytest.mark.cassandra, pytest.mark.long]
 _ROWS = 400  # that are loaded
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from htapkit.errors import CatalogChanged, SourceRefused, SourceUnavailable, TableSetAside
 from htapkit.model import Position, Split, TableId
 from htapkit.spi import Discovered
+from htapkit_cassandra.catalog import with_horizon
 from htapkit_cassandra.cells import Collector
 from htapkit_cassandra.counters import counts
 from htapkit_cassandra.layout import Layout
@@ -49,8 +50,33 @@ class OverCql:
 
     scan: Scan
     tables: frozenset[TableId]
-    position: Position  # all that the log has up to there, the scan sees
+    begin: Callable[[TableId], tuple[int, Position]]  # see Horizons
     neither: Mapping[TableId, str]
+
+
+class _Tables(Mapping[TableId, Discovered]):
+    """Those of a snapshot. A copy over CQL begins where its table is looked up.
+
+    Not where the snapshot is opened: a table that was copied before it may have taken hours.
+    """
+
+    def __init__(self, found: Mapping[TableId, Discovered], over_cql: OverCql | None) -> None:
+        self._found = found
+        self._over_cql = over_cql
+        self.position: Position | None = None  # what the copy that has begun covers
+
+    def __getitem__(self, table: TableId) -> Discovered:
+        found, self.position = self._found[table], None
+        if self._over_cql is None or table not in self._over_cql.tables:
+            return found
+        horizon, self.position = self._over_cql.begin(table)
+        return with_horizon(found, horizon)
+
+    def __iter__(self) -> Iterator[TableId]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 class FilesSnapshot:
@@ -75,36 +101,31 @@ class FilesSnapshot:
         self._head = head
         self._reads = reads
         self._over_cql = over_cql
-        self._was_read = False
-        self.tables = found
+        self._found = found
+        self.tables = _Tables(found, over_cql)
 
     @property
     def position(self) -> Position:
         """Where the log ends now: asked after `read`, it covers what was read.
 
-        With tables that are read over CQL, and before one is read: what the log had given out when
-        the snapshot was opened.
+        Before a table is read over CQL: what the log had given out when its copy began.
         """
-        if self._over_cql is not None and not self._was_read:
-            return self._over_cql.position
-        self._was_read = False
-        return self._head()
+        begun, self.tables.position = self.tables.position, None
+        return begun if begun is not None else self._head()
 
     def splits(self, table: TableId) -> Sequence[Split]:
         """One for each node: its files of the table; of counters one, for all of them.
 
         Over CQL one for each range of tokens.
         """
-        self._was_read = False
         if counts(self._layouts[table]):
-            return [Split(table, _COUNTERS, self.tables[table].rows_estimate)]
+            return [Split(table, _COUNTERS, self._found[table].rows_estimate)]
         if self._over_cql is not None and table in self._over_cql.tables:
             return self._over_cql.scan.splits(table)
-        return [Split(table, node, self.tables[table].rows_estimate) for node in self._asked]
+        return [Split(table, node, self._found[table].rows_estimate) for node in self._asked]
 
     def read(self, split: Split) -> Iterator[pa.RecordBatch]:
         """Cells and deletions. Raises TableSetAside, CatalogChanged, SourceError."""
-        self._was_read = True
         if split.token == _COUNTERS:
             layout = self._layouts[split.table]
             yield from self._paced(split.table, self._reads.scan(layout))

@@ -45,15 +45,15 @@ class Horizons:
             for table in tables:
                 self._known.pop(table, None)
 
-    def begin(self, tables: Iterable[TableId], now: Callable[[], Position]) -> tuple[int, Position]:
-        """Copies begin: their horizon, and a position that they cover, with which it holds.
+    def begin(self, table: TableId, now: Callable[[], Position]) -> tuple[int, Position]:
+        """A copy begins: its horizon, and a position that it covers, with which that holds.
 
         It is what the log's stream has given out between two batches (`round`), or `now()` where
         nothing is followed. Raises SourceUnavailable.
         """
         with self._changed:
             horizon = self._ticks.next() + CLOCKS_MAX
-            self._known |= dict.fromkeys(tables, horizon)
+            self._known[table] = horizon
             if not self._streams:
                 return horizon, now()
             before = self._rounds

@@ -233,9 +233,7 @@ class CassandraSource:
         methods, over_cql = self._methods(ring, layouts), None
         self._horizons.forget(layouts.keys() - methods.over_cql)
         if methods.over_cql or methods.neither:
-            over_cql, horizon = self._over_cql(ring, methods)
-            scanned = {t: catalog.with_horizon(kept[t], horizon) for t in methods.over_cql}
-            kept |= scanned
+            over_cql = self._over_cql(ring, methods)
         return FilesSnapshot(asked, kept, layouts, self._marks.head, self._row_reads, over_cql)
 
     def _methods(self, ring: Ring, layouts: Mapping[TableId, Layout]) -> Methods:
@@ -257,13 +255,13 @@ class CassandraSource:
             )
         return chosen(snapshot, layouts, not_over_cql, no_files)
 
-    def _over_cql(self, ring: Ring, methods: Methods) -> tuple[OverCql, int]:
-        """What reads them, and the horizon of what it reads."""
+    def _over_cql(self, ring: Ring, methods: Methods) -> OverCql:
+        """What reads them."""
         with self._sessions.first() as opened:
             asking = Asking(ring.nodes, cluster(opened).tokens)
         scan = Scan(asking, self._row_reads, self._options.snapshot_rows_per_second_max)
-        horizon, position = self._horizons.begin(methods.over_cql, self._marks.head)
-        return OverCql(scan, methods.over_cql, position, methods.neither), horizon
+        begin = partial(self._horizons.begin, now=self._marks.head)
+        return OverCql(scan, methods.over_cql, begin, methods.neither)
 
     def log(self, start: LogPosition | None = None) -> LogTail:
         """The changes of the only node as it logged them. Raises SourceRefused."""

@@ -306,7 +306,7 @@ def test_a_copy_begins_between_two_batches() -> None:
     horizons.round(Position("before"))
     found: list[tuple[int, Position]] = []
     copier = threading.Thread(
-        target=lambda: found.append(horizons.begin([_TABLE], lambda: Position("none")))
+        target=lambda: found.append(horizons.begin(_TABLE, lambda: Position("none")))
     )
     copier.start()
     for number in range(1_000_000):
@@ -324,7 +324,7 @@ def test_a_copy_begins_between_two_batches() -> None:
 def test_horizons_only_grow_until_files_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept with an older copy says nothing of one that has begun."""
     horizons = Horizons(Ticks())
-    horizon, position = horizons.begin([_TABLE], lambda: Position("now"))
+    horizon, position = horizons.begin(_TABLE, lambda: Position("now"))
     assert position == "now"
     horizons.told(_TABLE, horizon - 1)
     horizons.told(_TABLE, 0)
@@ -336,7 +336,7 @@ def test_horizons_only_grow_until_files_are_read(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(horizons_module, "WAIT_SECONDS_MAX", 0.01)
     horizons.opened()
     with pytest.raises(SourceUnavailable, match="no log was read"):
-        horizons.begin([_TABLE], lambda: Position("now"))
+        horizons.begin(_TABLE, lambda: Position("now"))
 
 
 def test_the_node_is_told_the_moment() -> None:

@@ -650,7 +650,10 @@ public final class CommitLogTail {
         }
 
         int bytes() {
-            return value.data.size() + path.data.size() + written.data.position() * 4;
+            int bytes = value.data.size() + path.data.size() + written.data.position() * 4;
+            for (Values each : key) bytes += each.data.size();
+            for (Values each : clustering) bytes += each.data.size();
+            return bytes;
         }
 
         void add(DecoratedKey partition, Row each) {
@@ -695,7 +698,6 @@ public final class CommitLogTail {
         void write() throws IOException {
             begin("block");
             out.writeStringField("table", table.id.asUUID().toString());
-            out.writeNumberField("rows", rows);
             out.writeArrayFieldStart("columns");
             for (ColumnMetadata each : columns.keySet()) out.writeString(each.name.toString());
             out.writeEndArray();

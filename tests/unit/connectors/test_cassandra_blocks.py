@@ -152,7 +152,6 @@ def _printed(rows: Sequence[RowWrite]) -> dict[str, Any]:
         cells += [(number, names.index(cell.column), cell) for cell in row.cells]
     return {
         "table": "t",
-        "rows": len(rows),
         "columns": names,
         "key": [_values(part) for part in zip(*(row.key for row in rows), strict=True)],
         "clustering": [

@@ -46,7 +46,7 @@ def mutation(number):
     return (head + '{{"kind": "end", "segment": 7, "offset": %d}}\n' % number).encode()
 (folder / "asked").write_text(" ".join(asked[1:]))
 if mode == "count":
-    say(b'{{"kind": "ready", "format": 1, "tables": []}}\n')
+    say(b'{{"kind": "ready", "format": 2, "tables": []}}\n')
     for number in itertools.count(begun + 1):
         say(mutation(number))
         time.sleep(0.001)

@@ -16,8 +16,9 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from htapkit.errors import PositionLost, SourceError, SourceRefused
+from htapkit_cassandra.lines import Lines
 from htapkit_cassandra.machine import Child, Machine
-from htapkit_cassandra.mutations import Lines, LogEvent, LogPosition, Mutation, Ready
+from htapkit_cassandra.mutations import LogEvent, LogPosition, Mutation, Ready
 from htapkit_cassandra.waiting import Waiting
 
 # Exit codes of CommitLogTail.java.

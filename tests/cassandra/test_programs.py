@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from htapkit_cassandra.jars import JAVA_FOLDER, classpath, missing
-from htapkit_cassandra.mutations import FORMAT
+from htapkit_cassandra.lines import FORMAT
 from htapkit_cassandra.programs import command
 
 pytestmark = pytest.mark.cassandra

@@ -20,10 +20,10 @@ from htapkit_cassandra.catalog import reduced
 from htapkit_cassandra.follow import Following, LogStream, NodeLog
 from htapkit_cassandra.here import Here
 from htapkit_cassandra.horizons import Horizons
+from htapkit_cassandra.lines import Lines
 from htapkit_cassandra.marks import Marks
 from htapkit_cassandra.mutations import (
     Cell,
-    Lines,
     LogEvent,
     LogPosition,
     Mutation,

@@ -6,13 +6,30 @@ A trigger writes each deleted row down, with the time that its transaction took.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from tests.fix_mirror import Mirrored
+from htapkit.testing.postgres import PostgresServer
+from tests.fix_mirror import Mirrored, fresh_database, mirrored
 
 LONG = "(select string_agg(md5(g::text || n), '') from generate_series(1, 100) n)"  # goes to TOAST
+
+
+@contextmanager
+def keeping(
+    pg: PostgresServer, folder: Path, configuration: Mapping[str, Any], *, preloaded: bool = False
+) -> Iterator[Mirrored]:
+    """A mirror of a database whose deletions are noted."""
+    with (
+        fresh_database(pg) as database,
+        mirrored(database, folder, configuration=configuration, preloaded=preloaded) as one,
+    ):
+        prepare(one)
+        yield one
 
 
 def prepare(mirror: Mirrored) -> None:

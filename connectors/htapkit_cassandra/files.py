@@ -9,8 +9,8 @@ of counters, and what a `scan` is given for.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -24,6 +24,7 @@ from htapkit_cassandra.counters import counts
 from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.machine import Copied, Machine
 from htapkit_cassandra.mutations import LogChange, Mutation
+from htapkit_cassandra.pace import Pace
 from htapkit_cassandra.rowreads import RowReads
 from htapkit_cassandra.scan import Scan
 from htapkit_cassandra.tail import UNKNOWN_TABLE, Ended, Run
@@ -127,54 +128,48 @@ class FilesSnapshot:
     def read(self, split: Split) -> Iterator[pa.RecordBatch]:
         """Cells and deletions. Raises TableSetAside, CatalogChanged, SourceError."""
         if split.token == _COUNTERS:
-            layout = self._layouts[split.table]
-            yield from self._paced(split.table, self._reads.scan(layout))
+            pace = Pace(next(iter(self._asked.values())).rows_per_second_max)
+            pages = self._reads.scan(self._layouts[split.table])
+            yield from self._from_pages(split.table, pages, 1, pace)
             return
         if self._over_cql is not None and split.table in self._over_cql.tables:
-            yield from self._scanned(self._over_cql.scan, split)
+            # The scan has a pace of its own, for all ranges of a node together.
+            pages = self._over_cql.scan.read(self._layouts[split.table], split)
+            yield from self._from_pages(split.table, pages, SCAN_BATCH_ROWS, Pace(None))
             return
         if self._over_cql is not None and split.table in self._over_cql.neither:
             raise CatalogChanged(f"{split.table}: {self._over_cql.neither[split.table]}")
-        collector = Collector(self._layouts[split.table])
-        begun, count, size = time.monotonic(), 0, 0
+        collector, size = Collector(self._layouts[split.table]), 0
         asked = self._asked[split.token]
+        pace = Pace(asked.rows_per_second_max)
         for mutation in self._mutations(split):
-            try:
+            with _holding(split.table):
                 for change in mutation.changes:
                     collector.take(change)
                 for block in mutation.blocks:
                     collector.take_block(block)
-            except ValueError as error:
-                raise TableSetAside(split.table, f"it cannot be held: {error}") from error
             size += mutation.size
             if collector.count >= BATCH_ROWS or size >= asked.queue_bytes_max:
-                count, size = count + collector.count, 0
+                count, size = collector.count, 0
                 yield from _batches(collector)
-                _pace(asked, begun, count)
+                pace.passed(count)
         yield from _batches(collector)
 
-    def _paced(self, table: TableId, pages: Iterator[list[LogChange]]) -> Iterator[pa.RecordBatch]:
-        """Pages of counters."""
+    def _from_pages(
+        self, table: TableId, pages: Iterator[list[LogChange]], least: int, pace: Pace
+    ) -> Iterator[pa.RecordBatch]:
+        """What came over CQL, in batches of at least so many cells, but for the last."""
         collector = Collector(self._layouts[table])
-        begun, count, asked = time.monotonic(), 0, next(iter(self._asked.values()))
-        for page in pages:
-            for change in page:
-                collector.take(change)
-            count += collector.count
-            yield from _batches(collector)
-            _pace(asked, begun, count)
-
-    def _scanned(self, scan: Scan, split: Split) -> Iterator[pa.RecordBatch]:
-        layout = self._layouts[split.table]
-        collector = Collector(layout)
-        try:
-            for page in scan.read(layout, split):
-                for change in page:
+        while True:
+            with _holding(table):
+                page = next(pages, None)
+                for change in page or ():
                     collector.take(change)
-                if collector.count >= SCAN_BATCH_ROWS:
-                    yield from _batches(collector)
-        except ValueError as error:
-            raise TableSetAside(split.table, f"it cannot be held: {error}") from error
+            if page is None:
+                break
+            if (count := collector.count) >= least:
+                yield from _batches(collector)
+                pace.passed(count)
         yield from _batches(collector)
 
     def _mutations(self, split: Split) -> Iterator[Mutation]:
@@ -201,11 +196,13 @@ class FilesSnapshot:
             self._over_cql.scan.close()
 
 
-def _pace(asked: Asked, begun: float, count: int) -> None:
-    """Wait where the limit wants it: the reader then waits for its pipe."""
-    if asked.rows_per_second_max is not None:
-        due = begun + count / asked.rows_per_second_max
-        time.sleep(max(0.0, due - time.monotonic()))
+@contextmanager
+def _holding(table: TableId) -> Iterator[None]:
+    """A value that no column can hold sets its table aside."""
+    try:
+        yield
+    except ValueError as error:
+        raise TableSetAside(table, f"it cannot be held: {error}") from error
 
 
 def _event(run: Run, table: TableId) -> object:

@@ -8,7 +8,6 @@ has those of later than `horizons`.
 from __future__ import annotations
 
 import struct
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from htapkit_cassandra.catalog import quoted
 from htapkit_cassandra.cluster import translated
 from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.mutations import LogChange, RowWrite
+from htapkit_cassandra.pace import Pace
 from htapkit_cassandra.rowreads import RowReads
 from htapkit_cassandra.settings import Settings
 from htapkit_cassandra.undecoded import AtMoment, KeptSession
@@ -58,7 +58,7 @@ class Scan:
             for node, settings in ring.nodes.items()
         }
         self._boots = self._generations()
-        self._paces = {node: _Pace(rows_per_second_max) for node in ring.nodes}
+        self._paces = {node: Pace(rows_per_second_max) for node in ring.nodes}
 
     def splits(self, table: TableId) -> Sequence[Split]:
         """One for each range of tokens."""
@@ -156,22 +156,3 @@ def _fitting(page: Page) -> int:
 
 def _cells(change: LogChange) -> int:
     return len(change.cells) or 1 if isinstance(change, RowWrite) else 1
-
-
-class _Pace:
-    """Holds the readers of one node to so many cells a second, together."""
-
-    def __init__(self, per_second_max: int | None) -> None:
-        self._max = per_second_max
-        self._lock = threading.Lock()
-        self._begun = time.monotonic()
-        self._count = 0
-
-    def passed(self, count: int) -> None:
-        """So many more came: wait where that is too soon."""
-        if self._max is None:
-            return
-        with self._lock:
-            self._count += count
-            due = self._begun + self._count / self._max
-        time.sleep(max(0.0, due - time.monotonic()))

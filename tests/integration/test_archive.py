@@ -17,9 +17,9 @@ import yaml
 
 from htapkit.client import ServerRefused
 from htapkit.testing.postgres import PostgresServer
-from tests.fix_archive import agrees, archived, make, prepare, rows_at
+from tests.fix_archive import agrees, archived, keeping, make, rows_at
 from tests.fix_kills import ask_for_copy
-from tests.fix_mirror import JOB_SECONDS, Mirrored, fresh_database, mirrored
+from tests.fix_mirror import JOB_SECONDS, Mirrored
 
 pytestmark = pytest.mark.integration
 
@@ -42,12 +42,7 @@ KILLS = (
 @pytest.fixture(scope="module")
 def kept(pg: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored]:
     """One mirror for all tests of the module."""
-    folder = tmp_path_factory.mktemp("archive")
-    with (
-        fresh_database(pg) as database,
-        mirrored(database, folder, configuration=CONFIGURATION) as one,
-    ):
-        prepare(one)
+    with keeping(pg, tmp_path_factory.mktemp("archive"), CONFIGURATION) as one:
         yield one
 
 
@@ -217,11 +212,7 @@ def reload(mirror: Mirrored, table: str, on_delete: str) -> None:
 @pytest.mark.long
 def test_kills_while_rows_are_deleted(pg: PostgresServer, tmp_path: Path) -> None:
     """Whatever it died of, each deletion is there once."""
-    with (
-        fresh_database(pg) as database,
-        mirrored(database, tmp_path, configuration=CONFIGURATION, preloaded=True) as kept,
-    ):
-        prepare(kept)
+    with keeping(pg, tmp_path, CONFIGURATION, preloaded=True) as kept:
         make(kept, "killed", 3000)
         for number, name in enumerate(KILLS):
             kept.stack.stop()

@@ -20,8 +20,8 @@ from htapkit import failpoints
 from htapkit.client import ServerUnreachable
 from htapkit.lake import LakeSettings
 from htapkit.testing.postgres import PostgresServer
-from tests.fix_archive import agrees, archived, make, prepare, rows_at
-from tests.fix_mirror import JOB_SECONDS, Mirrored, fresh_database, last_route, mirrored
+from tests.fix_archive import agrees, archived, keeping, make, rows_at
+from tests.fix_mirror import JOB_SECONDS, Mirrored, last_route
 
 pytestmark = pytest.mark.integration
 
@@ -36,12 +36,7 @@ CONFIGURATION = {
 @pytest.fixture(scope="module")
 def kept(pg: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored]:
     """One mirror for all tests of the module."""
-    folder = tmp_path_factory.mktemp("archive")
-    with (
-        fresh_database(pg) as database,
-        mirrored(database, folder, configuration=CONFIGURATION) as one,
-    ):
-        prepare(one)
+    with keeping(pg, tmp_path_factory.mktemp("archive"), CONFIGURATION) as one:
         yield one
 
 
@@ -153,11 +148,7 @@ def test_columns_change_while_old_rows_are_in_the_lake(kept: Mirrored) -> None:
 @pytest.mark.long
 def test_kills_while_old_rows_move(pg18: PostgresServer, tmp_path: Path) -> None:
     """Whatever it died of, each deletion is there once, in hot or in the lake."""
-    with (
-        fresh_database(pg18) as database,
-        mirrored(database, tmp_path, configuration=CONFIGURATION, preloaded=True) as kept,
-    ):
-        prepare(kept)
+    with keeping(pg18, tmp_path, CONFIGURATION, preloaded=True) as kept:
         make(kept, "died", 600)
         for number, name in enumerate(failpoints.TIER):
             first = 80 * number

@@ -100,23 +100,35 @@ class Folded:
                 text = f"ALTER TABLE {self.records} ADD COLUMN IF NOT EXISTS {column}"
                 cursor.execute(text).fetchall()
 
-    def every(self, which: str) -> str:
-        """A query of all cells at places for which `which` is true."""
+    def every(self, which: str, held: str = "") -> str:
+        """A query of all cells at places for which `which` is true; `held`: of these records."""
         cells = (
             f"struct_pack(ordinal := {ordinal}, value := v{element}, tie := t{element})"
             for element, ordinal in self._elements()
         )
-        parts = self.names
+        parts = {"held": held or f"{self.records} WHERE {which}", **self.names}
         return statement("reconciled_every", which=which, folded_cells=", ".join(cells), **parts)
 
-    def winners(self, which: str) -> str:
+    def winners(self, which: str, held: str = "") -> str:
         """A query of the cell that counts of each element."""
         parts = self.names
-        return statement("reconciled_winners", every=self.every(which), tie=_TIE, **parts)
+        return statement("reconciled_winners", every=self.every(which, held), tie=_TIE, **parts)
 
     def live(self, asked: str, which: str) -> str:
         """The parts of a WITH up to `counted` and `live`; `asked` gives `now` (microseconds)."""
-        parts = {"winners": self.winners(which), "deletions": self.deletions}
+        parts = {"winners": self.winners(which), "deletions": self.deletions, "alone": ""}
+        return statement("reconciled_live", asked=asked, **parts)
+
+    def live_beside_alone(self, asked: str, which: str) -> str:
+        """The same of rows that are made of several writes; `alone` has the records of the others.
+
+        Most rows of a series are written once, and taking their cells apart is most of the work.
+        """
+        # What is shared is looked for in `live`.
+        rows_only = " AND within IS NOT NULL" if self.schema.sharing else ""
+        alone = statement("reconciled_alone", which=which, rows_only=rows_only, **self.names)
+        winners = self.winners(which, "mine ANTI JOIN alone USING (place)")
+        parts = {"winners": winners, "deletions": self.deletions, "alone": alone}
         return statement("reconciled_live", asked=asked, **parts)
 
     def won(self, into: str) -> str:

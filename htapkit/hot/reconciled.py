@@ -222,10 +222,16 @@ class Reconciled:
     def _touched(self, changes: Sequence[CellChanges]) -> pa.Table:
         """The places at which something may be another now, with their keys."""
         parts = [pa.table(change.cells.select(self._place.names)) for change in changes]
+        written = pc.unique(pa.chunked_array([change.cells["place"] for change in changes]))
         for change in changes:
-            if change.deletions.num_rows:
+            # An INSERT of a collection deletes at its own place.
+            known = pc.and_(
+                pc.is_null(change.deletions["high"]), pc.is_in(change.deletions["low"], written)
+            )
+            elsewhere = change.deletions.filter(pc.invert(known))
+            if elsewhere.num_rows:
                 erased = self._statement("reconciled_erased", DELETIONS, **self.folded.names)
-                parts.append(erased.found(change.deletions).cast(self._place))
+                parts.append(erased.found(elsewhere).cast(self._place))
         return pa.concat_tables(parts).group_by(self._place.names).aggregate([])
 
     def _make_anew(self, places: pa.Table, now: datetime) -> tuple[int, int]:
@@ -239,18 +245,31 @@ class Reconciled:
         into = relation(self.schema.table)
         gone = self._statement("reconciled_remove", self._wanted, **self._removal(into))
         taken = gone.count(wanted)
-        return taken, sum(self._maker(into, name).count(wanted) for name in self._makers())
+        which = self._at(places)
+        return taken, sum(self._maker(into, name, which).count(wanted) for name in self._makers())
 
     def _makers(self) -> tuple[str, ...]:
         return ("rows", "shared") if self.schema.sharing else ("rows",)
 
-    def _maker(self, into: str, name: str) -> Prepared:
+    def _at(self, places: pa.Table) -> str:
+        """Which records and cells are at these places: what is compared is their keys, too.
+
+        A place has one key. Keys have types by which a scan leaves out what is of other times, and
+        are read in a fraction of the time that places take.
+        """
+        keys = [key for key, column in self._keys() if not column.nullable]
+        if not keys or any(places[key].null_count for key in keys):  # an empty value shows as NULL
+            return _ASKED
+        listed = name_list(keys)
+        return f"({listed}) IN (SELECT {listed} FROM asked) AND {_ASKED}"  # noqa: S608 - quoted
+
+    def _maker(self, into: str, name: str, which: str) -> Prepared:
         """The statement that puts rows of wanted places in."""
 
         def text(rows: str) -> str:
-            return self._making(name, into, asked=f"FROM {rows}", which=_ASKED)
+            return self._making(name, into, asked=f"FROM {rows}", which=which)
 
-        return self._over(name, self._wanted, text)
+        return self._over(f"{name} at {which}", self._wanted, text)
 
     def _removal(self, into: str) -> Mapping[str, str]:
         equal = " AND ".join(
@@ -260,16 +279,16 @@ class Reconciled:
 
     def _making(self, name: str, into: str, *, asked: str, which: str) -> str:
         """The statement that puts plain rows in: those with a place, or what is shared alone."""
-        any_keys = self.folded.names["any_keys"]
-        live = self.folded.live(asked, which)
         shared = [c for c in self.schema.columns if c.shared]
         own = [c for c in self.schema.columns if not c.shared and c.name not in self.schema.key]
         columns = name_list(c.name for c in self.schema.columns)
-        parts = {"table": into, "live": live, "any_keys": any_keys, "columns": columns}
+        names = {name: self.folded.names[name] for name in ("keys", "any_keys")}
+        parts = {"table": into, "columns": columns, **names}
         if name == "shared":
             pairs = [(key, c) for key, c in self._keys() if not c.nullable]
             return statement(
                 "reconciled_shared",
+                live=self.folded.live(asked, which),
                 shared_values=_values(shared),
                 selected=self._selected("s", [], shared),
                 same_first=" AND ".join(f"kept.{quote(c.name)} = s.{key}" for key, c in pairs),
@@ -278,7 +297,9 @@ class Reconciled:
         join = statement("reconciled_join", values=_values(shared)) if shared else ""
         return statement(
             "reconciled_rows",
+            live=self.folded.live_beside_alone(asked, which),
             own_values=_values(own),
+            alone_values="".join(f", {_alone(column)} AS v{column.ordinal}" for column in own),
             selected=self._selected("o", own, shared),
             shared=join,
             **parts,
@@ -312,6 +333,11 @@ def _same(column: Column) -> str:
 def _values(columns: Iterable[Column]) -> str:
     """Expressions over live cells for the values of columns, each after a comma."""
     return "".join(f", {_value(column)} AS v{column.ordinal}" for column in columns)
+
+
+def _alone(column: Column) -> str:
+    """The value of a record's column; elements are in no record."""
+    return "NULL" if column.gathered else from_text(column, f"v{column.ordinal}")
 
 
 def _value(column: Column) -> str:

@@ -4,8 +4,7 @@ SELECT
     cell.tie AS tie, CASE WHEN gone THEN NULL ELSE cell.value END AS value, expires
 FROM (
     SELECT place, within, {keys}, rank, gone, expires, unnest([{folded_cells}]) AS cell
-    FROM {records}
-    WHERE {which}
+    FROM {held}
 )
 WHERE cell.value IS NOT NULL
 UNION ALL

@@ -1,6 +1,7 @@
 -- The cells that count: of each place and element the one with the largest rank, unless a deletion of a larger
 -- rank lies on its place. Of those that are read: the ones that have something and are not over.
 asked AS ({asked}),
+{alone}
 written AS ({winners}),
 erased AS (
     SELECT place, max(deletion) AS rank
@@ -20,7 +21,7 @@ erased AS (
 emptied AS (
     SELECT low AS place, ordinal, max(rank) AS rank
     FROM {deletions}
-    WHERE ordinal IS NOT NULL
+    WHERE ordinal IS NOT NULL AND low IN (SELECT place FROM written)
     GROUP BY low, ordinal
 ),
 counted AS (

@@ -6,6 +6,9 @@ own AS (
     SELECT place, any_value(within) AS within, {any_keys}{own_values}
     FROM live
     GROUP BY place
+    UNION ALL
+    SELECT place, within, {keys}{alone_values}
+    FROM alone
 )
 SELECT {selected}
 FROM own AS o

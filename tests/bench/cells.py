@@ -6,6 +6,7 @@ a batch is the same table with rows from a source that has transactions.
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 import tempfile
@@ -25,10 +26,11 @@ from htapkit_cassandra.cells import Collector
 from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.mutations import Cell, RowWrite
 from htapkit_cassandra.places import Places
-from tests.bench.figures import Figure, at_least, at_most
+from tests.bench.figures import Figure, at_least, at_most, told
 
-ROWS = 200_000
+ROWS = int(os.environ.get("BENCH_CELLS_ROWS", "200_000"))
 BATCH_ROWS = 1_000
+SERIES_ROWS = 10_000
 BATCHES = 8
 COLUMNS = (
     ColumnRow("entity", "partition_key", 0, "none", "uuid"),
@@ -101,6 +103,7 @@ def run() -> list[Figure]:
             for number in batch:
                 collector.take(written(entities, number, ROWS + round_))
             seconds.append(cells.apply(collector.changes()))
+        series = [_series(cells, collector, entities, 2 * ROWS + n) for n in range(BATCHES)]
         cells.store.rewrite(schema.table)
         cells.store.close()
         rows = Copy(
@@ -122,7 +125,20 @@ def run() -> list[Figure]:
             0.1,
             "rows/s",
         ),
+        told(
+            f"reconciled: batches of {SERIES_ROWS:,} new rows, beside {ROWS:,} that are there",
+            f"{SERIES_ROWS / min(series):,.0f} rows/CPU s",
+        ),
     ]
+
+
+def _series(copy: Copy, collector: Collector, entities: list[uuid.UUID], first: int) -> float:
+    """A batch of rows that are later than all others; its CPU seconds."""
+    for number in range(SERIES_ROWS):
+        collector.take(written(entities, first * SERIES_ROWS + number, 3 * ROWS))
+    made, begun = collector.changes(), time.process_time()
+    copy.apply(made)
+    return time.process_time() - begun
 
 
 def _known(batches: list[list[int]]) -> list[list[int]]:

@@ -123,6 +123,26 @@ def _event(seed: random.Random, now: int) -> Event:
     return Cell((p, c), ordinal, path, time, value, expires)
 
 
+def series(seed: random.Random, count: int, now: int) -> list[Event]:
+    """Whole rows, most of them written once; few are written again, deleted, or over."""
+    found: list[Event] = []
+    while len(found) < count:
+        p, c, time = seed.randrange(PARTITIONS), seed.randrange(100), seed.randrange(2, TIMES)
+        low = seed.randrange(100)
+        deletion = Deletion(p, low, low + seed.randrange(1, 20), None, seed.randrange(1, TIMES))
+        alone = Deletion(p, c, c + 1, seed.choice([None, N, M]), seed.randrange(1, TIMES))
+        roll, ends = seed.random(), seed.choice([None] * 8 + [now - 5, now + 5])
+        found += [
+            Cell((p, c), None, None, time, "", ends),
+            Cell((p, c), A, None, time, seed.choice(["x", "yy", ""]), ends),
+        ]
+        found += [Cell((p, c), N, None, time, seed.choice([None, "7"]))] if roll < 0.5 else []
+        found += [deletion] if roll < 0.05 else [alone] if roll > 0.9 else []
+        found += [Cell((p, c), M, "e0", time, '"e0": 1')] if 0.5 < roll < 0.6 else []
+        found += [Cell((p, None), S, None, time, "x")] if roll < 0.1 else []
+    return found
+
+
 def changes(found: list[Event], schema: TableSchema = SCHEMA) -> CellChanges:
     """As a source sends them."""
     cells = [e for e in found if isinstance(e, Cell)]

@@ -37,6 +37,7 @@ from tests.property.reconciled_model import (
     Row,
     changes,
     events,
+    series,
 )
 
 _BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -164,6 +165,29 @@ def test_order_and_repetition_do_not_matter(copy: Copy, round_: int) -> None:
     copy.store.maintain()
     assert whole.rows(_NOW + 5) != whole.rows(_NOW), "something expires"
     assert copy.rows() == whole.rows(_NOW + 5)
+
+
+@pytest.mark.parametrize("round_", range(4))
+def test_a_series_of_rows_that_are_written_once(copy: Copy, round_: int) -> None:
+    """Rows that are new, and such that were there or are deleted by what was there: one batch."""
+    rolled = random.Random(_seed() + round_)
+    model, copied = Model(), [e for e in series(rolled, 200, _NOW) if isinstance(e, Cell)]
+    copy.copied(copied)
+    for cell in copied:
+        model.take(cell)
+    assert copy.rows() == model.rows(_NOW) != []
+    for _ in range(12):
+        batch = series(rolled, rolled.randrange(1, 60), _NOW)
+        rolled.shuffle(batch)
+        copy.apply(batch)
+        for event in batch:
+            model.take(event)
+        assert copy.rows() == model.rows(_NOW)
+        if rolled.random() < 0.1:
+            copy.store.rewrite(TABLE)
+    copy.clock.now += timedelta(microseconds=5)
+    copy.store.maintain()
+    assert copy.rows() == model.rows(_NOW + 5) != model.rows(_NOW)
 
 
 def test_changes_while_it_is_paused_come_later(copy: Copy) -> None:

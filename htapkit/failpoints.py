@@ -24,6 +24,10 @@ MIRROR = (
     "copy.swapped",  # the copy is the table now, committed
 )
 
+PARTS = (
+    "copy.part",  # a part of a reconciled table is in the shadow table, committed
+)
+
 TIER = (
     "tier.begun",  # a run is noted and its export open, nothing written to the lake
     "tier.exported",  # rows and tombstones are being read, the lake has no commit yet
@@ -85,7 +89,7 @@ SINK = (
 )
 
 NAMES = (
-    *(SINK + MIRROR + RANGES + TIER + REPAIR),
+    *(SINK + MIRROR + RANGES + PARTS + TIER + REPAIR),
     *(BACKUP + RESTORE + RETENTION + ERASURE + HISTORY + EXPORT),
 )
 

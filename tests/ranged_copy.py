@@ -70,7 +70,7 @@ class Copy:
         rows = [row for key, row in self.rows.items() if number_of(key) == number]
         now = position(len(self.log))
         batches = [record_batch(SCHEMA.arrow, rows)]
-        self.store.copying.load(TABLE, batches, number, now)
+        self.store.copying.loading.load(TABLE, batches, number, now)
 
     def fold(self) -> None:
         self.store.copying.fold(TABLE, covers, place)

@@ -256,7 +256,10 @@ def reader_asked(asked: Mapping[str, Any]) -> Asked:
     wire.unpacked(schema)  # is one
     if asked["ask"] == "table":
         table = (_matching(_NAME, asked["keyspace"]), _matching(_NAME, asked["table"]))
-        return Asked(source, schema, copied=Copied(*table, _matching(_TAG, asked["tag"])))
+        after = asked.get("after")
+        if after is not None and not (type(after) is int and -(2**63) <= after < 2**63):
+            raise ValueError("after")
+        return Asked(source, schema, copied=Copied(*table, _matching(_TAG, asked["tag"]), after))
     if asked["ask"] != "log":
         raise ValueError("ask")
     start = asked["from"]

@@ -10,7 +10,7 @@ import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from cassandra.cluster import Session
@@ -113,12 +113,6 @@ def _dropped(session: Session) -> dict[tuple[str, str], dict[str, str]]:
     for row in session.execute(text):
         found[row.keyspace_name, row.table_name][row.column_name] = row.dropped
     return found
-
-
-def with_horizon(found: Discovered, horizon: int) -> Discovered:
-    """The table as it is copied over CQL."""
-    told = {**json.loads(found.fingerprint), "horizon": horizon}
-    return replace(found, fingerprint=json.dumps(told, sort_keys=True))
 
 
 def horizon(fingerprint: str) -> int:

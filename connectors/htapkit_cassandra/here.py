@@ -83,6 +83,8 @@ class Here:
         """Start the reader of a table's files. Raises SourceRefused."""
         asked = [copied.keyspace, copied.table, copied.tag, self.jmx]
         asked.append(":".join(self.data_folders) or "-")
+        if copied.after is not None:
+            asked += ["--after", str(copied.after)]
         return self._started(schema, f"copy-{copied.keyspace}.{copied.table}", ["--copy", *asked])
 
     def segments(self) -> Segments:

@@ -15,6 +15,7 @@ from htapkit_cassandra.mutations import (
     LogPosition,
     LogTable,
     Mutation,
+    Part,
     PartitionDeletion,
     RangeDeletion,
     Ready,
@@ -35,7 +36,7 @@ class Lines:
         self._blocks: list[Block] = []
         self._size = 0
 
-    def feed(self, line: bytes) -> LogEvent | None:
+    def feed(self, line: bytes) -> LogEvent | Part | None:
         """The event that the line completes. Raises SourceRefused for another format."""
         found = json.loads(line)
         self._size += len(line)
@@ -49,6 +50,9 @@ class Lines:
         if kind == "ready":
             self._size = 0
             return _ready(found)
+        if kind == "part":
+            assert not self._changes, "a mutation has an end"
+            return Part(found["upto"])
         position = LogPosition(found["segment"], found["offset"])
         if kind == "synced":
             assert not self._changes, "a mutation has an end"

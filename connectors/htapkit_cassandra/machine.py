@@ -23,6 +23,7 @@ class Copied:
     keyspace: str
     table: str
     tag: str
+    after: int | None = None  # only partitions behind this token, in parts; None: all as one
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,4 +141,11 @@ class Synced:
     position: LogPosition
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Of a copy: all partitions up to and with this token were given out."""
+
+    upto: int
+
+
 LogEvent = Ready | Mutation | Synced

@@ -7,8 +7,17 @@ from collections.abc import Collection, Mapping, Sequence
 from cassandra.cluster import Session
 
 from htapkit_cassandra.replicas import Member, Placed, place
+from htapkit_cassandra.ring import members
+from htapkit_cassandra.starts import lies
 
 _KEYSPACES = "SELECT keyspace_name, replication FROM system_schema.keyspaces"
+
+
+def digests(opened: Session) -> dict[str, str]:
+    """Of each keyspace: where its rows lie."""
+    found = members(opened, tokens=True)
+    told = opened.execute(_KEYSPACES)
+    return {row.keyspace_name: lies(found, dict(row.replication)) for row in told}
 
 
 class Placements:

@@ -183,7 +183,9 @@ class Remote:
     def read_table(self, schema: str, copied: Copied) -> RemoteChild:
         """Start the reader of a table's files. Raises SourceUnavailable, SourceRefused."""
         table = {"keyspace": copied.keyspace, "table": copied.table, "tag": copied.tag}
-        return self._started({"ask": "table", **table, "source": self._source, "schema": schema})
+        # An agent of an older htapkit does not know `after`, and has all read as one.
+        asked = {"ask": "table", **table, "after": copied.after}
+        return self._started({**asked, "source": self._source, "schema": schema})
 
     def _started(self, asked: Mapping[str, object]) -> RemoteChild:
         made, _ = connect(self._address)

@@ -57,7 +57,7 @@ class Scan:
             node: KeptSession(settings, AtMoment(self._moment))
             for node, settings in ring.nodes.items()
         }
-        self._boots = self._generations()
+        self.boots = self._generations()
         self._paces = {node: Pace(rows_per_second_max) for node in ring.nodes}
 
     def splits(self, table: TableId) -> Sequence[Split]:
@@ -77,8 +77,8 @@ class Scan:
             changes = list(scanned.scanned(layout, page, self._moment, tick))
             yield changes
             self._paces[node].passed(sum(map(_cells, changes)))
-        self._reads.was_scanned(layout.schema.table, self._boots)
-        if self._generations() != self._boots:
+        self._reads.was_scanned(layout.schema.table, self.boots)
+        if self._generations() != self.boots:
             name = layout.schema.table
             raise SourceUnavailable(f"{name}: a node was started again while it was read")
 

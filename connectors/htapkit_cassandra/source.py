@@ -17,6 +17,7 @@ from htapkit.model import Broken, Finding, Position, Storage, TableId, TableSche
 from htapkit.spi import Discovered, SourceOptions
 from htapkit_cassandra import catalog, marks, preflight
 from htapkit_cassandra.cluster import Sessions, session, translated
+from htapkit_cassandra.counters import counts
 from htapkit_cassandra.files import Asked, FilesSnapshot, OverCql
 from htapkit_cassandra.follow import Following, LogStream, NodeLog
 from htapkit_cassandra.horizons import Horizons
@@ -27,12 +28,14 @@ from htapkit_cassandra.marks import Marks
 from htapkit_cassandra.methods import Methods, chosen, unfit
 from htapkit_cassandra.mutations import LogPosition
 from htapkit_cassandra.owed import Owed
+from htapkit_cassandra.placements import digests
 from htapkit_cassandra.positions import LOG_START, LogOrder, Reached, reached
 from htapkit_cassandra.reads import Reads, indexes
 from htapkit_cassandra.ring import Ring, cluster, members, placed, whole
 from htapkit_cassandra.rowreads import RowReads
 from htapkit_cassandra.scan import Asking, Scan
 from htapkit_cassandra.settings import Settings, parse_settings
+from htapkit_cassandra.starts import COUNTERS, CQL, FILES, Start
 from htapkit_cassandra.tail import LogTail
 from htapkit_cassandra.tails import Tails
 from htapkit_cassandra.ticks import Ticks
@@ -219,7 +222,8 @@ class CassandraSource:
         for node, one in ring.nodes.items():
             with self._sessions.of(one) as opened:
                 self._truncations.look(node, opened)
-                asked[one.hosts[0]] = Asked(
+                asked[node] = Asked(
+                    one.hosts[0],
                     self._machine(one),
                     catalog.helper_schema(opened),
                     self._queue_bytes(ring),
@@ -227,6 +231,7 @@ class CassandraSource:
                 )
         with self._sessions.first() as opened:
             described = catalog.describe(opened, settings, self._truncations)
+            placed = digests(opened)
         found = {d.schema.table: d for d in described}
         kept = {t: _with_text(found[t], as_text.get(t, frozenset())) for t in tables if t in found}
         layouts = {table: catalog.layout(each) for table, each in kept.items()}
@@ -234,7 +239,12 @@ class CassandraSource:
         self._horizons.forget(layouts.keys() - methods.over_cql)
         if methods.over_cql or methods.neither:
             over_cql = self._over_cql(ring, methods)
-        return FilesSnapshot(asked, kept, layouts, self._marks.head, self._row_reads, over_cql)
+        begun = {
+            table: _start(layout, placed[table.schema], over_cql)
+            for table, layout in layouts.items()
+        }
+        head, reads = self._marks.head, self._row_reads
+        return FilesSnapshot(asked, kept, layouts, begun, head, reads, over_cql=over_cql)
 
     def _methods(self, ring: Ring, layouts: Mapping[TableId, Layout]) -> Methods:
         """How each table is copied now."""
@@ -318,6 +328,15 @@ def _end(beside: Machine) -> LogPosition:
     if not seen.readable:
         raise SourceRefused(f"cannot read {beside.name}")
     return seen.segments.end or LOG_START
+
+
+def _start(layout: Layout, placed: str, over_cql: OverCql | None) -> Start:
+    """How a copy of a table begins now."""
+    if counts(layout):
+        return Start(COUNTERS)
+    if over_cql is not None and layout.schema.table in over_cql.tables:
+        return Start(CQL, boots=over_cql.scan.boots)
+    return Start(FILES, placed)
 
 
 def _with_text(found: Discovered, names: frozenset[str]) -> Discovered:

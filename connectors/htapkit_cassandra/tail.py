@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from htapkit.errors import PositionLost, SourceError, SourceRefused
 from htapkit_cassandra.lines import Lines
 from htapkit_cassandra.machine import Child, Machine
-from htapkit_cassandra.mutations import LogEvent, LogPosition, Mutation, Ready
+from htapkit_cassandra.mutations import LogEvent, LogPosition, Mutation, Part, Ready
 from htapkit_cassandra.waiting import Waiting
 
 # Exit codes of CommitLogTail.java.
@@ -50,7 +50,9 @@ class Run:
         self, child: Child, queue_bytes_max: int, news: threading.Event | None = None
     ) -> None:
         """It runs; `news` is set with each event."""
-        self.events: Waiting[LogEvent | Ended | SourceRefused] = Waiting(queue_bytes_max, news)
+        self.events: Waiting[LogEvent | Part | Ended | SourceRefused] = Waiting(
+            queue_bytes_max, news
+        )
         self.child = child
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -149,6 +151,7 @@ class LogTail:
         if isinstance(event, Ended):
             self._ended(event)
             return None
+        assert not isinstance(event, Part), "only copies have parts"
         if not isinstance(event, Ready):
             self.position = event.position
             self._pause, self.why = 0.0, ""

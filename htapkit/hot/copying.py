@@ -7,7 +7,7 @@ whose changes were kept aside in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -23,8 +23,9 @@ from htapkit.hot.collapse import NotConsistent
 from htapkit.hot.core import Core
 from htapkit.hot.database import is_fatal
 from htapkit.hot.folded import Folded
-from htapkit.hot.horizon import horizon_column, less_old, young_cells
+from htapkit.hot.horizon import horizon_column
 from htapkit.hot.keeping import Keeping
+from htapkit.hot.loading import Loading
 from htapkit.hot.names import (
     clash,
     column_definitions,
@@ -33,9 +34,7 @@ from htapkit.hot.names import (
     statement,
 )
 from htapkit.hot.ranges import RangedCopy
-from htapkit.hot.reconciled import Reconciled
-from htapkit.hot.records import Copy, Record
-from htapkit.hot.relations import Relation
+from htapkit.hot.records import Copy, Record, usable
 from htapkit.hot.replay import Place, RangedReplay, replay
 from htapkit.hot.staging import Covers, from_row
 from htapkit.hot.transactions import Transaction
@@ -69,7 +68,7 @@ class Copying:
         """Make an empty copy; rows and changes after `position` will come.
 
         With `splits` it is made range by range: the rows of each come at a position of their own,
-        which covers `position`.
+        which covers `position`. Of a reconciled table they come part by part.
         """
         table = schema.table
         with self.core.operation(table.source) as transaction:
@@ -93,11 +92,14 @@ class Copying:
                 Folded(schema, generation).create(cursor)
             copy = Copy(schema, fingerprint, position)
             former = former_of(record, exact=True)
-            transaction.put(replace(record, generation=generation, copy=copy, former=former))
+            record = replace(record, generation=generation, copy=copy, former=former)
+            if schema.reconciled:  # what is kept aside belongs to it, whoever goes on with it
+                record = replace(record, fingerprint=fingerprint)
+            transaction.put(record)
             ranges.plan(cursor, table, generation, splits)
 
     def ranged(self, table: TableId) -> RangedCopy | None:
-        """The copy of the table that is made range by range; None where there is none."""
+        """The copy of the table that is made range by range, or in parts; None: there is none."""
         core = self.core
         with core.lock:
             core.ensure_open()
@@ -113,66 +115,14 @@ class Copying:
         return RangedCopy(record.copy.schema, record.copy.fingerprint, found)
 
     @property
+    def loading(self) -> Loading:
+        """What brings rows into them."""
+        return Loading(self.core)
+
+    @property
     def keeping(self) -> Keeping:
         """The copies that begin with what the table has."""
         return Keeping(self.core)
-
-    def load(
-        self,
-        table: TableId,
-        batches: Iterable[pa.RecordBatch],
-        number: int | None = None,
-        position: Position | None = None,
-    ) -> int:
-        """Add rows to the copy, all or none of them; how many there were.
-
-        With a `number` they are that range, as of `position`; both become durable together.
-        """
-        core = self.core
-        with core.lock:
-            core.ensure_open()
-            record = self._record(None, table)
-            cursor = core.database.cursor()
-        try:
-            if record.copy is None:
-                raise CatalogChanged(f"no copy of {table} is being made; start one first")
-            schema, generation = record.copy.schema, record.generation
-            rows: Relation | Reconciled
-            if schema.reconciled:
-                rows = Reconciled(cursor, schema, generation)
-            else:
-                rows = Relation(cursor, shadow(table, generation), schema)
-            with core.guarded(), self._loading(record):
-                cursor.begin()
-                young = (less_old(rows.schema, record.horizon, batch) for batch in batches)
-                if isinstance(rows, Reconciled):
-                    count = sum(
-                        rows.load(young_cells(schema, record.horizon, batch)) for batch in batches
-                    )
-                else:
-                    count = rows.insert_all(young)
-                if number is not None:
-                    ranges.mark(cursor, record, number, position, count)
-                cursor.commit()
-            return count
-        finally:
-            # What was not committed goes with the cursor.
-            core.database.release(cursor)
-
-    @contextmanager
-    def _loading(self, record: Record) -> Iterator[None]:
-        table = record.table
-        try:
-            yield
-        except (duckdb.Error, pa.ArrowException) as error:
-            if is_fatal(error) or isinstance(error, duckdb.OutOfMemoryException):
-                raise
-            with self.core.lock:  # whoever gave the copy up may not have published it yet
-                now = self.core.state.records.get(table)
-            if now is None or now.generation != record.generation:
-                raise CatalogChanged(f"the copy of {table} was given up") from error
-            why = f"its rows cannot be loaded: {str(error).splitlines()[0]}"
-            raise TableSetAside(table, why) from error
 
     def fold(self, table: TableId, covers: Covers, place: Place) -> None:
         """Bring the ranges that a copy has up to date; what is staged is gone then.
@@ -212,8 +162,8 @@ class Copying:
         ranged = self.ranged(table)
         if ranged is None and place is not None:
             raise _given_up(table)
-        if ranged is not None and (place is None or ranged.left):
-            self._copy_on(table, record)
+        if ranged is not None and (ranged.left or (place is None and not ranged.schema.reconciled)):
+            self.go_on(table)
             return False
         if ranged is not None:
             wanted = {r.position for r in ranged.ranges if r.position is not None}
@@ -243,11 +193,11 @@ class Copying:
                 f"reached within {timeout_seconds:g} s; the copy is kept, try again"
             )
 
-    def _copy_on(self, table: TableId, expected: Record) -> None:
-        """A copy that was paused goes on with the ranges that it does not have."""
+    def go_on(self, table: TableId) -> None:
+        """A copy that was paused goes on with what it does not have."""
         with self.core.operation(table.source) as transaction:
-            record = self._unchanged(transaction, table, expected)
-            if record.state is TableState.PAUSED:
+            record = self._record(transaction, table)
+            if record.copy is not None and record.state is TableState.PAUSED:
                 transaction.put(replace(record, state=TableState.COPYING, why=""))
 
     @contextmanager
@@ -377,11 +327,7 @@ class Copying:
 
     def _record(self, transaction: Transaction | None, table: TableId) -> Record:
         found = transaction.record(table) if transaction else self.core.state.records.get(table)
-        if found is None:
-            raise TableSetAside(table, "it is not known here; add it first")
-        if found.state is TableState.SET_ASIDE:
-            raise TableSetAside(table, found.why)
-        return found
+        return usable(found, table)
 
     def _unchanged(self, transaction: Transaction, table: TableId, expected: Record) -> Record:
         record = self._record(transaction, table)

@@ -30,7 +30,7 @@ class KeyRange:
     split: Split
     position: Position | None  # at which its rows were read; None: they are not in the copy
     rows: int
-    again: bool = False  # its rows were in the copy, and had to be taken out
+    again: bool = False  # some of its rows were in the copy, and had to be taken out, or stay
     kept: bool = False  # they are those of the table, which was good but for some ranges
     stale: bool = False  # rows are there that do not count, and have to be taken out
 
@@ -137,6 +137,14 @@ def _noted(cursor: duckdb.DuckDBPyConnection, record: Record) -> tuple[KeyRange,
             statement("load_ranges"), values
         ).fetchall()
     )
+
+
+def shorten(
+    cursor: duckdb.DuckDBPyConnection, record: Record, number: int, left: Split, rows: int
+) -> None:
+    """Of a range of a reconciled table no more is left than that, and so many rows were read."""
+    values = [*_names(record.table), record.generation, number, left.token, left.rows_estimate]
+    cursor.execute(statement("shorten_range"), [*values, rows]).fetchall()
 
 
 def mark(

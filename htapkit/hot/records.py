@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from htapkit.errors import StoreError
+from htapkit.errors import StoreError, TableSetAside
 from htapkit.hot.definitions import from_json, to_json
 from htapkit.hot.names import statement
 from htapkit.model import (
@@ -94,6 +94,15 @@ class Record:
         if self.state is TableState.FOLLOWING:
             return replace(self, state=state, why=why, stopped_at=position)
         return replace(self, state=state, why=why)
+
+
+def usable(record: Record | None, table: TableId) -> Record:
+    """The record of a table that is known and not set aside. Raises TableSetAside."""
+    if record is None:
+        raise TableSetAside(table, "it is not known here; add it first")
+    if record.state is TableState.SET_ASIDE:
+        raise TableSetAside(table, record.why)
+    return record
 
 
 def save(cursor: duckdb.DuckDBPyConnection, record: Record) -> None:

@@ -207,7 +207,7 @@ class HotStore:
 
         Raises TableSetAside, CatalogChanged (the copy was given up meanwhile), StoreFailed.
         """
-        return self._copying.load(table, batches)
+        return self._copying.loading.load(table, batches)
 
     def finish_copy(
         self, table: TableId, covers: Covers, timeout_seconds: float = _FINISH_SECONDS

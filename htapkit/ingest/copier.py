@@ -3,7 +3,8 @@
 The stream runs already and its changes for a copying table are staged in the hot store. Then a
 snapshot is opened at a position S, read in parallel into a shadow table, and the staged commits
 after S are replayed onto it; the last round and the swap are one transaction. A table whose copy
-was cut short starts again. Very large tables are copied range by range, see `ranges`.
+was cut short starts again, but for reconciled ones: there, what was read stays, and the next
+snapshot gives what is left. Very large tables are copied range by range, see `ranges`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 
 import pyarrow as pa
 import structlog
@@ -20,9 +22,11 @@ import structlog
 from htapkit import failpoints
 from htapkit.errors import CatalogChanged, HtapkitError, TableSetAside, UnfaithfulValue
 from htapkit.hot import HotStore
+from htapkit.hot.ranges import KeyRange
 from htapkit.ingest.ranges import BetweenBatches, CopyLimits, RangeCopier, agrees, found_in
 from htapkit.metrics import Metrics
 from htapkit.model import Position, Split, TableId, TableState
+from htapkit.resumable import Resumable
 from htapkit.spi import Discovered, Snapshot, Source
 
 _log = structlog.get_logger("htapkit.ingest")
@@ -90,7 +94,10 @@ class Copier:
 
     def progress(self, table: TableId) -> tuple[int, int]:
         """(rows copied, rows expected) of a table that is being copied."""
-        done = self._progress.get(table, [0, 0])
+        done = self._progress.get(table)
+        if done is None:  # its turn has not come since a restart
+            copy = self._store.copying.ranged(table)
+            return (copy.rows, copy.rows_estimate) if copy is not None else (0, 0)
         return done[0], done[1]
 
     def run(self, stopping: threading.Event) -> None:
@@ -147,10 +154,10 @@ class Copier:
         """Copy one table; what is wrong with it alone sets it aside."""
         with self._mishaps(table):
             found = found_in(snapshot, table)
-            if not agrees(self._store, self._between, found):
+            if not agrees(self._source, self._store, self._between, found):
                 self._wake.set()
                 return
-            self._load(snapshot, table, found)
+            self._all(self._loads(snapshot, table, found))
             failpoints.reach("copy.loaded")
             self._reach(snapshot.position)
             self._store.finish_copy(table, self._source.positions.covers)
@@ -202,12 +209,41 @@ class Copier:
         self._between(lambda: self._store.copy_again(table, why))
         self._wake.set()
 
-    def _load(self, snapshot: Snapshot, table: TableId, found: Discovered) -> None:
-        splits = snapshot.splits(table)
+    def _loads(
+        self, snapshot: Snapshot, table: TableId, found: Discovered
+    ) -> Sequence[Callable[[], object]]:
+        """A copy begins, or goes on: what brings its splits in."""
         self._progress[table] = [0, max(found.rows_estimate, 1)]
+        if isinstance(snapshot, Resumable):
+            return self._left(snapshot, snapshot, table)
+        splits = snapshot.splits(table)
         self._store.start_copy(found.schema, found.fingerprint, snapshot.position)
+        return [partial(self._load_split, snapshot, split) for split in splits]
+
+    def _left(
+        self, snapshot: Snapshot, resumable: Resumable, table: TableId
+    ) -> Sequence[Callable[[], object]]:
+        """What is left of a copy that goes on, or of a new one. `resumable` is the snapshot."""
+        copying = self._store.copying
+        copy = copying.ranged(table)
+        if copy is not None and (why := resumable.goes_on(table, copy.fingerprint)):
+            _log.info("copy begins anew", table=str(table), why=why)
+            self._again(table, why)
+            raise _Cancelled(why)
+        if copy is None:
+            begun, splits = resumable.begin(table), snapshot.splits(table)
+            schema, fingerprint = begun.table.schema, begun.table.fingerprint
+            copying.start(schema, fingerprint, begun.position, splits)
+            copy = copying.ranged(table)
+            assert copy is not None, "each copy has a split"
+        elif copy.rows:
+            _log.info("copy goes on", table=str(table), rows=copy.rows)
+        self._progress[table][0] = copy.rows
+        return [partial(self._load_parts, resumable, each) for each in copy.left]
+
+    def _all(self, loads: Sequence[Callable[[], object]]) -> None:
         with ThreadPoolExecutor(self._readers, thread_name_prefix=f"copy-{self._name}") as pool:
-            jobs = [pool.submit(self._load_split, snapshot, split) for split in splits]
+            jobs = [pool.submit(load) for load in loads]
             done, left = wait(jobs, return_when=FIRST_EXCEPTION)
             for job in left:
                 job.cancel()
@@ -217,14 +253,29 @@ class Copier:
     def _load_split(self, snapshot: Snapshot, split: Split) -> None:
         self._store.load(split.table, self._counted(snapshot, split))
 
+    def _load_parts(self, snapshot: Resumable, each: KeyRange) -> None:
+        parts = self._parts(snapshot, each.split)
+        self._store.copying.loading.load_parts(each.split.table, each.number, parts)
+
+    def _parts(self, snapshot: Resumable, split: Split) -> Iterator[pa.RecordBatch | Split]:
+        for part in snapshot.parts(split):
+            if isinstance(part, Split):
+                self._tries.pop(split.table, None)  # it gets on, however often it is cut short
+            else:
+                self._count(split.table, part)
+            yield part
+
     def _counted(self, snapshot: Snapshot, split: Split) -> Iterator[pa.RecordBatch]:
-        progress = self._progress[split.table]
         for batch in snapshot.read(split):
-            if self._stop.is_set() or not self._still_wanted(split.table):
-                raise _Cancelled(f"copying {split.table} was given up")
-            progress[0] += batch.num_rows
-            self._metrics.copied_rows.labels(self._name).inc(batch.num_rows)
+            self._count(split.table, batch)
             yield batch
+
+    def _count(self, table: TableId, batch: pa.RecordBatch) -> None:
+        """Of what was read. Raises _Cancelled where nobody wants it any more."""
+        if self._stop.is_set() or not self._still_wanted(table):
+            raise _Cancelled(f"copying {table} was given up")
+        self._progress[table][0] += batch.num_rows
+        self._metrics.copied_rows.labels(self._name).inc(batch.num_rows)
 
     def _still_wanted(self, table: TableId) -> bool:
         status = self._store.catalog.tables.get(table)

@@ -147,17 +147,18 @@ class Mirror:
     def resume(self, table: TableId) -> None:
         """Follow a paused table again: what was kept aside is applied first.
 
-        A table that was paused while it was copied is copied again. One that follows goes on.
+        A table that was paused while it was copied is copied again, or on where that can be. One
+        that follows goes on.
         """
         status = self._store.catalog.tables.get(table)
         if status is not None and status.state is TableState.FOLLOWING:
             return
-        if (
-            status is not None
-            and status.copy_position is not None
-            and self._store.copying.ranged(table) is None
-        ):
-            self.copy_again(table, "it was paused while it was copied")
+        if status is not None and status.copy_position is not None:
+            if self._store.copying.ranged(table) is None:
+                self.copy_again(table, "it was paused while it was copied")
+            else:
+                self._store.copying.go_on(table)
+                self._wake()
             return
         self._store.finish_copy(table, self.source.positions.covers)
 

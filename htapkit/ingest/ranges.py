@@ -80,11 +80,16 @@ class RangeCopier:
         """
         if self._ranged is None:
             return {}
-        begun = [table for table in tables if self._store.copying.ranged(table) is not None]
+        begun = [table for table in tables if self._is_ranged(table)]
         restless = {table for table, count in self._again.items() if count > _AGAIN_MAX}
         others = [table for table in tables if table not in begun and table not in restless]
         cut = self._ranged.ranges(others, self._limits.range_rows) if others else {}
         return {**dict.fromkeys(begun, ()), **cut}
+
+    def _is_ranged(self, table: TableId) -> bool:
+        """Whether such a copy of it has begun; that of a reconciled table is in parts."""
+        copy = self._store.copying.ranged(table)
+        return copy is not None and not copy.schema.reconciled
 
     def step(self, table: TableId, splits: Sequence[Split]) -> bool:
         """Go on with a table; whether it follows now.
@@ -164,7 +169,7 @@ class RangeCopier:
     def _load_one(self, snapshot: Snapshot, each: KeyRange) -> None:
         table, position = each.split.table, snapshot.position
         batches = self._counted(snapshot, each.split)
-        rows = self._store.copying.load(table, batches, each.number, position)
+        rows = self._store.copying.loading.load(table, batches, each.number, position)
         _log.info("range copied", table=str(table), number=each.number, rows=rows)
         failpoints.reach("copy.range")
 
@@ -228,7 +233,7 @@ class RangeCopier:
     def _begun(
         self, snapshot: Snapshot, found: Discovered, splits: Sequence[Split]
     ) -> RangedCopy | None:
-        if not agrees(self._store, self._between, found):
+        if not agrees(self._source, self._store, self._between, found):
             return None
         copying = self._store.copying
         copying.start(found.schema, found.fingerprint, snapshot.position, splits)
@@ -254,15 +259,23 @@ def found_in(snapshot: Snapshot, table: TableId) -> Discovered:
     return found
 
 
-def agrees(store: HotStore, between_batches: BetweenBatches, found: Discovered) -> bool:
-    """Whether the stream's rows have the snapshot's schema.
+def agrees(
+    source: Source, store: HotStore, between_batches: BetweenBatches, found: Discovered
+) -> bool:
+    """Whether what is kept aside is of the table in the snapshot: it has that one's schema.
 
-    If not, stage anew with that one.
+    Of a reconciled table no change is known to be in the copy, so nothing else may have become of
+    it either: a TRUNCATE. If not, stage anew with that one.
     """
-    status = store.catalog.tables.get(found.schema.table)
+    table, schema = found.schema.table, found.schema
+    status = store.catalog.tables.get(table)
     if status is None or status.state is not TableState.COPYING:
         return False
-    if status.schema == found.schema:
+    change = None
+    if schema.reconciled:
+        change = source.compare(status.schema, store.fingerprint(table), found)
+    if change is None and status.schema == schema:
         return True
-    between_batches(lambda: store.add_table(found.schema, found.fingerprint))
+    why = change.why if change is not None else ""
+    between_batches(lambda: store.add_table(schema, found.fingerprint, why))
     return False

@@ -37,6 +37,7 @@ POINTS = (
     "copy.snapshot",
     "apply.written",
     "apply.committed",
+    "copy.part",
     "copy.loaded",
     "follow.opened",
     "apply.confirmed",

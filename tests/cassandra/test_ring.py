@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -16,12 +17,16 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cassandra import DriverException
+from cassandra.cluster import Session
+from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.query import SimpleStatement
 
 from htapkit.errors import SourceUnavailable
 from htapkit.model import Severity, TableId
 from htapkit.spi import SourceOptions
 from htapkit.testing.guard import Guard
+from htapkit.testing.stack import Stack
 from htapkit_cassandra import CassandraSource, marks
 from htapkit_cassandra.cluster import ANSWER_SECONDS_MAX
 from htapkit_cassandra.inputs import ParquetInput
@@ -32,7 +37,7 @@ from tests.cassandra.agents import AgentProcess
 from tests.cassandra.quorums import Leveled, lie_as_the_node_says
 from tests.cassandra.ringed import ALL, ONE, QUORUM, Ringed, ringed
 from tests.fix_agent import TOKEN
-from tests.fix_cassandra import SECONDS, wait_for
+from tests.fix_cassandra import SECONDS, connected, wait_for
 from tests.fix_ring import CassandraRing, tool
 
 pytestmark = [pytest.mark.cassandra, pytest.mark.long]
@@ -326,3 +331,64 @@ def test_a_copy_over_cql(cassandra_ring: CassandraRing, tmp_path: Path) -> None:
             expected = sorted((tuple(row) for row in rows), key=repr)
             assert copied.asked(sql) == expected
             assert len(expected) in {200, 60}
+
+
+def test_a_node_dies_in_the_middle_of_a_copy(cassandra_ring: CassandraRing, tmp_path: Path) -> None:
+    """What the others gave of it stays, and the node gives what is left once it is back."""
+    seed, ring, rows = _seed(), cassandra_ring, 9_000
+    ring.wait_whole()
+    settings = ring.settings(tables=["cut.*"])
+    with ring.nodes[0].session() as session, ExitStack() as running:
+        session.execute(
+            "CREATE KEYSPACE cut WITH replication = "
+            "{'class': 'SimpleStrategy', 'replication_factor': 1}"
+        )
+        session.execute("CREATE TABLE cut.t (id int PRIMARY KEY, v blob) WITH cdc = true")
+        insert = session.prepare("INSERT INTO cut.t (id, v) VALUES (?, ?)")
+        rolled = random.Random(seed)
+        values = [(number, rolled.randbytes(4_000)) for number in range(rows)]
+        execute_concurrent_with_args(session, insert, values, concurrency=50)
+        stack = Stack(
+            tmp_path / "stack",
+            {"events": {"connector": "cassandra", **settings}},
+            configuration={"limits": {"snapshot_rows_per_second": 2_000}},
+        )
+        running.callback(stack.stop)
+        stack.start()
+        wait_for(lambda: _copied(stack) or None)
+        ring.nodes[2].kill()
+        session.execute("DELETE FROM cut.t WHERE id = %s", (_of_a_node_that_is_up(session),))
+        wait_for(lambda: "127.0.0.3" in _keeper_waits(stack) or None)
+        ring.nodes[2].start()
+        ring.wait_whole()
+        for number in range(0, rows, 100):
+            session.execute("DELETE FROM cut.t WHERE id = %s", (number,))
+        stack.wait_ready(SECONDS)
+        with closing(connected(stack, "events")) as connection:
+            found = connection.execute("SELECT id, v FROM cut.t ORDER BY id").fetchall()
+        assert found == sorted(tuple(row) for row in session.execute("SELECT id, v FROM cut.t"))
+    log = stack.log_path.read_text()
+    kept = [int(n) for n in re.findall(r'event="copy goes on".*? rows=(\d+)', log)]
+    print(f"{2 * rows} cells: it went on with {kept}")
+    assert "copy begins anew" not in log
+    assert kept[-1] > rows  # of two nodes there is most of their two thirds
+
+
+def _copied(stack: Stack) -> int:
+    """How many cells were read so far."""
+    with stack.client() as client:
+        return sum(int(table["rows"]) for table in client.status()["sources"][0]["tables"])
+
+
+def _keeper_waits(stack: Stack) -> str:
+    """Why nothing is copied, of late."""
+    return "".join(re.findall(r'event="keeper waits".*', stack.log_path.read_text())[-1:])
+
+
+def _of_a_node_that_is_up(session: Session) -> int:
+    """A key that is there."""
+    for number in range(1, 100):
+        with suppress(DriverException):
+            if list(session.execute("SELECT id FROM cut.t WHERE id = %s", (number,))):
+                return number
+    raise AssertionError("no node answers")

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from htapkit.model import TableId
-from htapkit.testing.contract import Harness, SourceContract, Write
+from htapkit.testing.contract import Harness, Write
 from htapkit.testing.merged import Rows
+from htapkit.testing.resumed import ResumableContract
 from htapkit_cassandra.segments import forget
 from tests.fix_cassandra import SECONDS, Keyspace
 
@@ -61,7 +62,7 @@ class CassandraHarness:
 
 
 @pytest.mark.cassandra
-class TestCassandraSource(SourceContract):
+class TestCassandraSource(ResumableContract):
     """All of the contract that is not of transactions."""
 
     marks = False

@@ -4,12 +4,13 @@
 //
 // Or all that one table's files have, in the same lines, but writes of cells as blocks, and an "end" now and then:
 //
-//   java -cp 'JARS/*' CommitLogTail.java - SCHEMA_JSON --copy KEYSPACE TABLE TAG JMX_HOST:PORT FOLDERS
+//   java -cp 'JARS/*' CommitLogTail.java - SCHEMA_JSON --copy KEYSPACE TABLE TAG JMX_HOST:PORT FOLDERS [--after TOKEN]
 //
-// The node flushes the table and links its files to a snapshot of that tag, which is cleared at the end. Files are
-// printed one after the other, not merged: who takes changes in any order merges them. FOLDERS, apart by ":", are where
-// the node's data folders are seen here; "-" says that they are where the node says. TAG ends in "-" and a number of this
-// run's own, of NONCE's form; snapshots of other runs for the same table are cleared first.
+// The node flushes the table and links its files to a snapshot of that tag, which is cleared at the end. A range of tokens
+// is printed of one file after the other, not merged: who takes changes in any order merges them; then the next range.
+// With --after, only partitions behind that token are, in parts; without, all as one. FOLDERS, apart by ":", are where the
+// node's data folders are seen here; "-" says that they are where the node says. TAG ends in "-" and a number of this run's
+// own, of NONCE's form; snapshots of other runs for the same table are cleared first.
 //
 // It only reads. Lines (values are the node's own bytes, in hexadecimal):
 //   ready      the first one: the format's number and the tables, as this program reads them
@@ -18,6 +19,7 @@
 //   range, partition   deletions of everything written at or before "deleted"
 //   end        the mutation above is whole; SEGMENT:OFFSET is where to go on after it
 //   synced     everything that the node has synced up to there has been printed
+//   part       of a copy: all partitions up to and with the token "upto" have been printed, in mutations that are whole
 // It stops rather than skip: see the exit codes. When its standard input ends, it ends, too.
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
@@ -40,6 +42,8 @@ import java.nio.file.Path;
 import java.nio.file.Paths;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collection;
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.Iterator;
@@ -83,6 +87,8 @@ import org.apache.cassandra.db.rows.Row;
 import org.apache.cassandra.db.rows.Unfiltered;
 import org.apache.cassandra.db.rows.UnfilteredRowIterator;
 import org.apache.cassandra.dht.Murmur3Partitioner;
+import org.apache.cassandra.dht.Range;
+import org.apache.cassandra.dht.Token;
 import org.apache.cassandra.io.sstable.Descriptor;
 import org.apache.cassandra.io.sstable.ISSTableScanner;
 import org.apache.cassandra.io.sstable.format.SSTableReader;
@@ -118,6 +124,8 @@ public final class CommitLogTail {
     static final int BLOCK_ROWS = 2000;
     static final int BLOCK_BYTES = 1 << 20;
     static final int LINES_TOGETHER = 500;
+    static final long PART_BYTES = 1 << 22; // about, of a table's files as they are before they are compressed
+    static final int PARTS_MAX = 1024;
     static final int LEAVING_MS_MAX = 10000;
 
     static volatile Runnable leaving = () -> { }; // what is left to do when standard input ends
@@ -150,11 +158,13 @@ public final class CommitLogTail {
         long poll = 20;
         String from = null;
         String[] copied = null;
+        Long after = null;
         for (int i = 2; i < arguments.length; i++) {
             switch (arguments[i]) {
                 case "--once": once = true; break;
                 case "--poll": poll = Long.parseLong(arguments[++i]); break;
                 case "--from": from = arguments[++i]; break;
+                case "--after": after = Long.parseLong(arguments[++i]); break;
                 case "--copy":
                     copied = new String[] {
                         arguments[++i], arguments[++i], arguments[++i], arguments[++i], arguments[++i]};
@@ -170,7 +180,7 @@ public final class CommitLogTail {
         try {
             tail.ready();
             if (copied != null) {
-                tail.copy(copied[0], copied[1], copied[2], copied[3], copied[4]);
+                tail.copy(copied[0], copied[1], copied[2], copied[3], copied[4], after);
                 out.flush();
                 System.exit(0);
             }
@@ -456,7 +466,7 @@ public final class CommitLogTail {
 
     // -- a table's files
 
-    void copy(String keyspace, String name, String tag, String node, String seen) throws IOException {
+    void copy(String keyspace, String name, String tag, String node, String seen, Long after) throws IOException {
         JMXServiceURL url = new JMXServiceURL("service:jmx:rmi:///jndi/rmi://" + node + "/jmxrmi");
         String[] kinds = {"java.lang.String", "[Ljava.lang.String;"};
         try (JMXConnector connector = JMXConnectorFactory.connect(url)) {
@@ -488,10 +498,11 @@ public final class CommitLogTail {
                 new String[] {kinds[0], "java.util.Map", kinds[1]});
             try {
                 Set<String> expected = listed(folders, tag);
-                Set<String> read = new HashSet<>();
-                for (Path there : folders) read.addAll(files(table, there.resolve(tag)));
+                Map<String, SSTableReader> files = new HashMap<>();
+                for (Path there : folders) open(table, there.resolve(tag), files);
+                if (!files.keySet().containsAll(expected)) stop(SNAPSHOT_GONE, String.format(GONE, tag));
+                print(table, files.values(), after);
                 out.flush();
-                if (!read.containsAll(expected)) stop(SNAPSHOT_GONE, String.format(GONE, tag));
             } catch (NoSuchFileException gone) {
                 out.flush();
                 stop(SNAPSHOT_GONE, String.format(GONE, tag) + ": " + gone.getMessage());
@@ -537,28 +548,55 @@ public final class CommitLogTail {
         return found;
     }
 
-    /** Prints them, and gives their names. */
-    Set<String> files(TableMetadata table, Path folder) throws IOException {
-        Set<String> read = new HashSet<>();
-        if (!Files.isDirectory(folder)) return read; // none is at this location
+    /** Opens the files of a snapshot, by their names: what is open can be read whatever becomes of the snapshot. */
+    static void open(TableMetadata table, Path folder, Map<String, SSTableReader> found) throws IOException {
+        if (!Files.isDirectory(folder)) return; // none is at this location
         TableMetadataRef reference = TableMetadataRef.forOfflineTools(table);
         try (DirectoryStream<Path> files = Files.newDirectoryStream(folder, "*-Data.db")) {
-            for (Path file : files) {
-                SSTableReader reader = opened(new org.apache.cassandra.io.util.File(file), reference);
-                try (ISSTableScanner scanner = reader.getScanner()) {
+            for (Path file : files)
+                found.put(file.getFileName().toString(),
+                    opened(new org.apache.cassandra.io.util.File(file), reference));
+        }
+    }
+
+    /** Prints what they have behind a token (null: all), a range of tokens of all of them after the other. */
+    void print(TableMetadata table, Collection<SSTableReader> files, Long after) throws IOException {
+        long bytes = 0;
+        for (SSTableReader file : files) bytes += file.uncompressedLength();
+        long parts = after == null ? 1 : Math.max(1, Math.min(PARTS_MAX, bytes / PART_BYTES));
+        // The smallest token is no partition's.
+        for (long[] range : ranges(after == null ? Long.MIN_VALUE : after, parts)) {
+            boolean any = false;
+            Range<Token> wanted = new Range<>(
+                new Murmur3Partitioner.LongToken(range[0]), new Murmur3Partitioner.LongToken(range[1]));
+            for (SSTableReader file : files)
+                try (ISSTableScanner scanner = file.getScanner(Collections.singleton(wanted))) {
                     while (scanner.hasNext())
                         try (UnfilteredRowIterator partition = scanner.next()) {
                             partition(table, partition);
+                            any = true;
                             if (lines >= LINES_TOGETHER) endBlock();
                         }
-                    endBlock();
-                } finally {
-                    reader.selfRef().release();
                 }
-                read.add(file.getFileName().toString());
-            }
+            if (!any) continue;
+            endBlock();
+            if (range[1] == Long.MIN_VALUE) break; // the end says so
+            begin("part");
+            out.writeNumberField("upto", range[1]);
+            finish();
         }
-        return read;
+    }
+
+    /** All tokens behind one, in ranges as wide as a part of all of them; the last goes on to the smallest: the end. */
+    static List<long[]> ranges(long after, long parts) {
+        List<long[]> found = new ArrayList<>();
+        long width = Long.divideUnsigned(-1L, parts), from = after; // a whole ring is 2^64 wide
+        while (parts > 1 && Long.compareUnsigned(Long.MAX_VALUE - from, width) > 0) {
+            found.add(new long[] {from, from + width});
+            from += width;
+        }
+        found.add(new long[] {from, Long.MIN_VALUE});
+        return found;
     }
 
     /** 5.0 has other signatures than 4.1. */

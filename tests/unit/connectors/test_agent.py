@@ -103,6 +103,8 @@ def test_questions_for_a_reader() -> None:
     assert place.start == LogPosition(12, 34)
     table = reader_asked(_question(**TABLE))
     assert table.copied == Copied("demo", "t", "htapkit-events-t")
+    parts = reader_asked(_question(**TABLE, after=-(2**63)))
+    assert parts.copied == Copied("demo", "t", "htapkit-events-t", -(2**63))
     assert len({log.name, table.name, reader_asked(_question(source="other")).name}) == 3
 
 
@@ -123,6 +125,9 @@ def test_questions_for_a_reader() -> None:
         {**TABLE, "tag": ".."},
         {**TABLE, "tag": "a/b"},
         {**TABLE, "tag": ""},
+        {**TABLE, "after": "1 --poll"},
+        {**TABLE, "after": 2**63},
+        {**TABLE, "after": True},
     ],
 )
 def test_what_is_no_question_is_refused(more: dict[str, object]) -> None:

@@ -129,7 +129,7 @@ def test_finished_ranges_survive_a_restart(copy: Copy) -> None:
         raise CatalogChanged("gone")
 
     with pytest.raises(CatalogChanged):
-        copy.store.copying.load(TABLE, cut_short(), 1, position(0))
+        copy.store.copying.loading.load(TABLE, cut_short(), 1, position(0))
     copy.restart()
     copy.stream()
     found = copy.store.copying.ranged(TABLE)
@@ -155,9 +155,9 @@ def test_a_column_that_is_added_between_two_ranges(copy: Copy) -> None:
     assert found is not None
     assert found.schema == wider
     rows = [record_batch(wider.arrow, [(15, 4, "z", 5)])]
-    copy.store.copying.load(TABLE, rows, 1, position(len(copy.log)))
+    copy.store.copying.loading.load(TABLE, rows, 1, position(len(copy.log)))
     for number in (2, 3):
-        copy.store.copying.load(TABLE, [], number, position(len(copy.log)))
+        copy.store.copying.loading.load(TABLE, [], number, position(len(copy.log)))
     assert copy.finish()
     assert copy.found() == [(5, 1, "x", None), (6, 2, "y", 3), (15, 4, "z", 5)]
 

@@ -44,8 +44,8 @@ class Resumable(Protocol):
     def parts(self, split: Split) -> Iterator[pa.RecordBatch | Split]:
         """As `Snapshot.read`; a Split among the batches is all that is still to come.
 
-        Whoever has kept the batches before it has to read no more than that one, also under a later
-        snapshot.
+        Its `rows_estimate` is of that, perhaps by what came so far. Whoever has kept the batches
+        before it has to read no more than that one, also under a later snapshot.
         """
 
 

@@ -29,7 +29,7 @@ from htapkit_cassandra.rowreads import RowReads
 from htapkit_cassandra.scan import Scan
 from htapkit_cassandra.starts import Start
 from htapkit_cassandra.tail import UNKNOWN_TABLE, Ended, Run
-from htapkit_cassandra.tokens import SMALLEST
+from htapkit_cassandra.tokens import LARGEST, SMALLEST
 
 BATCH_ROWS = 50_000
 SCAN_BATCH_ROWS = 10_000
@@ -140,10 +140,10 @@ class FilesSnapshot:
 
     def _from_files(self, split: Split) -> Iterator[pa.RecordBatch | Split]:
         node, _, after = split.token.partition(" ")
-        asked, collector, size = self._asked[node], Collector(self._layouts[split.table]), 0
+        asked, collector = self._asked[node], Collector(self._layouts[split.table])
+        size = cells = 0
         pace = Pace(asked.rows_per_second_max)
         for event in _events(split.table, asked, int(after)):
-            whole = isinstance(event, Part)
             if isinstance(event, Mutation):
                 with _holding(split.table):
                     for change in event.changes:
@@ -151,12 +151,15 @@ class FilesSnapshot:
                     for block in event.blocks:
                         collector.take_block(block)
                 size += event.size
-            if whole or collector.count >= BATCH_ROWS or size >= asked.queue_bytes_max:
+            part = isinstance(event, Part)
+            if part or collector.count >= BATCH_ROWS or size >= asked.queue_bytes_max:
                 count, size = collector.count, 0
+                cells += count
                 yield from _batches(collector)
                 pace.passed(count)
             if isinstance(event, Part):
-                yield _behind(split.table, node, event.upto, split.rows_estimate)
+                left = cells * (LARGEST - event.upto) // (event.upto - int(after))
+                yield _behind(split.table, node, event.upto, left)
         yield from _batches(collector)
 
     def _from_pages(

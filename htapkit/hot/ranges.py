@@ -70,6 +70,14 @@ class RangedCopy:
         """How many there will be."""
         return sum(r.split.rows_estimate for r in self.ranges)
 
+    @property
+    def rows_expected(self) -> int:
+        """How many there will be of a copy in parts, if what was not begun is like the rest."""
+        done = [r.rows for r in self.ranges if r.position is not None]
+        begun = [r.rows + r.split.rows_estimate for r in self.left if r.rows]
+        known = [*done, *begun]
+        return sum(known) * len(self.ranges) // len(known) if known else self.rows_estimate
+
 
 def plan(
     cursor: duckdb.DuckDBPyConnection, table: TableId, generation: int, splits: Sequence[Split]

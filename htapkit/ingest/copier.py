@@ -66,6 +66,9 @@ class Copier:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._progress: dict[TableId, list[int]] = {}
+        for table in store.catalog.tables:
+            if table.source == name:
+                self._look_at_parts(table)
         self._tries: dict[TableId, tuple[int, float]] = {}
         self._ranges = RangeCopier(
             name,
@@ -94,11 +97,8 @@ class Copier:
 
     def progress(self, table: TableId) -> tuple[int, int]:
         """(rows copied, rows expected) of a table that is being copied."""
-        done = self._progress.get(table)
-        if done is None:  # its turn has not come since a restart
-            copy = self._store.copying.ranged(table)
-            return (copy.rows, copy.rows_estimate) if copy is not None else (0, 0)
-        return done[0], done[1]
+        done, expected = self._progress.get(table, (0, 0))
+        return done, max(done, expected)
 
     def run(self, stopping: threading.Event) -> None:
         """Copy all tables that wait for it, under one snapshot; very large ones go one step on.
@@ -213,9 +213,9 @@ class Copier:
         self, snapshot: Snapshot, table: TableId, found: Discovered
     ) -> Sequence[Callable[[], object]]:
         """A copy begins, or goes on: what brings its splits in."""
-        self._progress[table] = [0, max(found.rows_estimate, 1)]
         if isinstance(snapshot, Resumable):
             return self._left(snapshot, snapshot, table)
+        self._progress[table] = [0, max(found.rows_estimate, 1)]
         splits = snapshot.splits(table)
         self._store.start_copy(found.schema, found.fingerprint, snapshot.position)
         return [partial(self._load_split, snapshot, split) for split in splits]
@@ -238,7 +238,7 @@ class Copier:
             assert copy is not None, "each copy has a split"
         elif copy.rows:
             _log.info("copy goes on", table=str(table), rows=copy.rows)
-        self._progress[table][0] = copy.rows
+        self._progress[table] = [copy.rows, copy.rows_expected]
         return [partial(self._load_parts, resumable, each) for each in copy.left]
 
     def _all(self, loads: Sequence[Callable[[], object]]) -> None:
@@ -256,14 +256,26 @@ class Copier:
     def _load_parts(self, snapshot: Resumable, each: KeyRange) -> None:
         parts = self._parts(snapshot, each.split)
         self._store.copying.loading.load_parts(each.split.table, each.number, parts)
+        self._got_on(each.split.table)
 
     def _parts(self, snapshot: Resumable, split: Split) -> Iterator[pa.RecordBatch | Split]:
         for part in snapshot.parts(split):
-            if isinstance(part, Split):
-                self._tries.pop(split.table, None)  # it gets on, however often it is cut short
-            else:
+            if not isinstance(part, Split):
                 self._count(split.table, part)
             yield part
+            if isinstance(part, Split):  # by now it is durable
+                self._got_on(split.table)
+
+    def _got_on(self, table: TableId) -> None:
+        """However often it is cut short."""
+        self._tries.pop(table, None)
+        self._look_at_parts(table)
+
+    def _look_at_parts(self, table: TableId) -> None:
+        """How far a copy in parts is, also one of before a restart."""
+        copy = self._store.copying.ranged(table)
+        if copy is not None and copy.schema.reconciled:
+            self._progress.setdefault(table, [copy.rows, 0])[1] = copy.rows_expected
 
     def _counted(self, snapshot: Snapshot, split: Split) -> Iterator[pa.RecordBatch]:
         for batch in snapshot.read(split):

@@ -197,7 +197,7 @@ class Snapshot:
                 if at >= source.since and write[0] % PARTS == part:
                     yield source.cells(at, [write])
             if part + 1 < PARTS:
-                yield Split(NOTES, str(part + 1), ROWS)
+                yield Split(NOTES, str(part + 1), 2 * ROWS * (PARTS - part - 1) // PARTS)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -259,7 +259,7 @@ def test_it_goes_on_behind_what_it_had(store: HotStore) -> None:
         _keeps(source, store, 2)
         source.log.writes += [(number, "again") for number in range(8)]
         (report,) = mirror.report().tables
-        assert (report.state, report.rows) == ("copying", ROWS)  # two cells each, of half of them
+        assert (report.state, report.rows, report.rows_estimate) == ("copying", ROWS, 2 * ROWS)
         source.goes_on.set()
         assert _rows(source, store) == {n: "again" if n < 8 else f"v{n}" for n in range(ROWS)}
     assert source.asked == [0, 1, 2, 3]
@@ -275,7 +275,7 @@ def test_a_restart_tells_how_far_it_is(store: HotStore) -> None:
         _keeps(source, store, 3)
     mirror = Mirror("mem", source, store, Metrics())
     (report,) = mirror.report().tables
-    assert (report.state, report.rows) == ("copying", 2 * ROWS * 3 // PARTS)
+    assert (report.state, report.rows, report.rows_estimate) == ("copying", 60, 80)
     with _mirrored(source, store):
         assert len(_rows(source, store)) == ROWS
     assert source.asked == [0, 1, 2, 3]

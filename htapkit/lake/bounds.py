@@ -21,6 +21,7 @@ from pyiceberg.types import (
     FloatType,
     IcebergType,
     IntegerType,
+    ListType,
     LongType,
     StringType,
     TimestampType,
@@ -63,8 +64,11 @@ def file_statistics(footer: pq.FileMetaData, schema: Schema) -> FileStatistics:
     found = FileStatistics(footer.num_rows)
     for position, column in enumerate(schema.fields):
         chunks = [footer.row_group(n).column(position) for n in range(footer.num_row_groups)]
-        number = column.field_id
-        found.column_sizes[number] = sum(chunk.total_compressed_size for chunk in chunks)
+        number, size = column.field_id, sum(chunk.total_compressed_size for chunk in chunks)
+        if isinstance(column.field_type, ListType):
+            found.column_sizes[column.field_type.element_id] = size
+            continue  # of elements, all else would say nothing of the rows
+        found.column_sizes[number] = size
         found.value_counts[number] = sum(chunk.num_values for chunk in chunks)
         statistics = [chunk.statistics for chunk in chunks if chunk.is_stats_set]
         if len(statistics) < len(chunks):

@@ -7,12 +7,14 @@ Iceberg knows a column by its field id, the source by its ordinal. The table pro
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 
+import pyarrow as pa
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.types import NestedField
+from pyiceberg.types import IcebergType, ListType, NestedField
 
 from htapkit.errors import LakeRefused
 from htapkit.lake.types import arrow_type, holds, iceberg_type
@@ -63,8 +65,9 @@ class Columns:
 
 def first_columns(schema: TableSchema) -> Columns:
     """The columns of a new table."""
+    ids = count(len(schema.columns) + 1)  # of elements: behind those of all columns
     fields = [
-        NestedField(number, column.name, iceberg_type(column), required=False)
+        NestedField(number, column.name, _type(column, ids), required=False)
         for number, column in enumerate(schema.columns, start=1)
     ]
     ordinals = {number: column.ordinal for number, column in enumerate(schema.columns, start=1)}
@@ -94,7 +97,7 @@ def evolve(old: Columns, last_id: int, wanted: TableSchema, *, anew: bool) -> Co
     their values: LakeRefused. A type that became narrower stays wide.
     """
     ordinals = dict(old.ordinals)
-    fields = []
+    fields, ids = [], count(last_id + 1)
     for column in wanted.columns:
         there = old.field(column.ordinal)
         type_ = iceberg_type(column)
@@ -106,11 +109,20 @@ def evolve(old: Columns, last_id: int, wanted: TableSchema, *, anew: bool) -> Co
             else:
                 raise LakeRefused(_unpromotable(wanted, column, there))
         if there is None:
-            last_id += 1
-            ordinals[last_id] = column.ordinal
-        number = last_id if there is None else there.field_id
+            number = next(ids)
+            ordinals[number] = column.ordinal
+            type_ = _type(column, ids)
+        else:
+            number = there.field_id
+            type_ = there.field_type if isinstance(type_, ListType) else type_
         fields.append(NestedField(number, column.name, type_, required=False))
     return Columns(Schema(*fields), ordinals)
+
+
+def _type(column: Column, ids: Iterator[int]) -> IcebergType:
+    """The type of a new field; the elements of a list take the next id."""
+    listed = pa.types.is_fixed_size_list(column.arrow)
+    return iceberg_type(column, next(ids) if listed else 0)
 
 
 def _unpromotable(table: TableSchema, column: Column, there: NestedField) -> str:

@@ -18,8 +18,7 @@ from pyiceberg.types import BinaryType, NestedField, StringType
 
 from htapkit.errors import LakeRefused
 from htapkit.lake.bounds import whole_number
-from htapkit.lake.types import arrow_type
-from htapkit.lake.writing import FIELD_ID
+from htapkit.lake.types import FIELD_ID, arrow_type
 
 _POSITION = "position"
 _BATCH_ROWS = 65_536

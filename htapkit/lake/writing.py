@@ -24,11 +24,10 @@ from pyiceberg.typedef import Record
 from htapkit.errors import LakeRefused
 from htapkit.lake.bounds import file_statistics
 from htapkit.lake.layout import microseconds, partition_numbers, partition_start, unit
-from htapkit.lake.types import arrow_type
+from htapkit.lake.types import FIELD_ID, arrow_type
 
 _log = logging.getLogger(__name__)
 
-FIELD_ID = b"PARQUET:field_id"
 _SAMPLE_ROWS = 65_536
 _FEW_VALUES = 0.1  # share of different values in the sample up to which a dictionary is smaller
 
@@ -233,6 +232,9 @@ def _encodings(sample: pa.Table) -> tuple[list[str], dict[str, str]]:
     for name, column in zip(sample.column_names, sample.columns, strict=True):
         type_ = column.type
         if pa.types.is_boolean(type_):
+            continue
+        if pa.types.is_list(type_):
+            encodings[f"{name}.list.element"] = "BYTE_STREAM_SPLIT"
             continue
         values = len(column) - column.null_count
         if values == 0 or pc.count_distinct(column).as_py() <= max(1, _FEW_VALUES * values):

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pyiceberg.types import ListType
 
 from htapkit.errors import LakeRefused
 from htapkit.lake import Lake
-from htapkit.model import Column, Layout, TableSchema
+from htapkit.model import Column, Layout, SqlType, TableSchema
 from tests.unit.htapkit.lake.building import (
     DAY,
     LAYOUT,
@@ -23,6 +24,7 @@ from tests.unit.htapkit.lake.building import (
     lake_in,
     model,
     numeric,
+    other_engine,
     rows_of,
     run,
 )
@@ -193,3 +195,37 @@ def test_another_time_column(lake: Lake) -> None:
     without = with_columns(ID, column("seen", "timestamp", 3))
     third = lake.commit(run(3), without, Layout("seen"), second, keys(ORDERS, [1]), [])
     assert third.rows == 0
+
+
+def test_vectors_are_lists_whose_elements_keep_their_ids(lake: Lake, tmp_path: Path) -> None:
+    """Of a column that came later, too, and of a second one, whatever their names become."""
+    base = lake.commit(run(1), ORDERS, LAYOUT, None, None, [batch(ORDERS, FIRST)])
+    first = with_columns(ID, AT, NOTE, _vector("v", 4, 2))
+    rows = [(3, 0, "three", [0.5, -0.0]), (4, DAY, "four", None)]
+    pin = lake.commit(run(2), first, LAYOUT, base, None, [batch(first, rows)])
+    assert _lists(tmp_path) == {"v": (4, 5)}
+    second = with_columns(ID, AT, _vector("w", 5, 3), _vector("renamed", 4, 2))
+    added = batch(second, [(5, 0, [1.0, 2.0, 3.0], [4.0, 5.0])])
+    lake.commit(run(3), second, LAYOUT, pin, keys(ORDERS, [2]), [added])
+    assert _lists(tmp_path) == {"renamed": (4, 5), "w": (6, 7)}
+    found = other_engine(tmp_path).scan().to_arrow().sort_by("id").to_pylist()
+    assert [(row["id"], row["w"], row["renamed"]) for row in found] == [
+        (1, None, None),
+        (3, None, [0.5, -0.0]),
+        (4, None, None),
+        (5, [1.0, 2.0, 3.0], [4.0, 5.0]),
+    ]
+
+
+def _vector(name: str, ordinal: int, size: int) -> Column:
+    return Column(name, SqlType("json", 114, size, "v"), ordinal)
+
+
+def _lists(folder: Path) -> dict[str, tuple[int, int]]:
+    """The field ids of each list and of its elements."""
+    fields = other_engine(folder).schema().fields
+    return {
+        field.name: (field.field_id, field.field_type.element_id)
+        for field in fields
+        if isinstance(field.field_type, ListType)
+    }

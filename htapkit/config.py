@@ -181,6 +181,7 @@ class TableConfig(_Section):
     time_column: str | None = None
     hot: Annotated[Seconds, Field(gt=0)] | None = None
     retention: Annotated[Seconds, Field(gt=0)] | None = None
+    grace: Annotated[Seconds, Field(ge=0)] = 10 * 86_400.0
     partition: Literal["hour", "day", "month"] = "day"
     on_delete: Literal["delete", "keep"] = "delete"
 

@@ -13,7 +13,8 @@ from htapkit.hot.histogram import histogram_query
 from htapkit.hot.horizon import less_old
 from htapkit.hot.incoming import Incoming
 from htapkit.hot.keys import Keys
-from htapkit.hot.lakerows import LakeArm, LakeReader
+from htapkit.hot.lakearms import LakeArm
+from htapkit.hot.lakerows import LakeReader
 from htapkit.hot.leases import Lease, Parted
 from htapkit.hot.limits import HotLimits
 from htapkit.hot.moment import Moment

@@ -19,21 +19,11 @@ import pyarrow as pa
 
 from htapkit.errors import LakeFailed, StoreFailed
 from htapkit.hot.database import Database
-from htapkit.hot.horizon import horizon_column
-from htapkit.hot.names import (
-    duckdb_type,
-    key_columns,
-    name_list,
-    quote,
-    statement,
-    tombstones,
-)
-from htapkit.hot.times import in_range
+from htapkit.hot.names import duckdb_type, key_columns, quote, statement
 from htapkit.model import (
     LAKE_PLACE,
     Column,
     Finds,
-    Horizon,
     LakeFiles,
     Pin,
     TableId,
@@ -55,17 +45,6 @@ class LakeReader(Protocol):
     def files(self, table: TableId, pin: Pin, lower: int | None, upper: int | None) -> LakeFiles:
         """The files of a version, less those without a row in [lower, upper). Raises LakeFailed."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class LakeArm:
-    """A table's rows in the lake, for one statement: `name` (unquoted) is a view of them."""
-
-    name: str
-    schema: TableSchema  # as the hot store has it now
-    files: LakeFiles
-    patched: bool = True  # without the rows that a tombstone covers; False: the version as it was
-    horizon: Horizon | None = None  # without the rows below it
 
 
 class RestRows:
@@ -136,38 +115,6 @@ def lake_query(schema: TableSchema, files: LakeFiles, rest: str) -> str:
         )
         return f"SELECT {none} WHERE false"
     return " UNION ALL ".join(parts)
-
-
-def arm_query(arm: LakeArm, rest: str, *, buried: bool) -> str:
-    """The rows of an arm that count: young enough, and without a tombstone, if there are any."""
-    rows = lake_query(arm.schema, arm.files, rest)
-    young = _young(arm)
-    if young is not None:
-        columns = name_list(c.name for c in arm.schema.columns)
-        rows = f"SELECT {columns} FROM ({rows}) AS aged WHERE {young}"  # noqa: S608 - quoted
-    if not buried or not arm.patched:
-        return rows
-    pairs = key_columns(arm.schema)
-    key = ", ".join(f"kept.{quote(column.name)}" for _, column in pairs)
-    gone = name_list(name for name, _ in pairs)
-    return statement(
-        "lake_rows",
-        columns=", ".join(f"kept.{quote(c.name)}" for c in arm.schema.columns),
-        rows=rows,
-        key=key if len(pairs) == 1 else f"({key})",
-        gone=gone if len(pairs) == 1 else f"({gone})",
-        tombstones=tombstones(arm.schema.table),
-    )
-
-
-def _young(arm: LakeArm) -> str | None:
-    """The condition that keeps out what is too old; None where the files have nothing that is."""
-    column, first = horizon_column(arm.schema, arm.horizon), arm.files.first
-    if column is None or arm.horizon is None:
-        return None
-    if first is not None and first >= arm.horizon.since:
-        return None
-    return in_range(column, arm.horizon.since, None)
 
 
 def local_path(path: str) -> str:

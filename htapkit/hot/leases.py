@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from htapkit.errors import HtapkitError, LimitReached, MomentGone, PartInUse, QueryCancelled
 from htapkit.hot.core import Core
-from htapkit.hot.lakerows import LakeArm
+from htapkit.hot.lakearms import LakeArm
 from htapkit.hot.parts import HotPart, TablePart, divided, last_row, numbered
 from htapkit.hot.reads import Asked, Read, Reads
 from htapkit.model import Position
@@ -250,6 +250,7 @@ class Leases:
             with self._core.writing():  # so that nothing is committed between them
                 for _ in range(count):
                     reads.append(self._reads.begin(statement.sources, statement.catalog_version))
+                    reads[-1].now = reads[0].now
         except LimitReached:
             _close(reads)
             return []

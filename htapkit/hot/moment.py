@@ -31,6 +31,7 @@ class Moment:
                 self.catalog = core.catalog
                 for _ in range(_TRANSACTIONS):
                     self._reads.append(reads.begin((), self.catalog.version, own=True))
+                    self._reads[-1].now = self._reads[0].now
         except BaseException:
             self.close()
             raise

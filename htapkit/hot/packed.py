@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from htapkit.hot.celltext import as_text
 from htapkit.hot.folded import Folded
@@ -22,9 +23,11 @@ from htapkit.hot.names import (
     same_key,
     statement,
 )
-from htapkit.hot.times import in_range, time_column
+from htapkit.hot.times import in_range, moment, time_column
 from htapkit.model import (
+    ENDS,
     LAKE_CELLS,
+    LAKE_ENDS,
     LAKE_PLACE,
     LAKE_RANK,
     Column,
@@ -34,7 +37,10 @@ from htapkit.model import (
     place_keys,
 )
 
-_NOW = "SELECT CAST(0 AS BIGINT) AS now"  # what has an end stays hot, whenever that is
+OURS: Final = {LAKE_PLACE: "place", LAKE_RANK: "rank", LAKE_CELLS: "cells", LAKE_ENDS: "ends"}
+"""What a packed row calls the lake's columns of our own."""
+
+_NOW = "SELECT CAST(0 AS BIGINT) AS now"  # what counts does so whenever it ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +68,19 @@ class Packed:
         """The column's name where the table's are `c0`, `c1`, …, so that they meet no other."""
         return f"c{self.schema.columns.index(column)}"
 
-    def rows(self, which: str, condition: str, held: str) -> str:
-        """Packed rows at places for which `which` is true, of which the row meets `condition`.
+    def rows(self, which: str, kept: str, held: str) -> str:
+        """Packed rows of `kept`, a query of columns `c0`, `c1`, …, at places where `which` is true.
 
-        `held` are more expressions to select, over the row's columns `c0`, `c1`, ….
+        `held` are more expressions over these columns to select. Rows of which not all that is
+        there has one and the same end, or none, are left out.
         """
-        called = [(self.called(c), c) for c in self.schema.columns]
         places = zip(place_keys(self.schema), self.schema.key_columns, strict=True)
         return statement(
             "packed_rows",
             live=self.folded.live(_NOW, which),
             keys=self.folded.names["keys"],
             shown=self._shown("w.ordinal", "kept.", str),
-            columns=", ".join(f"{quote(c.name)} AS {name}" for name, c in called),
-            table=relation(self.schema.table),
-            range=condition,
+            kept=kept,
             equal=" AND ".join(f"kept.{self.called(c)} = w.{key}" for key, c in places),
             held=held,
         )
@@ -86,10 +90,8 @@ class Packed:
         column = time_column(self.schema, ordinal)
         key = place_key(self.schema, column)
         held = ", ".join(f"any_value({name}) AS {quote(key)}" for key, name in self.keys)
-        # First of all, or each run would pack again what stays for as long as it lives.
-        endless = statement("packed_endless", **self.folded.names)
-        which = f"{in_range(replace(column, name=key), None, below)} AND {endless}"
-        packed = self.rows(which, in_range(column, None, below), held)
+        which = in_range(replace(column, name=key), None, below)
+        packed = self.rows(which, self._plain(in_range(column, None, below)), held)
         return statement("packed_leave", packing=_packing(self.schema), packed=packed)
 
     def left(self) -> str:
@@ -99,10 +101,9 @@ class Packed:
 
     def exported(self) -> str:
         """The rows that `leave` has, in the columns of `lake_schema`: a query in parentheses."""
-        ours = {LAKE_PLACE: "place", LAKE_RANK: "rank", LAKE_CELLS: "cells"}
         names = [c.name for c in lake_schema(self.schema).columns]
         columns = [
-            f"leaving.{ours[n]} AS {quote(n)}" if n in ours else f"kept.{quote(n)}" for n in names
+            f"leaving.{OURS[n]} AS {quote(n)}" if n in OURS else f"kept.{quote(n)}" for n in names
         ]
         text = statement(
             "packed_export",
@@ -125,14 +126,24 @@ class Packed:
             returned=returned,
         )
 
-    def same(self, returned: str) -> str:
-        """The places of rows that came back and are what they were."""
+    def same(self, returned: str, now: int) -> str:
+        """The places of rows that came back and are what they were, also if that has ended."""
         names = [self.called(c) for c in self.schema.columns]
         held = ", ".join(f"any_value({name}) AS {name}" for name in names)
         which = f"place IN (SELECT place FROM {returned})"  # noqa: S608 - quoted
         equal = " AND ".join(f"r.{name} IS NOT DISTINCT FROM p.{name}" for name in names)
-        packed = self.rows(which, "true", held)
+        # Of what has ended no plain row is there, unless something else was written to it.
+        ended = statement(
+            "returned_ended", columns=", ".join(names), returned=returned, now=moment(ENDS, now)
+        )
+        packed = self.rows(which, f"{self._plain('true')} UNION ALL {ended}", held)
         return statement("returned_same", returned=returned, packed=packed, equal=equal)
+
+    def _plain(self, condition: str) -> str:
+        """The plain rows that meet it, with their columns called `c0`, `c1`, …."""
+        columns = ", ".join(f"{quote(c.name)} AS {self.called(c)}" for c in self.schema.columns)
+        table = relation(self.schema.table)
+        return f"SELECT {columns} FROM {table} WHERE {condition}"  # noqa: S608 - quoted
 
     def _shown(self, ordinal: str, alias: str, literal: Callable[[int], str]) -> str:
         """What a cell holds whose value is what the row's column shows."""

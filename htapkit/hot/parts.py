@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from htapkit.hot.lakerows import LakeArm
+from htapkit.hot.lakearms import LakeArm
 from htapkit.hot.names import relation, statement
 from htapkit.model import TableSchema
 

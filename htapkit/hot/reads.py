@@ -28,11 +28,14 @@ from htapkit.errors import (
     StoreFailed,
 )
 from htapkit.hot import records
+from htapkit.hot.core import Core
 from htapkit.hot.database import Database, is_fatal, translated
-from htapkit.hot.lakerows import LakeArm, arm_query, local_path, rest_rows, unreadable
+from htapkit.hot.lakearms import LakeArm
+from htapkit.hot.lakerows import local_path, unreadable
 from htapkit.hot.names import quote, statement, tombstones
 from htapkit.hot.parts import HotPart
 from htapkit.hot.progress import Progress
+from htapkit.hot.times import microseconds
 from htapkit.model import Position
 
 _BATCH_ROWS = 16384
@@ -75,6 +78,7 @@ class Read:
 
     positions: Mapping[str, Position]
     committed_at: Mapping[str, datetime | None]
+    now: int  # microseconds: what has ended by then is not read
 
     def __init__(self, reader: Reader, done: Callable[[Read, Reader | None], None]) -> None:
         """Use `Reads.open`."""
@@ -189,13 +193,13 @@ class Read:
     def _open(self, cursor: duckdb.DuckDBPyConnection, arm: LakeArm) -> None:
         """Make the arm's view."""
         rest = f"{arm.name} rest"
-        rows = rest_rows(arm.schema, arm.files)
+        rows = arm.rest()
         if rows is not None:
             cursor.register(rest, rows)
             self._registered.append(rest)
         gone = statement("any", table=tombstones(arm.schema.table)) if arm.patched else ""
         buried = bool(gone and cursor.execute(gone).fetchall())
-        _view(cursor, arm.name, arm_query(arm, rest, buried=buried))
+        _view(cursor, arm.name, arm.query(rest, self.now, buried=buried))
 
     def end_statement(self) -> None:
         """Let go of the statement, however far it is; the transaction goes on."""
@@ -253,15 +257,11 @@ class Read:
 class Reads:
     """All reads of a store: the pool of cursors, the limit, the time limit."""
 
-    def __init__(
-        self,
-        database: Database,
-        progress: Progress,
-        failed: Callable[[BaseException], None],
-    ) -> None:
+    def __init__(self, core: Core, failed: Callable[[BaseException], None]) -> None:
         """`failed` is told of fatal errors, outside any lock of ours."""
-        self._database = database
-        self._progress = progress
+        self._clock = core.clock
+        self._database = core.database
+        self._progress = core.progress
         self._failed = failed
         self._lock = threading.Lock()
         self._idle: list[Reader] = []
@@ -301,6 +301,7 @@ class Reads:
         """
         self.begun_at = time.monotonic()
         read = self._new(own=own)
+        read.now = microseconds(self._clock())
         with self._closing_if_failed(read):
             read.start(self._progress, catalog_version, sources)
         return read
@@ -391,6 +392,3 @@ class Reads:
 def _view(cursor: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
     """Make a view; it goes with the read's transaction."""
     cursor.execute(f"CREATE OR REPLACE TEMP VIEW {quote(name)} AS {query}").fetchall()
-
-
-__all__ = ["Read", "Reads"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import duckdb
 import pyarrow as pa
@@ -34,7 +34,7 @@ from htapkit.hot.packed import Packed
 from htapkit.hot.patches import Patches
 from htapkit.hot.prepared import Prepared
 from htapkit.hot.returning import Returning
-from htapkit.hot.times import in_range, time_column
+from htapkit.hot.times import in_range, microseconds, time_column
 from htapkit.model import (
     DELETIONS,
     CellChanges,
@@ -47,7 +47,6 @@ from htapkit.model import (
     stays_hot,
 )
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COMPACT_CELLS = 200_000  # at one time, in memory
 _ASKED = "place IN (SELECT place FROM asked)"
 
@@ -61,11 +60,6 @@ def check_leaves(schema: TableSchema, ordinal: int) -> None:
         raise StoreError(
             f"{schema.table} is kept cell by cell, and {why}, so its rows stay in the hot store"
         )
-
-
-def microseconds(moment: datetime) -> int:
-    """Since 1970."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 class Reconciled:
@@ -135,9 +129,9 @@ class Reconciled:
         places = self._touched(changes)
         gone, came = self._make_anew(places, now)
         if returning is not None:
-            same = returning.settle()
+            same, taken = returning.settle(microseconds(now))
             places = places.filter(pc.invert(pc.is_in(places["place"], same)))
-            came -= len(same)
+            came -= taken
         if patches is not None and patches.logs:
             keys = places.select(list(place_keys(self.schema)))
             patches.touch(None, keys.rename_columns(list(self.schema.key)))

@@ -19,14 +19,12 @@ import pyarrow.compute as pc
 
 from htapkit.hot.horizon import less_old
 from htapkit.hot.names import name_list, quote, relation, same_key, statement, tombstones
-from htapkit.hot.packed import Packed
+from htapkit.hot.packed import OURS, Packed
 from htapkit.hot.patches import Patches
 from htapkit.hot.times import time_column
 from htapkit.model import (
     DELETIONS,
-    LAKE_CELLS,
     LAKE_PLACE,
-    LAKE_RANK,
     CellChanges,
     Horizon,
     lake_schema,
@@ -76,13 +74,15 @@ class Returning:
         self._cursor.execute(self._packed.unpack(self._returned)).fetchall()
         return True
 
-    def settle(self) -> pa.Array:
-        """Forget what is as it was, and let the others count here; the places of the former.
+    def settle(self, now: int) -> tuple[pa.Array, int]:
+        """Forget what is as it was, and let the others count here.
 
-        After the rows were made anew.
+        The places of the former, and how many plain rows of them went. After the rows were made
+        anew, at `now` (microseconds).
         """
         folded, table = self._packed.folded, self._schema.table
-        same = self._cursor.sql(self._packed.same(self._returned)).to_arrow_table()
+        same = self._cursor.sql(self._packed.same(self._returned, now)).to_arrow_table()
+        gone = 0
         if same.num_rows:
             with self._over(same) as rows:
                 for name in (folded.records, folded.cells):
@@ -93,7 +93,8 @@ class Returning:
                     for c in self._schema.key_columns
                 )
                 named = {"one": "kept", "others": which, "other": "same"}
-                self._run("delete_matching", table=relation(table), equal=equal, **named)
+                text = statement("delete_matching", table=relation(table), equal=equal, **named)
+                gone = int(self._cursor.execute(text).fetchall()[0][0])
                 self._run("packed_taken", table=self._returned, places=rows)
         keys = self._packed.keys
         self._run(
@@ -103,7 +104,7 @@ class Returning:
             keys=", ".join(name for _, name in keys),
         )
         self._cursor.execute(f"DROP TABLE {self._returned}").fetchall()
-        return same["place"].combine_chunks()
+        return same["place"].combine_chunks(), gone
 
     def _written(self, changes: Sequence[CellChanges]) -> tuple[pa.Table, tuple[int, int]]:
         """Places below the boundary of which nothing is here, and their first and last time."""
@@ -143,8 +144,7 @@ class Returning:
 
     def _take(self, batches: Iterator[pa.RecordBatch]) -> None:
         """Keep those rows of the lake that still count."""
-        names = {LAKE_PLACE: "place", LAKE_RANK: "rank", LAKE_CELLS: "cells"}
-        columns = [*names, *(c.name for c in self._schema.columns)]
+        columns = [*OURS, *(c.name for c in self._schema.columns)]
         for batch in batches:
             young = less_old(self._schema, self._horizon, pa.Table.from_batches([batch]))
             with self._over(young) as rows:

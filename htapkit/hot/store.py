@@ -22,7 +22,8 @@ from htapkit.hot.core import Clock, Core
 from htapkit.hot.database import Database, is_fatal
 from htapkit.hot.export import Export
 from htapkit.hot.imports import Imports
-from htapkit.hot.lakerows import LakeArm, LakeReader, local_path
+from htapkit.hot.lakearms import LakeArm
+from htapkit.hot.lakerows import LakeReader, local_path
 from htapkit.hot.leases import Lease, Leases, Parted
 from htapkit.hot.limits import HotLimits
 from htapkit.hot.moment import Moment
@@ -78,7 +79,7 @@ class HotStore:
         folder = Path(local_path(warehouse))
         allowed = folder if folder.is_absolute() else None
         self._core = Core(Database(path, limits or HotLimits(), allowed), clock, lake)
-        self._reads = Reads(self._core.database, self._core.progress, self._read_failed)
+        self._reads = Reads(self._core, self._read_failed)
         self._leases = Leases(self._core, self._reads)
         self._core.before_reopen = lambda: self._reads.break_off("the hot store is opened again")
         self._copying = Copying(self._core)
@@ -125,8 +126,8 @@ class HotStore:
         """Start a statement in one snapshot; its positions are those of the rows it returns.
 
         Each arm is a view for this statement: the rows of its files, in the table's columns, less
-        those that a tombstone of the same snapshot covers. Its files must be of the pin that the
-        catalog of `catalog_version` has. `given` are relations that are in no file. Raises
+        those that have ended, or that a tombstone of the same snapshot covers. Its files must be of
+        the pin of `catalog_version`. `given` are relations that are in no file. Raises
         LimitReached, CatalogChanged (tables changed since `catalog_version`), QueryFailed,
         StoreFailed, LakeFailed.
         """

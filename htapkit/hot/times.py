@@ -5,6 +5,8 @@ Bounds are microseconds since 1970 (of a timestamptz: UTC; of a date: its midnig
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pyarrow as pa
 
 from htapkit.errors import StoreError
@@ -12,6 +14,12 @@ from htapkit.hot.names import duckdb_type, quote
 from htapkit.model import Column, TableSchema
 
 _DAY = 86_400_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def time_column(schema: TableSchema, ordinal: int) -> Column:

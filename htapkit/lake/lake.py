@@ -15,7 +15,6 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import (
-    NamespaceAlreadyExistsError,
     NoSuchNamespaceError,
     NoSuchTableError,
     TableAlreadyExistsError,
@@ -25,11 +24,12 @@ from pyiceberg.table import StaticTable, Table
 from pyiceberg.table.metadata import TableMetadata
 
 from htapkit.errors import LakeFailed, LakeMissing, LakeRefused
-from htapkit.lake import archive, exporting, imported, maintenance
+from htapkit.lake import archive, exporting, imported, maintenance, namespaces
 from htapkit.lake.archive import SavedTable
 from htapkit.lake.columns import PROPERTY, first_columns
 from htapkit.lake.committing import Commit, run_summary
-from htapkit.lake.foreign import FOREIGN, delete_quietly, translated
+from htapkit.lake.ended import forget_ended
+from htapkit.lake.foreign import delete_quietly, translated
 from htapkit.lake.layout import check, partition_spec, sort_columns, sort_order
 from htapkit.lake.locations import folder_name, local_path, make_folder
 from htapkit.lake.maintenance import LakeStatistics
@@ -137,7 +137,7 @@ class Lake:
             catalog = self._opened()
             found = [
                 TableId(unquote(namespace[0]), unquote(namespace[1]), identifier[-1])
-                for namespace in _namespaces(catalog)
+                for namespace in namespaces.of_tables(catalog)
                 for identifier in catalog.list_tables(namespace)
             ]
         return tuple(sorted(found))
@@ -169,7 +169,7 @@ class Lake:
     @staticmethod
     def identifier(table: TableId) -> tuple[str, str, str]:
         """A table's name in the catalog, level by level."""
-        return _identifier(table)
+        return namespaces.identifier(table)
 
     def retire(self, table: TableId, pin: Pin, before: int, run: TieringRun) -> Pin:
         """Drop the partitions that lie wholly below `before` (microseconds) from a version.
@@ -180,6 +180,15 @@ class Lake:
         with self._changing(table, "retire partitions of"):
             said = run_summary(run, table)
             return maintenance.retire(self._needed(table), pin, before, said)
+
+    def forget_ended(self, table: TableId, pin: Pin, before: int, run: TieringRun) -> Pin:
+        """Drop most of the rows that ended by `before` (microseconds), as `retire` does.
+
+        Of files of which little has ended nothing goes. The same pin where there is no other.
+        """
+        with self._changing(table, "drop ended rows of"):
+            said = run_summary(run, table)
+            return forget_ended(self._needed(table), pin, before, self._limits, said)
 
     def expire(self, table: TableId, keep: Collection[Pin], older_than: datetime) -> int:
         """Remove versions that were made before `older_than`, and their files; how many files.
@@ -229,7 +238,7 @@ class Lake:
         LakeRefused where there is such a table with other columns, LakeFailed.
         """
         with translated(f"export to the lake's {exporting.NAMESPACE}.{name}"):
-            _make_namespace(self._opened(), (exporting.NAMESPACE,))
+            namespaces.make(self._opened(), (exporting.NAMESPACE,))
             location = self._folder_of(exporting.NAMESPACE, name)
             table = exporting.replace_table(self._opened(), name, location, rows, told, older_than)
             return table.metadata_location
@@ -252,7 +261,7 @@ class Lake:
         To be repeated after a crash. Raises LakeRefused where the catalog has another such table.
         """
         with self._changing(table, "bring back"):
-            catalog, identifier = self._opened(), _identifier(table)
+            catalog, identifier = self._opened(), namespaces.identifier(table)
             location = self._location(table) or saved.location
             move = archive.moved(saved.location, location)
             there = self._load(table)
@@ -264,7 +273,7 @@ class Lake:
             io = load_file_io(dict(catalog.properties), location)
             archive.bring_back(saved, folder, location, io)
             if there is None:
-                _make_namespace(catalog, identifier[:-1])
+                namespaces.make(catalog, identifier[:-1])
                 catalog.register_table(identifier, move(saved.metadata))
             return move
 
@@ -276,7 +285,7 @@ class Lake:
                 return
             files = maintenance.every_file(found)
             files |= {p for p, _ in maintenance.listing(found.io, found.metadata.location)}
-            self._opened().drop_table(_identifier(table))
+            self._opened().drop_table(namespaces.identifier(table))
             delete_quietly(found.io, sorted({local_path(path) for path in files}))
 
     def close(self) -> None:
@@ -310,7 +319,7 @@ class Lake:
 
     def _load(self, table: TableId) -> Table | None:
         try:
-            return self._opened().load_table(_identifier(table))
+            return self._opened().load_table(namespaces.identifier(table))
         except (NoSuchTableError, NoSuchNamespaceError):
             return None
 
@@ -323,10 +332,10 @@ class Lake:
     def _create(self, schema: TableSchema, layout: Layout) -> Table:
         catalog, table = self._opened(), schema.table
         columns = first_columns(schema)
-        _make_namespace(catalog, _identifier(table)[:-1])
+        namespaces.make(catalog, namespaces.identifier(table)[:-1])
         try:
             return catalog.create_table(
-                _identifier(table),
+                namespaces.identifier(table),
                 columns.schema,
                 location=self._location(table),
                 partition_spec=partition_spec(None, columns.schema, layout),
@@ -334,7 +343,7 @@ class Lake:
                 properties={PROPERTY: columns.text, "format-version": "2"},
             )
         except TableAlreadyExistsError:
-            return catalog.load_table(_identifier(table))
+            return catalog.load_table(namespaces.identifier(table))
 
     def _location(self, table: TableId) -> str | None:
         """The folder of a table; None where the catalog decides."""
@@ -362,34 +371,3 @@ class Lake:
                 raise LakeFailed(f"the lake no longer has {table}") from None
             return found.metadata, found.io
         return static.metadata, static.io
-
-
-def _identifier(table: TableId) -> tuple[str, str, str]:
-    return _level(table.source), _level(table.schema), table.name
-
-
-def _level(name: str) -> str:
-    """A level of a namespace: SQL catalogs write a dot between levels, so none may be inside."""
-    return name.replace("%", "%25").replace(".", "%2E")
-
-
-def _make_namespace(catalog: Catalog, namespace: tuple[str, ...]) -> None:
-    """Make a namespace unless it is there, or somebody makes it at the same moment."""
-    try:
-        catalog.create_namespace(namespace)
-    except NamespaceAlreadyExistsError:
-        return
-    except FOREIGN:
-        if not catalog.namespace_exists(namespace):
-            raise
-
-
-def _namespaces(catalog: Catalog) -> list[tuple[str, ...]]:
-    """The namespaces that are a source and a schema."""
-    found = []
-    for outer in catalog.list_namespaces():
-        if len(outer) > 1:
-            found.append(tuple(outer))
-        else:
-            found += [tuple(inner) for inner in catalog.list_namespaces(outer)]
-    return [namespace for namespace in dict.fromkeys(found) if len(namespace) == 2]

@@ -16,6 +16,7 @@ from pyarrow.fs import FileSelector, FileType
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import DataFile
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH
@@ -71,7 +72,7 @@ def compact(table: Table, pin: Pin, limits: WriteLimits, small_bytes: int) -> Pi
         compaction.join(small_bytes)
         if not compaction.removed:
             return pin
-        return _commit(table, start, compaction.change)
+        return commit_change(table, start, compaction.change)
     except BaseException:
         delete_quietly(table.io, compaction.paths)
         raise
@@ -100,8 +101,8 @@ def retire(table: Table, pin: Pin, before: int, summary: dict[str, str]) -> Pin:
     )
     if not removed:
         return pin
-    said = {**summary, **_time_said(time), "htapkit.retired": str(before)}
-    return _commit(table, start, Change(Operation.DELETE, (), removed, said))
+    said = {**summary, **time_said(time), "htapkit.retired": str(before)}
+    return commit_change(table, start, Change(Operation.DELETE, (), removed, said))
 
 
 def expire(table: Table, keep: Collection[Pin], older_than: datetime) -> int:
@@ -215,16 +216,30 @@ def listing(io: FileIO, location: str) -> list[tuple[str, datetime]]:
     ]
 
 
-def _time_said(field: int | None) -> dict[str, str]:
+def time_said(field: int | None) -> dict[str, str]:
+    """What a commit says of the time column."""
     return {} if field is None else {TIME_PROPERTY: str(field)}
 
 
-def _commit(table: Table, start: Snapshot, change: Change) -> Pin:
+def commit_change(table: Table, start: Snapshot, change: Change) -> Pin:
+    """Commit other files to a version, in the schema that it has."""
     shape: list[TableUpdate] = []
     if start.schema_id is not None and start.schema_id != table.metadata.current_schema_id:
         # The head may be a commit that was left behind, with a schema of its own.
         shape.append(SetCurrentSchemaUpdate.model_validate({"schema-id": start.schema_id}))
     return Draft(table, start, change, shape).commit()
+
+
+def writing_target(table: Table, schema: Schema, limits: WriteLimits) -> Target:
+    """Where files of a version are written again, in the table's layout of today."""
+    return Target(
+        io=table.io,
+        locations=table.location_provider(),
+        schema=schema,
+        spec=table.metadata.spec(),
+        sort_order=table.metadata.default_sort_order_id,
+        limits=limits,
+    )
 
 
 class _Compaction:
@@ -236,14 +251,7 @@ class _Compaction:
         self._start = start
         self._limits = limits
         self._schema = columns_of(metadata, start.schema_id).schema
-        self._target = Target(
-            io=table.io,
-            locations=table.location_provider(),
-            schema=self._schema,
-            spec=metadata.spec(),
-            sort_order=metadata.default_sort_order_id,
-            limits=limits,
-        )
+        self._target = writing_target(table, self._schema, limits)
         self._order = [
             (str(field.source_id), "ascending")
             for field in metadata.sort_order().fields
@@ -264,7 +272,7 @@ class _Compaction:
             Operation.REPLACE,
             self.added,
             frozenset(file.file_path for file in self.removed),
-            {**_time_said(time), "htapkit.compacted": str(len(self.removed))},
+            {**time_said(time), "htapkit.compacted": str(len(self.removed))},
         )
 
     def join(self, small_bytes: int) -> None:

@@ -19,7 +19,7 @@ from htapkit.lake.foreign import translated
 from htapkit.lake.locations import is_local, local_path
 from htapkit.lake.removing import read_fields
 from htapkit.lake.types import arrow_type
-from htapkit.lake.versions import Version
+from htapkit.lake.versions import NEVER, Version
 from htapkit.model import Finds, LakeFiles, Pin
 
 Batches = Callable[[], Iterator[pa.RecordBatch]]
@@ -52,6 +52,7 @@ def lake_files(
         rest=_rest(version, rest) if rest else None,
         rest_where=(lambda *wanted: _rest(version, rest, wanted)) if rest else None,
         first=int(files.first[chosen].min()) if len(chosen) else None,
+        first_end=end if (end := int(files.ends[chosen].min(initial=NEVER))) != NEVER else None,
         bytes=int(files.bytes[chosen].sum()),
     )
 

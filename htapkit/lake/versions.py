@@ -25,21 +25,26 @@ from htapkit.lake.deletes import deleted_files
 from htapkit.lake.layout import DAY_MICROSECONDS, Numbers, partition_start, saturated, unit
 from htapkit.lake.recent import Recent
 from htapkit.lake.snapshots import live_entries, manifests
-from htapkit.model import LakeColumn
+from htapkit.model import ENDS, LakeColumn
 
 TIME_PROPERTY = "htapkit.time"
 """In a snapshot's summary: the field id of the time column."""
 
+NEVER = 2**63 - 1
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Some data files: times are microseconds, `last` is the greatest time that can be in one."""
+    """Some data files: times are microseconds, `last` is the greatest time that can be in one.
+
+    No row of one ends by itself before `ends`; `NEVER`: none ever does.
+    """
 
     paths: list[str]
     first: Numbers
     last: Numbers
+    ends: Numbers
     rows: Numbers
     bytes: Numbers
 
@@ -92,10 +97,11 @@ class Versions:
         if snapshot is None:
             raise LakeFailed(f"{metadata.location} no longer has the snapshot {snapshot_id}")
         columns = columns_of(metadata, snapshot.schema_id)
-        time = time_field(metadata, snapshot)
+        ends = columns.field(ENDS.ordinal)
+        fields = time_field(metadata, snapshot), None if ends is None else ends.field_id
         listed = manifests(snapshot, io)
         parts = [
-            self._files(manifest, metadata, columns.schema, time, io)
+            self._files(manifest, metadata, columns.schema, fields, io)
             for manifest in listed
             if manifest.content == ManifestContent.DATA
         ]
@@ -112,10 +118,10 @@ class Versions:
         manifest: ManifestFile,
         metadata: TableMetadata,
         schema: Schema,
-        time: int | None,
+        fields: tuple[int | None, int | None],
         io: FileIO,
     ) -> Files:
-        key = (manifest.manifest_path, time)
+        key, (time, ends) = (manifest.manifest_path, *fields), fields
         found = self._manifests.get(key)
         if found is None:
             spec = metadata.specs()[manifest.partition_spec_id]
@@ -125,6 +131,7 @@ class Versions:
                 [file.file_path for file in files],
                 np.array([first for first, _ in ranges], dtype=np.int64),
                 np.array([last for _, last in ranges], dtype=np.int64),
+                np.array([first_end(file, ends) for file in files], dtype=np.int64),
                 np.array([file.record_count for file in files], dtype=np.int64),
                 np.array([file.file_size_in_bytes for file in files], dtype=np.int64),
             )
@@ -169,6 +176,21 @@ def time_range(
     return first, last
 
 
+def first_end(file: DataFile, field: int | None) -> int:
+    """When the first row of a file ends by itself, by this field; NEVER: none does.
+
+    The least number where nothing is known: files from before the field was there say as much of
+    it as those of an engine that keeps no statistics of so many columns.
+    """
+    if field is None:
+        return NEVER
+    low = (file.lower_bounds or {}).get(field)
+    if low is not None:
+        return int.from_bytes(low, "little", signed=True)
+    nulls = (file.null_value_counts or {}).get(field)
+    return NEVER if nulls == file.record_count else _LOWEST
+
+
 def _together(parts: list[Files]) -> Files:
     paths: list[str] = []
     for part in parts:
@@ -178,6 +200,7 @@ def _together(parts: list[Files]) -> Files:
         paths,
         np.concatenate([empty, *(part.first for part in parts)]),
         np.concatenate([empty, *(part.last for part in parts)]),
+        np.concatenate([empty, *(part.ends for part in parts)]),
         np.concatenate([empty, *(part.rows for part in parts)]),
         np.concatenate([empty, *(part.bytes for part in parts)]),
     )

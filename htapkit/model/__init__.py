@@ -60,7 +60,15 @@ from htapkit.model.lake import (
     RunState,
     TieringRun,
 )
-from htapkit.model.lakecells import LAKE_CELLS, LAKE_PLACE, LAKE_RANK, lake_schema, stays_hot
+from htapkit.model.lakecells import (
+    ENDS,
+    LAKE_CELLS,
+    LAKE_ENDS,
+    LAKE_PLACE,
+    LAKE_RANK,
+    lake_schema,
+    stays_hot,
+)
 from htapkit.model.tables import (
     DATE_INFINITY,
     DECIMAL_DIGITS_MAX,
@@ -82,10 +90,12 @@ __all__ = [
     "DECIMAL_DIGITS_MAX",
     "DELETED_AT",
     "DELETIONS",
+    "ENDS",
     "HISTORY",
     "IMPORTED",
     "LAKE",
     "LAKE_CELLS",
+    "LAKE_ENDS",
     "LAKE_PLACE",
     "LAKE_RANK",
     "NUMBER",

@@ -82,7 +82,8 @@ class LakeFiles:
     applied; its columns are named by ordinal (`"7"`); None where there are no such files.
     `rest_where` makes another such reader, of those files alone in which a test finds something:
     it reads the column with that ordinal first, and all of a file only where any batch of it meets
-    the test. No row has a time below `first` (microseconds); None where nothing is known.
+    the test. No row has a time below `first` (microseconds); None where nothing is known. None
+    ends by itself before `first_end` (microseconds; None: no row ever does).
     """
 
     pin: Pin
@@ -93,6 +94,7 @@ class LakeFiles:
     rest: Callable[[], Iterator[pa.RecordBatch]] | None = None
     rest_where: Callable[[int, Finds], Callable[[], Iterator[pa.RecordBatch]]] | None = None
     first: int | None = None
+    first_end: int | None = None
     bytes: int = 0  # of all these files, as they are stored
 
 

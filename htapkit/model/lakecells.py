@@ -1,7 +1,8 @@
 """What the lake has of a reconciled table beside its rows, and which such tables go there at all.
 
-Each row has its place and the ranks of its cells in columns of our own, which statements never see:
-of the row the largest rank, and by cell what differs from that and from what the row itself shows.
+Each row has its place, its end and the ranks of its cells in columns of our own, which statements
+never see: of the row the largest rank, and by cell what differs from that and from what the row
+itself shows.
 """
 
 from __future__ import annotations
@@ -17,19 +18,24 @@ LAKE_PLACE: Final = "htapkit_place"
 """Where the row lies: `place` of `cells_arrow`."""
 LAKE_RANK: Final = "htapkit_rank"
 """The largest rank of the row's cells."""
+LAKE_ENDS: Final = "htapkit_ends"
+"""When nothing of the row is there any more, though no change says so; NULL: never by itself."""
 LAKE_CELLS: Final = "htapkit_cells"
 """The row's cells, separated by `;`, each `ordinal,path,rank,tie,value`.
 
 Bytes, and texts as UTF-8, are `x` and hexadecimal digits, and what is empty is NULL; but an empty
 `ordinal` is the row's own existence, an empty `rank` is LAKE_RANK, an empty `value` is what the
-row's column shows, and the value `-` is NULL: nothing is there.
+row's column shows, and the value `-` is NULL: nothing is there. All others end at LAKE_ENDS.
 """
 
 _BYTES, _TEXT = SqlType("bytea", 17), SqlType("text", 25)
+ENDS: Final = Column(LAKE_ENDS, SqlType("timestamptz", 1184), -4)
+"""LAKE_ENDS as a column. Versions from before it was there have none, and no row that ends."""
 _OWN: Final = (
     Column(LAKE_PLACE, _BYTES, -1),  # no source counts its columns like that
     Column(LAKE_RANK, _BYTES, -2),
     Column(LAKE_CELLS, _TEXT, -3),
+    ENDS,
 )
 
 
@@ -46,8 +52,6 @@ def stays_hot(schema: TableSchema) -> str:
         return "it has columns that several rows share"
     for column in schema.columns:
         arrow = column.arrow
-        if pa.types.is_fixed_size_list(arrow):
-            return f"the lake has no type for its column {column.name} ({column.type.name})"
         if column.name in schema.key and pa.types.is_floating(arrow):
             return f"its key has {column.name}, and floating point numbers may be equal and differ"
         if (

@@ -159,7 +159,7 @@ class Statement:
         if table.source not in {self.session.source, ARCHIVE}:
             raise LocalOnlyError(f"AS OF {as_of}: {table} is not of the connected database")
         if status.schema.reconciled:
-            # Rows that end by themselves were never in the lake.
+            # Rows with several ends were never in the lake, and others have ended since.
             raise LocalOnlyError(f"AS OF {as_of}: {table} is kept cell by cell and has no past")
         cut = cut_of(as_of, self.cuts, self.session)
         if table not in cut.boundaries:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from htapkit.model import Column, LakeColumn, TableId
+from htapkit.model import ENDS, Column, LakeColumn, TableId
 from htapkit.plan.literals import DAY_MICROS
 from htapkit.plan.plan import SparkQuery, SparkType
 from htapkit.plan.spark_types import column_type, null, quoted, spark_sql
@@ -41,6 +41,7 @@ class SparkTable:
     columns: tuple[Column, ...]  # that are read, as the table has them now
     held: Mapping[int, LakeColumn]  # the version's own, by ordinal
     since: tuple[Column, int] | None = None  # no row whose time is below that (microseconds)
+    now: int | None = None  # no row that has ended by then (microseconds); None: none ever ends
 
 
 def with_tables(query: SparkQuery, tables: Sequence[SparkTable]) -> str:
@@ -55,11 +56,15 @@ def _rows(table: SparkTable) -> str:
     columns = ", ".join(_column(table, column) for column in table.columns) or "1 AS `1`"
     place = ".".join(quoted(level) for level in (CATALOG, *table.identifier))
     rows = f"SELECT {columns} FROM {place} VERSION AS OF {table.snapshot}"  # noqa: S608 - quoted
-    if table.since is None:
-        return rows
-    column, since = table.since
-    name = quoted(_held(table, column).name)
-    return f"{rows} WHERE {name} >= {_moment(column_type(column), since)}"
+    conditions = []
+    if table.since is not None:
+        column, since = table.since
+        name = quoted(_held(table, column).name)
+        conditions.append(f"{name} >= {_moment(column_type(column), since)}")
+    if table.now is not None:
+        name = quoted(_held(table, ENDS).name)
+        conditions.append(f"({name} IS NULL OR {name} > {_moment(column_type(ENDS), table.now)})")
+    return f"{rows} WHERE {' AND '.join(conditions)}" if conditions else rows
 
 
 def _held(table: SparkTable, column: Column) -> LakeColumn:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from htapkit.engines import EngineRows, ReadingEngine
 from htapkit.errors import CatalogChanged, EngineFailed, NotRoutable
 from htapkit.hot import HotStore, changed_query
-from htapkit.model import Column, Position, SqlType, TableId, TableStatus, native_arrow
+from htapkit.model import Catalog, Column, Position, SqlType, TableId, native_arrow
 from htapkit.plan import (
     LakeScan,
     LocalQuery,
@@ -96,7 +96,7 @@ def run_on_spark(
     catalog = store.catalog
     if catalog.version != version:
         raise CatalogChanged(f"the catalog moved on from version {version}")
-    tables, looks = [], []
+    looks = []
     for scan in query.scans:
         status = catalog.status(scan.table)
         if status is None or status.boundary is None:
@@ -109,12 +109,12 @@ def run_on_spark(
                 f"between hot and lake is {_shown(below)}"
             )
         looks.append(changed_query(status.schema, status.boundary.column, lower, upper))
-        tables.append(_table(scan, status, spark))
+    positions, committed_at, now = _look(query, store, version, looks)
+    tables = [_table(scan, catalog, spark, now) for scan in query.scans]
     try:
         sql = bound(with_tables(query.spark, tables), query.parameters, values)
     except UnprovenError as refusal:
         raise NotRoutable(str(refusal)) from refusal
-    positions, committed_at = _look(query, store, version, looks)
     schema = pa.schema(
         [(f"c{at}", arrow_type(type_)) for at, type_ in enumerate(query.spark.columns, 1)]
     )
@@ -126,7 +126,9 @@ def _shown(micros: int | None) -> str:
     return "infinity" if micros is None else moment_text(micros)
 
 
-def _table(scan: LakeScan, status: TableStatus, spark: Spark) -> SparkTable:
+def _table(scan: LakeScan, catalog: Catalog, spark: Spark, now: int) -> SparkTable:
+    status = catalog.status(scan.table)
+    assert status is not None
     boundary, horizon = status.boundary, status.horizon
     assert boundary is not None
     found = spark.files(scan.table, boundary.pin, None, None)
@@ -145,13 +147,14 @@ def _table(scan: LakeScan, status: TableStatus, spark: Spark) -> SparkTable:
         columns,
         found.columns,
         since,
+        now if found.first_end is not None else None,
     )
 
 
 def _look(
     query: LocalQuery, store: HotStore, version: int, looks: Sequence[str]
-) -> tuple[Mapping[str, Position], Mapping[str, datetime | None]]:
-    """The positions at which the lake alone has all rows that are asked for."""
+) -> tuple[Mapping[str, Position], Mapping[str, datetime | None], int]:
+    """The positions at which the lake alone has all rows that are asked for, and the moment."""
     union = " UNION ALL ".join(looks)
     with store.read(union, sources=query.sources, catalog_version=version) as read:
         found = [row for batch in read.batches() for row in batch.to_pylist()]
@@ -161,7 +164,7 @@ def _look(
                     f"{scan.table}: rows below its boundary have changed since its last tiering "
                     "run, and Spark reads the lake alone; after the next run it has them"
                 )
-        return read.positions, read.committed_at
+        return read.positions, read.committed_at, read.now
 
 
 def arrow_type(type_: SparkType) -> pa.DataType:

@@ -1,4 +1,4 @@
-"""Dropping what is older than a table is kept: in hot and lake alike, never at the source.
+"""Dropping what is older than a table is kept, or has ended: in hot and lake, never at the source.
 
 One transaction of the hot store moves the horizon: from then on nobody sees those rows, wherever
 they lie. What follows only saves space, and is made good by the next turn after a crash: the lake's
@@ -8,7 +8,7 @@ partitions below the horizon leave by metadata, and their files go with the vers
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,13 @@ class RetiringLake(Protocol):
     def retire(self, table: TableId, pin: Pin, before: int, run: TieringRun) -> Pin:
         """Drop the partitions that lie wholly below a time; the version without them."""
         ...
+
+    def forget_ended(self, table: TableId, pin: Pin, before: int, run: TieringRun) -> Pin:
+        """Drop rows that ended by a moment; the version without them."""
+        ...
+
+
+_Drop = Callable[[TableId, Pin, int, TieringRun], Pin]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +89,23 @@ class Retention:
             return 0
         if status.horizon.column != status.boundary.column:
             return 0
-        return self._retire(table, status.boundary, status.horizon.since)
+        return self._drop(table, status.boundary, status.horizon.since, self.lake.retire)
 
-    def _retire(self, table: TableId, boundary: Boundary, since: int) -> int:
-        """Let go of the partitions below; how many rows they have."""
+    def forget_ended(self, table: TableId, before: int) -> int:
+        """Let go of rows of the lake that ended by themselves by `before`; how many.
+
+        Nobody sees them; but until they go they outdo older writes, as they do at their source.
+        """
+        status = self.store.catalog.tables.get(table)
+        if status is None or status.boundary is None or not status.schema.reconciled:
+            return 0
+        dropped = self._drop(table, status.boundary, before, self.lake.forget_ended)
+        if dropped:
+            _log.info("ended rows dropped", table=str(table), lake_rows=dropped)
+        return dropped
+
+    def _drop(self, table: TableId, boundary: Boundary, before: int, drop: _Drop) -> int:
+        """Read the version without what `drop` drops of it; how many rows that is."""
         run = TieringRun(
             uuid.uuid4().hex,
             table.source,
@@ -93,7 +113,7 @@ class Retention:
             {table: boundary.below},
             RunState.EXPORTING,
         )
-        pin = self.lake.retire(table, boundary.pin, since, run)
+        pin = drop(table, boundary.pin, before, run)
         failpoints.reach("retain.retired")
         if pin == boundary.pin:
             return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ from htapkit.model import (
 )
 from htapkit.tier.erasure import Erasure
 from htapkit.tier.retention import Retention
-from htapkit.tier.rules import Rule, rule_of
+from htapkit.tier.rules import Rule, microseconds, rule_of
 from htapkit.tier.tierer import Target, Tierer
 from htapkit.tier.upkeep import Kept, Upkeep
 
@@ -201,13 +201,21 @@ class TierService:
         self._store.copy_from(table, horizon, "asked for by the user")
 
     def compact(self, tables: Sequence[TableId], engine: str = "") -> Job:
-        """Join small files of these tables (none: all in the lake).
+        """Join small files of these tables (none: all in the lake), without what has ended.
 
         `engine` "": here; else the other engine of that name. Raises LimitReached, ConfigError.
         """
         self._upkeep.check(engine)
         by = partial(self._upkeep.compact_by, engine) if engine else self._upkeep.compact
-        return self._upkeep_job("compact", by, tables)
+
+        def work(chosen: Sequence[TableId], progress: Progress) -> Sequence[Kept]:
+            for table in chosen:
+                grace = self._tables.get(str(table), TableConfig()).grace
+                before = datetime.now(UTC) - timedelta(seconds=grace)
+                self._retention.forget_ended(table, microseconds(before))
+            return by(chosen, progress)
+
+        return self._upkeep_job("compact", work, tables)
 
     def expire(self, tables: Sequence[TableId], engine: str = "") -> Job:
         """Remove what nobody reads any more of these tables (none: all).

@@ -1,10 +1,20 @@
 -- Rows with the cells that count of each, as the lake keeps them: see htapkit/model/lakecells.py. Losers are left
--- out, and what a deletion covers: deletions stay here, so neither can ever be read again.
+-- out, and what a deletion covers: deletions stay here, so neither can ever be read again. A row leaves where all
+-- that is there ends at one moment, or never; a tombstone has no end that matters.
 WITH
 {live},
-ranked AS (
-    SELECT place, {keys}, ordinal, path, cell, max(cell.rank) OVER (PARTITION BY place) AS top
+ending AS (
+    SELECT
+        *,
+        CASE WHEN cell.value IS NOT NULL THEN coalesce(cell.expires, 9223372036854775807) END AS until
     FROM counted
+),
+ranked AS (
+    SELECT
+        place, {keys}, ordinal, path, cell,
+        max(cell.rank) OVER one AS top, min(until) OVER one AS soonest, max(until) OVER one AS latest
+    FROM ending
+    WINDOW one AS (PARTITION BY place)
 ),
 told AS (
     SELECT w.*, kept.*, concat_ws(
@@ -19,13 +29,14 @@ told AS (
             ELSE 'x' || hex(encode(w.cell.value))
         END
     ) AS entry
-    FROM ranked AS w JOIN (SELECT {columns} FROM {table} WHERE {range}) AS kept ON {equal}
+    FROM ranked AS w JOIN ({kept}) AS kept ON {equal}
+    WHERE w.soonest = w.latest
 )
 SELECT
     place,
     any_value(top) AS rank,
     string_agg(entry, ';' ORDER BY ordinal NULLS FIRST, path NULLS FIRST) AS cells,
-    bool_or(cell.expires IS NOT NULL) AS ends,
+    make_timestamptz(nullif(any_value(soonest), 9223372036854775807)) AS ends,
     {held}
 FROM told
 GROUP BY place

@@ -13,5 +13,5 @@ SELECT
         WHEN '' THEN {shown}
         ELSE decode(unhex(substr(part[5], 2)))
     END,
-    NULL
+    CASE WHEN part[5] != '-' THEN epoch_us(ends) END
 FROM parts

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cassandra import ConsistencyLevel
 from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent_with_args
+from cassandra.query import SimpleStatement
 
 from htapkit.client import ServerRefused
 from htapkit.testing.stack import Stack
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.cassandra
 _DAYS, _PARTITIONS = 20, 4
 _NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
 _TIME = 1_700_000_000_000_000  # of the first write, microseconds
+_TTL_SECONDS = 120  # more than two runs take on a busy machine
 _COLUMNS = "pk, at, a, b, m"
 Rows = list[tuple[object, ...]]
 
@@ -43,12 +46,13 @@ def running() -> Iterator[ExitStack]:
 class _Written:
     """The table, its first writes, and both sides' rows."""
 
-    def __init__(self, keyspace: Keyspace) -> None:
+    def __init__(self, keyspace: Keyspace, ttl_seconds: int = 0) -> None:
         self.session: Session = keyspace.session
         self.name = f"{keyspace.name}.t"
         self.session.execute(
             f"CREATE TABLE {self.name} (pk int, at timestamp, a text, b int, m map<text, int>,"
             " PRIMARY KEY (pk, at)) WITH cdc = true AND CLUSTERING ORDER BY (at DESC)"
+            f" AND default_time_to_live = {ttl_seconds}"
         )
         rolled = random.Random(5)
         self.first = [
@@ -70,7 +74,9 @@ class _Written:
 
     def selected(self) -> Rows:
         """The node's rows."""
-        rows = self.session.execute(f"SELECT {_COLUMNS} FROM {self.name}")
+        text = f"SELECT {_COLUMNS} FROM {self.name}"
+        every = SimpleStatement(text, consistency_level=ConsistencyLevel.ALL)
+        rows = self.session.execute(every)
         found = [
             (row.pk, row.at.replace(tzinfo=UTC), row.a, row.b, dict(row.m) if row.m else None)
             for row in rows
@@ -173,16 +179,64 @@ def test_late_writes_and_deletions_of_tiered_rows(
         client.backfill(f"events.{written.name}")
 
 
+@pytest.mark.long
+def test_rows_with_a_ttl_end_in_the_lake(
+    keyspace: Keyspace, tmp_path: Path, running: ExitStack
+) -> None:
+    """Of a table that gives all of them one, compared with the node before they end and after."""
+    written = _Written(keyspace, _TTL_SECONDS)
+    settings = keyspace.node.settings(tables=[f"{keyspace.name}.*"])
+    stack = Stack(
+        tmp_path / "stack",
+        {"events": {"connector": "cassandra", **settings}},
+        configuration={"lake": {"interval": "1 hour"}},
+    )
+    running.callback(stack.stop)
+    stack.start()
+    stack.wait_ready(SECONDS)
+    written.write_first()
+    lasting = "INSERT INTO T (pk, at, a) VALUES (9, %s, 'lasts') USING TTL 0"
+    written.run(lasting, _day(12))
+    old = sum(at < _day(5) for _, at, *_ in written.first)
+    assert written.copied(stack)[0] == written.selected()
+    moved = _moved(stack, written.name)
+    assert moved["rows"] - (old + 1) in {0, _PARTITIONS}, "all of them, or at midnight a day more"
+    assert written.copied(stack) == (written.selected(), "union")
+    older = "UPDATE T USING TTL 0 AND TIMESTAMP %s SET b = 77 WHERE pk = 2 AND at = %s"
+    for step in (
+        ("UPDATE T SET a = 'comes back' WHERE pk = 1 AND at = %s", _day(9)),
+        (older, _TIME + 5, _day(10)),
+        ("DELETE b FROM T USING TIMESTAMP %s WHERE pk = 1 AND at = %s", _TIME + 20, _day(11)),
+    ):
+        written.run(*step)
+        assert written.copied(stack) == (written.selected(), "union"), step
+    assert len(written.selected()) == len(written.first) + 1, "none has ended so far"
+    assert 0 < _moved(stack, written.name)["folded"] < 3, "not the one that lost"
+
+    wait_for(lambda: len(written.selected()) == 1 or None)
+    wait_for(lambda: written.copied(stack) == (written.selected(), "union") or None)
+    for step in (
+        (older, _TIME + 6, _day(10)),
+        ("INSERT INTO T (pk, at, a) VALUES (3, %s, 'younger') USING TTL 0", _day(14)),
+        ("UPDATE T USING TTL 0 SET b = 5 WHERE pk = 3 AND at = %s", _day(15)),
+    ):
+        written.run(*step)
+        assert written.copied(stack) == (written.selected(), "union"), step
+    assert [pk for pk, *_ in written.selected()] == [3, 3, 9], "what is older is covered"
+    _moved(stack, written.name)
+    assert written.copied(stack) == (written.selected(), "union")
+
+
 _WIDE = (
     "bo boolean, ti tinyint, bi bigint, fl float, d double, de decimal, vi varint, bl blob, u uuid,"
     " tu timeuuid, da date, tm time, ts timestamp, i inet, du duration, f frozen<map<text, int>>,"
-    " s set<text>, l frozen<list<text>>, m map<int, double>"
+    " s set<text>, l frozen<list<text>>, m map<int, double>, ve vector<float, 3>"
 )
 _VALUES = (
     "true, -1, 7, {odd}, {odd}, 1.50, 12345678901234567890, 0x00ff,"
     " 6ecd8c99-4036-403d-bf84-cf8400f67836, 50554d6e-29bb-11e5-b345-feff819cdc9f, '2026-02-03',"
     " '01:02:03.000000004', '1969-01-01 00:00:00.001Z', '::1', 1mo2d, {{'a': 1}},"
-    " {{'y''z;,', 'x'}}, ['x'], {{1: {odd}}}"
+    " {{'y''z;,', 'x'}}, ['x'], {{1: {odd}}}, [{odd}, -0.0, 1.5]"
 )
 
 
@@ -198,7 +252,7 @@ def test_every_type_comes_back_as_it_was(
 
     def write() -> None:
         """With the same times, each time."""
-        names = "bo, ti, bi, fl, d, de, vi, bl, u, tu, da, tm, ts, i, du, f, s, l, m"
+        names = "bo, ti, bi, fl, d, de, vi, bl, u, tu, da, tm, ts, i, du, f, s, l, m, ve"
         for pk, odd in enumerate(("NaN", "-0.0", "Infinity", "1e-30", "0.1")):
             text = f"INSERT INTO {name} (pk, at, {names}) VALUES ({pk}, '2026-01-0{pk + 1}', "
             values = _VALUES.format(odd=odd)

@@ -82,11 +82,19 @@ class CellsMachine(RuleBasedStateMachine):
 
     @rule()
     def insert_many(self) -> None:
-        """Whole rows, or the lake would have few."""
+        """Whole rows, or the lake would have few; each with one end, or none."""
         ran["insert_many"] += 1
-        times = [self.chance.randint(1, 11) for _ in range(8)]
-        rows = [(self.chance.randint(0, 5), self.chance.randint(0, 4), time) for time in times]
-        self.copy.apply([event for row in rows for event in insert(*row)])
+        chance, now = self.chance, int(self.copy.now.timestamp() * 1_000_000)
+        found = [
+            insert(
+                chance.randint(0, 5),
+                chance.randint(0, 4),
+                chance.randint(1, 11),
+                end=chance.choice([None, now - 1, now + 1, now + 5, now + 20]),
+            )
+            for _ in range(8)
+        ]
+        self.copy.apply([event for row in found for event in row])
 
     @rule()
     def repair(self) -> None:
@@ -112,7 +120,7 @@ class CellsMachine(RuleBasedStateMachine):
 
     @rule()
     def time_passes(self) -> None:
-        """Some cells end."""
+        """Some cells end, and rows that lie in the lake."""
         ran["time_passes"] += 1
         self.copy.now += timedelta(microseconds=self.chance.choice([1, 5]))
         self.copy.store.maintain()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from htapkit.errors import ConfigError, StoreError, StoreFailed
 from htapkit.hot import HotStore
 from htapkit.lake import reading
 from htapkit.lake.removing import read_fields
-from htapkit.metrics import Metrics
 from htapkit.model import (
     DELETIONS,
     CellChanges,
@@ -29,18 +27,10 @@ from htapkit.model import (
     SqlType,
     cells_arrow,
 )
-from htapkit.tier import Erasure, Target, Tierer, Upkeep
+from htapkit.tier import Erasure, Upkeep
 from tests.property.reconciled_model import A, Cell, Deletion, Event, M, N
-from tests.property.tiered_cells import BEGUN, DAYS, RULE, Copy, covers, insert
+from tests.property.tiered_cells import DAYS, Copy, covers, insert
 from tests.property.timed_cells import AT, SCHEMA, TABLE, line
-
-
-@pytest.fixture
-def copy(tmp_path: Path) -> Iterator[Copy]:
-    """Of nothing."""
-    made = Copy(tmp_path)
-    yield made
-    made.close()
 
 
 def test_of_what_comes_again_nothing_stays(copy: Copy) -> None:
@@ -84,62 +74,6 @@ def test_a_deletion_of_a_partition_is_seen_at_once(copy: Copy) -> None:
     copy.apply(copy.sent)
     assert copy.rows() == copy.expected()
     assert copy.store.patches(TABLE) == (0, 0)
-
-
-def test_what_ends_stays_until_it_has_ended(copy: Copy) -> None:
-    """It ends in time, and its row leaves with the next run."""
-    end = int(BEGUN.timestamp() * 1_000_000) + 5
-    copy.apply([*insert(1, 1, 5), Cell((1, 1), A, None, 6, "y", end), *insert(1, 2, 5)])
-    copy.tier(DAYS)
-    assert copy.store.patches(TABLE) == (0, 1)
-    copy.apply([Cell((1, 2), N, None, 6, "-1", end)])
-    assert copy.store.patches(TABLE) == (1, 2)
-    assert copy.rows() == copy.expected()
-    before = copy.rows()
-    copy.now += timedelta(microseconds=5)
-    copy.store.maintain()
-    assert copy.rows() == copy.expected() != before
-    copy.tier(DAYS)
-    assert copy.store.patches(TABLE) == (0, 0)
-    assert copy.rows() == copy.expected()
-    copy.apply(insert(1, 1, 5, "z") + insert(1, 2, 5))
-    assert copy.rows() == copy.expected()
-
-
-def test_what_ends_stays_also_where_it_has_lost(copy: Copy) -> None:
-    """It is left out before anything is packed, until it has ended or was forgotten."""
-    end = int(BEGUN.timestamp() * 1_000_000) + 5
-    lost = [Cell((p, 1), A, None, 4, "y", end) for p in (1, 2)]
-    copy.apply([*insert(1, 1, 5), *insert(2, 1, 5), *insert(3, 1, 5), *lost])
-    copy.tier(DAYS)
-    assert copy.store.patches(TABLE) == (0, 2)
-    copy.store.rewrite(TABLE)
-    copy.apply(lost[:1])
-    copy.tier(DAYS)
-    assert copy.store.patches(TABLE) == (0, 1)
-    copy.now += timedelta(microseconds=5)
-    copy.store.maintain()
-    copy.tier(DAYS)
-    assert copy.store.patches(TABLE) == (0, 0)
-    assert copy.rows() == copy.expected()
-
-
-def test_a_job_ends_where_more_rows_stay_than_a_run_takes(copy: Copy) -> None:
-    """They are no reason for the line to stay where it is."""
-    end = int(BEGUN.timestamp() * 1_000_000) + 5
-    copy.apply([Cell((p, c), N, None, 5, "1", end) for p in range(6) for c in range(3)])
-    copy.apply([e for p in range(6) for c in range(4) for e in insert(9 - p, c, 5)])
-    runs: list[str] = []
-
-    def count(what: str, done: int, total: int) -> None:
-        runs.append(what)
-        assert len(runs) < 100, "runs without end"
-
-    tierer = Tierer(copy.store, copy.lake, Metrics(), rows_max=10)
-    moved = tierer.tier([Target(TABLE, RULE, line(DAYS))], count)
-    assert [m.below for m in moved] == [line(1), line(2), line(3), line(DAYS)]
-    assert copy.rows() == copy.expected()
-    assert sum(m.rows for m in moved) == len(copy.rows()) - 6 * 3
 
 
 def test_a_batch_waits_for_a_lake_that_is_away(copy: Copy) -> None:

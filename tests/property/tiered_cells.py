@@ -119,7 +119,9 @@ class Copy:
             return int(next(iter(r.batches())).column(0)[0].as_py())
 
 
-def insert(p: int, c: int, time: int, a: str = "x", n: str = "7") -> list[Event]:
-    """A whole row."""
-    at = (p, c)
-    return [Cell(at, None, None, time, ""), Cell(at, A, None, time, a), Cell(at, N, None, time, n)]
+def insert(
+    p: int, c: int, time: int, a: str = "x", n: str = "7", end: int | None = None
+) -> list[Event]:
+    """A whole row, which ends at one moment, if it does."""
+    values = ((None, ""), (A, a), (N, n))
+    return [Cell((p, c), ordinal, None, time, value, end) for ordinal, value in values]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from htapkit.model import LakeColumn
+from htapkit.model import ENDS, LakeColumn
 from htapkit.plan import SparkQuery, SparkTable, UnprovenError, with_tables
 from tests.unit.htapkit.plan.catalogs import SALES, micros
 
@@ -39,6 +39,17 @@ def test_a_column_that_the_version_has_not_is_null() -> None:
 def test_what_is_too_old_is_left_out() -> None:
     made = with_tables(QUERY, [replace(TABLE, since=(COLUMNS[1], micros("1970-01-03 00:00:01")))])
     assert made.endswith("VERSION AS OF 17 WHERE `on``day` >= date_from_unix_date(3)) SELECT 1")
+
+
+def test_what_has_ended_is_left_out() -> None:
+    """Beside what is too old."""
+    held = {**HELD, ENDS.ordinal: LakeColumn(9, "timestamptz", "htapkit_ends")}
+    since = (COLUMNS[1], micros("1970-01-03"))
+    made = with_tables(QUERY, [replace(TABLE, held=held, since=since, now=5_000_001)])
+    assert made.endswith(
+        "WHERE `on``day` >= date_from_unix_date(2) AND "
+        "(`htapkit_ends` IS NULL OR `htapkit_ends` > timestamp_micros(5000001))) SELECT 1"
+    )
 
 
 @pytest.mark.parametrize("type_", ["decimal(16, 2)", "decimal(12, 3)", "string", "double"])

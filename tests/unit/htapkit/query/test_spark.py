@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
 
 from htapkit.errors import CatalogChanged, NotRoutable
 from htapkit.hot import HotStore
-from htapkit.model import LakeFiles, Pin, Route, TableId
+from htapkit.model import ENDS, LakeColumn, LakeFiles, Pin, Route, TableId
 from htapkit.plan import LocalQuery, plan
 from htapkit.query import Spark, SparkRead, run_on_spark
 from tests.unit.htapkit.hot.building import Rows, batch_of, covers, position
@@ -59,20 +60,29 @@ class FakeEngine:
         """Nothing to end."""
 
 
-def _named(lake: FakeLake, table: TableId, pin: Pin, lower: int | None) -> LakeFiles:
-    """A version whose columns have names."""
+def _named(
+    lake: FakeLake, table: TableId, pin: Pin, lower: int | None, *, ends: bool = False
+) -> LakeFiles:
+    """A version whose columns have names, and perhaps rows that end."""
     found = lake.files(table, pin, lower, None)
     names = {column.ordinal: column.name for column in VISITS.columns}
     held = {at: replace(column, name=names[at]) for at, column in found.columns.items()}
-    return replace(found, columns=held)
+    if ends:
+        held[ENDS.ordinal] = LakeColumn(9, "timestamptz", ENDS.name)
+    return replace(found, columns=held, first_end=0 if ends else None)
 
 
-def _run(store: HotStore, lake: FakeLake, engine: FakeEngine, sql: str = OLD) -> SparkRead:
+def _run(
+    store: HotStore, lake: FakeLake, engine: FakeEngine, sql: str = OLD, *, ends: bool = False
+) -> SparkRead:
     made = plan(sql, store.catalog, replace(SESSION, route="spark", spark=True))
     assert isinstance(made, LocalQuery), made
     assert made.route is Route.SPARK
     spark = Spark(
-        engine, lambda t, p, low, _: _named(lake, t, p, low), lambda t: (t.source, t.name), 3600.0
+        engine,
+        lambda t, p, low, _: _named(lake, t, p, low, ends=ends),
+        lambda t: (t.source, t.name),
+        3600.0,
     )
     return run_on_spark(made, store, (), store.catalog.version, spark)
 
@@ -94,6 +104,18 @@ def test_the_pinned_version_alone_is_read(store: HotStore, lake: FakeLake) -> No
     assert batch.schema == read.schema == pa.schema([("c1", pa.int64())]), "PostgreSQL's type"
     read.close()
     assert engine.rows.closed
+
+
+def test_rows_that_have_ended_are_left_out_there(store: HotStore, lake: FakeLake) -> None:
+    """By the moment of the look into the hot store."""
+    _tiered(store, lake)
+    engine, before = FakeEngine(), datetime.now(UTC)
+    _run(store, lake, engine, ends=True)
+    (asked,) = engine.asked
+    found = re.search(r"`htapkit_ends` > timestamp_micros\((\d+)\)\)", asked)
+    assert found is not None, asked
+    moment = datetime.fromtimestamp(int(found[1]) / 1_000_000, UTC)
+    assert timedelta(0) <= moment - before < timedelta(minutes=10)
 
 
 @pytest.mark.parametrize("change", ["update", "delete", "insert"])

@@ -92,7 +92,6 @@ def test_of_cells_the_time_of_the_key_is_taken() -> None:
     [
         (_cells(key=("id",)), "no date or timestamp is in its key"),
         (_cells(Column("s", SqlType("text", 25), 4, shared=True)), "several rows share"),
-        (_cells(Column("v", SqlType("json", 114, 3, "v"), 4)), "no type for its column v"),
         (_cells(Column("f", SqlType("float8", 701), 4), key=("f", "at")), "floating point"),
         (
             _cells(Column("d", SqlType("numeric", 1700), 4), key=("d", "at")),

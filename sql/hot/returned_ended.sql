@@ -1,0 +1,1 @@
+SELECT {columns} FROM {returned} WHERE ends <= {now}

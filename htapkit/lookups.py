@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from htapkit.model import TableId
+from htapkit.model import TableId, TableSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,22 @@ class LooksUp(Protocol):
 
         At least one batch; types are those of the table's Arrow schema. No value is Later. Raises
         LookupRefused, SourceRefused, SourceUnavailable. Closing it ends it there.
+        """
+        ...
+
+
+@runtime_checkable
+class ReadsRows(Protocol):
+    """What a Source may be, too: one that gives its reconciled tables' rows. Thread-safe."""
+
+    def rows(
+        self, schema: TableSchema, keys: pa.Table | None = None, /
+    ) -> Generator[pa.RecordBatch]:
+        """All rows of a table, each as it was at some moment after the call.
+
+        In the schema's columns, as Arrow has them. What was acknowledged before is in it,
+        at whichever consistency. With `keys` (the key's columns) those rows, perhaps with others.
+        Raises CatalogChanged (it has other columns by now), LookupRefused, SourceError.
         """
         ...
 

@@ -14,11 +14,12 @@ from cassandra import ConsistencyLevel
 from cassandra.cluster import NoHostAvailable, Session
 from cassandra.query import BoundStatement, PreparedStatement
 
-from htapkit.errors import LookupRefused, SourceUnavailable, UnfaithfulValue
-from htapkit.lookups import Lookup
-from htapkit.model import TableId
+from htapkit.errors import CatalogChanged, LookupRefused, SourceUnavailable, UnfaithfulValue
+from htapkit.lookups import Condition, Lookup
+from htapkit.model import TableId, TableSchema
 from htapkit.spi import Discovered
 from htapkit_cassandra import catalog, cql
+from htapkit_cassandra.catalog import quoted, quoted_table
 from htapkit_cassandra.cluster import translated
 from htapkit_cassandra.keys import Index, Keys, keys_of, read_index
 from htapkit_cassandra.layout import maker
@@ -29,6 +30,7 @@ from htapkit_cassandra.types import SCALARS
 from htapkit_cassandra.undecoded import KeptSession
 
 PAGE_ROWS: Final = 5_000
+_EACH_REPLICA = "ALL"  # has what any of them has, as the copy does
 _NEAREST = "LOCAL_ONE"  # the node finds the nearest of one replica, or refuses
 _SAME: Final = {"varchar": "text"}
 
@@ -73,13 +75,32 @@ class Reads:
         """See LooksUp."""
         keys = self._known(asked)
         made = in_cql(asked, keys)
+        yield from self._batches(made, keys, self._consistency(made))
+
+    def rows(self, wanted: TableSchema, some: pa.Table | None) -> Generator[pa.RecordBatch]:
+        """See ReadsRows: at ALL, whatever `read_consistency` says."""
+        names = tuple(column.name for column in wanted.columns)
+        keys = self._known(Lookup(wanted.table, names))
+        if keys.layout.schema != wanted:
+            raise CatalogChanged(f"{wanted.table}: its columns are others by now")
+        if some is None:
+            text = f"SELECT {', '.join(map(quoted, names))} FROM {quoted_table(wanted.table)}"  # noqa: S608
+            yield from self._batches(Statement(text, names), keys, _EACH_REPLICA)
+            return
+        for row in some.to_pylist():
+            # A row without a clustering has what its partition shares: that is all of them.
+            conditions = [Condition(n, "=", (v,)) for n, v in row.items() if v is not None]
+            made = in_cql(Lookup(wanted.table, names, tuple(conditions)), keys)
+            yield from self._batches(made, keys, _EACH_REPLICA)
+
+    def _batches(self, made: Statement, keys: Keys, consistency: str) -> Generator[pa.RecordBatch]:
         columns = [c for c in keys.layout.schema.columns if c.name in made.columns]
         schema = pa.schema([pa.field(c.name, c.arrow) for c in columns])
         decoders = [_decoder(keys, c.name) for c in columns]
         yield pa.RecordBatch.from_pylist([], schema=schema)
         if made.empty:
             return
-        for rows in filter(len, self._pages(made, keys)):
+        for rows in filter(len, self._pages(made, keys, consistency)):
             values = zip(*rows, strict=True)
             arrays = [
                 pa.array([decode(v) for v in column], field.type)
@@ -102,14 +123,16 @@ class Reads:
     def _consistency(self, made: Statement) -> str:
         return _NEAREST if made.approximate else self._settings.read_consistency
 
-    def _pages(self, made: Statement, keys: Keys) -> Generator[Sequence[Sequence[bytes | None]]]:
+    def _pages(
+        self, made: Statement, keys: Keys, consistency: str
+    ) -> Generator[Sequence[Sequence[bytes | None]]]:
         """The rows as they come. Raises SourceError."""
         opened = self._kept.opened()
         try:
             with translated(self._settings):
                 prepared = self._kept.statement(opened, made.text)
                 bound = BoundStatement(prepared, fetch_size=PAGE_ROWS)
-                bound.consistency_level = getattr(ConsistencyLevel, self._consistency(made))
+                bound.consistency_level = getattr(ConsistencyLevel, consistency)
                 bound.values = list(made.values)
                 result = opened.execute(bound)
             while True:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+
+import pyarrow as pa
 
 from htapkit.errors import PositionLost, SourceRefused, SourceUnavailable
 from htapkit.model import Broken, Finding, Position, Storage, TableId, TableSchema
@@ -28,6 +30,7 @@ from htapkit_cassandra.marks import Marks
 from htapkit_cassandra.methods import Methods, chosen, unfit
 from htapkit_cassandra.mutations import LogPosition
 from htapkit_cassandra.owed import Owed
+from htapkit_cassandra.pace import Pace
 from htapkit_cassandra.placements import digests
 from htapkit_cassandra.positions import LOG_START, LogOrder, Reached, reached
 from htapkit_cassandra.reads import Reads, indexes
@@ -245,6 +248,15 @@ class CassandraSource:
         }
         head, reads = self._marks.head, self._row_reads
         return FilesSnapshot(asked, kept, layouts, begun, head, reads, over_cql=over_cql)
+
+    def rows(
+        self, schema: TableSchema, keys: pa.Table | None = None, /
+    ) -> Generator[pa.RecordBatch]:
+        """See lookups.ReadsRows; no faster than a copy may read."""
+        pace = Pace(self._options.snapshot_rows_per_second_max)
+        for batch in self._reads.rows(schema, keys):
+            yield batch
+            pace.passed(batch.num_rows * len(schema.columns))
 
     def _methods(self, ring: Ring, layouts: Mapping[TableId, Layout]) -> Methods:
         """How each table is copied now."""

@@ -152,8 +152,10 @@ def print_verification(console: Console, result: Mapping[str, Any]) -> None:
     table = Table("table", "result", "rows at source", "rows here", "differs at", box=None)
     for row in result["tables"]:
         verdict = "[green]equal[/]" if row["equal"] else "[red]different[/]"
+        if row["rows_source"] is None:
+            verdict = "[red]not compared[/]"
         if row["why"]:
-            verdict = f"[red]not compared[/]: {escape(row['why'])}"
+            verdict += f": {escape(row['why'])}"
         examples = escape("; ".join(row["examples"]))
         counts = [row["rows_source"], row["rows_copy"]]
         shown = ["-" if count is None else f"{count:,}" for count in counts]

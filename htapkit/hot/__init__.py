@@ -23,6 +23,7 @@ from htapkit.hot.parts import HotPart
 from htapkit.hot.progress import Applied
 from htapkit.hot.reads import Asked, Read
 from htapkit.hot.runs import Cut
+from htapkit.hot.sides import Sides
 from htapkit.hot.store import HotStore
 from htapkit.hot.unpatched import changed_query
 
@@ -46,6 +47,7 @@ __all__ = [
     "Moment",
     "Parted",
     "Read",
+    "Sides",
     "changed_query",
     "histogram_query",
     "less_old",

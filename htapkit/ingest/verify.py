@@ -2,7 +2,8 @@
 
 The source's rows come from a snapshot at S; the follower stops exactly at S while a moment of the
 copy is opened there, in which the tables are read one after the other. Both sides are digested per
-chunk of keys by the same function; what differs is named.
+chunk of keys by the same function; what differs is named. Reconciled tables, whose source has no
+such position, are compared row by row (`doubts`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import pyarrow as pa
 from htapkit.errors import HtapkitError
 from htapkit.hot import Digest, HotStore, Keys, Moment, less_old
 from htapkit.ingest.beside import Beside, check_history, histories, keys_of, left_out
+from htapkit.ingest.doubts import DOUBTS_MAX, Doubts
 from htapkit.ingest.mirror import Mirror
 from htapkit.ingest.repair import Rows
+from htapkit.lookups import ReadsRows
 from htapkit.model import Position, TableId, history_of, origin_of
 from htapkit.spi import Snapshot
 
 CHUNKS = 64
+EXAMPLES_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ def verify(mirror: Mirror, store: HotStore, rows: Rows, tables: Sequence[TableId
     wanted = list(tables) or following
     reconciled = {t for t in following if catalog.tables[t].schema.reconciled}
     results = [
-        _not_compared(t, "its source has no moment at which both could be read")
+        _compare_cells(t, mirror, store, rows)
         if t in reconciled
         else _not_compared(t, f"it is not followed now: {_state(store, t)}")
         for t in wanted
@@ -174,6 +178,30 @@ def _compare(
             )
     except HtapkitError as error:
         return _not_compared(table, str(error))
+
+
+def _compare_cells(table: TableId, mirror: Mirror, store: HotStore, rows: Rows) -> Verified:
+    """A reconciled table: by what both sides have of each row at some moments."""
+    if not isinstance(mirror.source, ReadsRows):
+        return _not_compared(table, "its source cannot give its rows")
+    try:
+        found = Doubts(mirror, mirror.source, store, rows).compare(table)
+    except HtapkitError as error:
+        return _not_compared(table, str(error))
+    why = ""
+    if found.more:
+        why = f"more than {DOUBTS_MAX} rows differ, or change faster than they can be compared"
+    elif found.restless:
+        why = f"{found.restless} rows changed each time that they were read"
+    return Verified(
+        str(table),
+        not found.different,
+        found.rows_source,
+        found.rows_copy,
+        (),
+        found.different[:EXAMPLES_MAX],
+        why,
+    )
 
 
 def _not_compared(table: TableId, why: str) -> Verified:

@@ -182,7 +182,7 @@ class Compared(Answer):
     rows_source: int | None = Field(description="null: not compared")
     rows_copy: int | None
     examples: list[str]
-    why: str
+    why: str = Field(description="of what was not compared, or of what that leaves open")
 
 
 class NotCompared(Answer):

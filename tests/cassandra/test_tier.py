@@ -175,8 +175,12 @@ def test_late_writes_and_deletions_of_tiered_rows(
     assert _moved(stack, written.name)["folded"] < 3, "only what was written anew, without its time"
     assert written.copied(stack) == (written.selected(), "union")
     assert len(written.selected()) > _DAYS
-    with stack.client() as client, pytest.raises(ServerRefused, match="takes no backfill"):
-        client.backfill(f"events.{written.name}")
+    with stack.client() as client:
+        verified = client.verify([f"events.{written.name}"])
+        assert verified["equal"], verified
+        assert verified["tables"][0]["rows_copy"] == len(written.selected())
+        with pytest.raises(ServerRefused, match="takes no backfill"):
+            client.backfill(f"events.{written.name}")
 
 
 @pytest.mark.long

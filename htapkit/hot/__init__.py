@@ -12,6 +12,7 @@ from htapkit.hot.export import DIGEST_MODULUS, Export
 from htapkit.hot.histogram import histogram_query
 from htapkit.hot.horizon import less_old
 from htapkit.hot.incoming import Incoming
+from htapkit.hot.journal import Entry, last_entry
 from htapkit.hot.keys import Keys
 from htapkit.hot.lakearms import LakeArm
 from htapkit.hot.lakerows import LakeReader
@@ -35,6 +36,7 @@ __all__ = [
     "Cut",
     "Difference",
     "Digest",
+    "Entry",
     "Export",
     "HotLimits",
     "HotPart",
@@ -50,6 +52,7 @@ __all__ = [
     "Sides",
     "changed_query",
     "histogram_query",
+    "last_entry",
     "less_old",
     "move_pins",
     "table_query",

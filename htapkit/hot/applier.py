@@ -13,13 +13,15 @@ import duckdb
 import pyarrow as pa
 
 from htapkit.hot.archive import Archive, clear_rows, follow_archive, former_of
+from htapkit.hot.cellwrites import put_cells
 from htapkit.hot.collapse import NotConsistent, collapse
 from htapkit.hot.database import is_fatal
 from htapkit.hot.evolve import alterations
 from htapkit.hot.folded import Folded
-from htapkit.hot.horizon import follow_horizon, young_changes
+from htapkit.hot.horizon import follow_horizon
 from htapkit.hot.kept import doubt_all, keep, knows
 from htapkit.hot.names import relation
+from htapkit.hot.noting import note_schema
 from htapkit.hot.patches import follow_schema
 from htapkit.hot.records import Former, Record
 from htapkit.hot.relations import Relation
@@ -291,19 +293,6 @@ def put_rows(transaction: Transaction, rows: Relation, changes: list[RowChanges]
     transaction.changed(table, gone, came)
 
 
-def put_cells(transaction: Transaction, table: TableId, changes: Sequence[CellChanges]) -> None:
-    """Bring cells and deletions into a table that follows, or is complete."""
-    record = transaction.record(table)
-    assert record is not None
-    if not record.schema.reconciled:
-        raise NotConsistent("cells came for a table that has rows")
-    reconciled = transaction.writer.reconciled(record.schema, record.generation)
-    patches, horizon = transaction.patches(record.schema), record.horizon
-    young = [young_changes(record.schema, horizon, change) for change in changes]
-    gone, came = reconciled.apply(young, transaction.writer.clock(), patches, horizon)
-    transaction.changed(table, gone, came)
-
-
 def evolve(transaction: Transaction, rows: Relation, schema: TableSchema) -> None:
     """Make a relation one of `schema`."""
     table = schema.table
@@ -323,6 +312,8 @@ def evolve(transaction: Transaction, rows: Relation, schema: TableSchema) -> Non
         Folded(schema, record.generation).follow(transaction.cursor)
     if rows.name == relation(table):
         follow_archive(transaction, schema)
+        if transaction.watches(table):
+            note_schema(transaction, schema)
 
 
 def _before_truncate(

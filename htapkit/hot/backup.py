@@ -24,6 +24,7 @@ _BATCH_ROWS = 122_880  # DuckDB's row group
 _MEMORY_SHARE = 8
 _ROWS = "htapkit_rows"
 _PINNING = ("boundaries", "cuts", "imports")
+_LEFT_OUT = ("readers", "watched", "journal")  # a reader is further than a restored file
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ def _copy(
     for schema, name, definition in cursor.execute(statement("backup_tables")).fetchall():
         copy.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
         copy.execute(definition)
+        if schema == "htapkit" and name in _LEFT_OUT:
+            continue
         relation = f"{quote(schema)}.{quote(name)}"
         reader = cursor.sql(f"FROM {relation}").to_arrow_reader(_BATCH_ROWS)
         copy.register(_ROWS, reader)

@@ -33,6 +33,7 @@ from htapkit.hot.names import (
     shadow,
     statement,
 )
+from htapkit.hot.noting import note_copied
 from htapkit.hot.ranges import RangedCopy
 from htapkit.hot.records import Copy, Record, usable
 from htapkit.hot.replay import Place, RangedReplay, replay
@@ -290,6 +291,8 @@ class Copying:
         )
         if record.copy is not None:
             follow_archive(transaction, schema, anew=True)
+            if transaction.watches(table):
+                note_copied(transaction, schema)
         return True
 
     def _replay(

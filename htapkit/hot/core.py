@@ -241,6 +241,10 @@ class Core:
             for *names, size, last in cursor.execute(statement("staged_sizes")).fetchall():
                 state.staged_bytes[TableId(*names)] = int(size)
                 state.next_seq = max(state.next_seq, int(last) + 1)
+            for reader, *names in cursor.execute(statement("load_watched")).fetchall():
+                key, watched = (names[0], reader), state.watched
+                also = {TableId(*names)} if names[1] is not None else set()
+                watched[key] = watched.get(key, frozenset()) | also
             for (last,) in cursor.execute("FROM htapkit.archive_numbers").fetchall():
                 state.next_archived = int(last) + 1
             for table in [t for t in state.records if t.source == ARCHIVE]:

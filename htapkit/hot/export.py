@@ -40,13 +40,22 @@ class Export:
     """
 
     def __init__(
-        self, database: Database, run: Run, records: Mapping[TableId, Record], note: Note
+        self,
+        database: Database,
+        run: Run,
+        records: Mapping[TableId, Record],
+        note: Note,
+        watched: frozenset[TableId],
     ) -> None:
-        """Open it now; the caller sees to it that nothing is committed meanwhile."""
+        """Open it now; the caller sees to it that nothing is committed meanwhile.
+
+        Who watches a table is told when a row of it ends, so that one ends in the hot store.
+        """
         self._database = database
         self._run = run
         self._records = records
         self._note = note
+        self._watched = watched
         self._packed: dict[TableId, Packed] = {}
         self._cursor: duckdb.DuckDBPyConnection | None = database.cursor()
         with self._calling() as cursor:
@@ -126,7 +135,8 @@ class Export:
         packed = self._packed.get(table)
         if packed is None:
             packed = Packed(Folded(record.schema, record.generation))
-            text = packed.leave(self._run.columns[table], self.run.below[table])
+            line, ending = self.run.below[table], table not in self._watched
+            text = packed.leave(self._run.columns[table], line, ending=ending)
             with self._calling() as cursor:
                 cursor.execute(text).fetchall()
             # What leaves must be known after a restart, too; only then it is given out.

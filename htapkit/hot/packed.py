@@ -85,14 +85,18 @@ class Packed:
             held=held,
         )
 
-    def leave(self, ordinal: int, below: int) -> str:
-        """Have all rows with a time below that can leave, in a temporary relation."""
+    def leave(self, ordinal: int, below: int, *, ending: bool = True) -> str:
+        """Have all rows with a time below that can leave, in a temporary relation.
+
+        Not `ending`: without those that have an end.
+        """
         column = time_column(self.schema, ordinal)
         key = place_key(self.schema, column)
         held = ", ".join(f"any_value({name}) AS {quote(key)}" for key, name in self.keys)
         which = in_range(replace(column, name=key), None, below)
         packed = self.rows(which, self._plain(in_range(column, None, below)), held)
-        return statement("packed_leave", packing=_packing(self.schema), packed=packed)
+        ends = "true" if ending else "ends IS NULL"
+        return statement("packed_leave", packing=_packing(self.schema), packed=packed, ends=ends)
 
     def left(self) -> str:
         """Places and keys of the rows that `leave` has."""
@@ -124,6 +128,16 @@ class Packed:
             key_values=", ".join(values),
             shown=self._shown("part[1]", "", lambda number: f"'{number}'"),
             returned=returned,
+        )
+
+    def readable(self, returned: str, now: int) -> str:
+        """The rows that came back, as whoever read the lake saw them."""
+        columns = [f"{self.called(c)} AS {quote(c.name)}" for c in self.schema.columns]
+        return statement(
+            "returned_rows",
+            columns=", ".join(columns),
+            returned=returned,
+            now=moment(ENDS, now),
         )
 
     def same(self, returned: str, now: int) -> str:

@@ -8,9 +8,10 @@ change the rows that it touched are made anew by that query. Never begins or com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import duckdb
 import pyarrow as pa
@@ -34,6 +35,7 @@ from htapkit.hot.packed import Packed
 from htapkit.hot.patches import Patches
 from htapkit.hot.prepared import Prepared
 from htapkit.hot.returning import Returning
+from htapkit.hot.seen import Seen
 from htapkit.hot.times import in_range, microseconds, time_column
 from htapkit.model import (
     DELETIONS,
@@ -60,6 +62,15 @@ def check_leaves(schema: TableSchema, ordinal: int) -> None:
         raise StoreError(
             f"{schema.table} is kept cell by cell, and {why}, so its rows stay in the hot store"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Remade:
+    """What became of the rows that were made anew."""
+
+    gone: int  # taken out of the relation
+    came: int  # put in
+    changed: pa.Table | None = None  # as `Seen.changed`, where somebody watches
 
 
 class Reconciled:
@@ -114,28 +125,36 @@ class Reconciled:
         now: datetime,
         patches: Patches | None = None,
         horizon: Horizon | None = None,
-    ) -> tuple[int, int]:
-        """Add changes and make the rows that they touch anew; (rows taken out, rows put in).
+        *,
+        watched: bool = False,
+    ) -> Remade:
+        """Add changes and make the rows that they touch anew.
 
         With `patches`, rows may also be in the lake, and a run may have to know what changed. No
-        change is of a row below the `horizon`. Raises StoreFailed when the lake cannot be read now.
+        change is of a row below the `horizon`. `watched`: somebody wants to know what changed.
+        Raises StoreFailed when the lake cannot be read now.
         """
         returning = None
         if patches is not None and patches.boundary is not None:
-            returning = Returning(self._cursor, Packed(self.folded), patches, horizon)
+            packed = Packed(self.folded)
+            at = microseconds(now) if watched else None
+            returning = Returning(self._cursor, packed, patches, horizon, watched_at=at)
             if not returning.bring(changes):
                 returning = None
         self.add(changes)
         places = self._touched(changes)
-        gone, came = self._make_anew(places, now)
+        seen = Seen(self._cursor, self.schema) if watched else None
+        gone, came = self._make_anew(places, now, seen)
         if returning is not None:
+            if seen is not None:
+                seen.before.append(returning.former)
             same, taken = returning.settle(microseconds(now))
             places = places.filter(pc.invert(pc.is_in(places["place"], same)))
             came -= taken
         if patches is not None and patches.logs:
             keys = places.select(list(place_keys(self.schema)))
             patches.touch(None, keys.rename_columns(list(self.schema.key)))
-        return gone, came
+        return Remade(gone, came, seen.changed() if seen is not None else None)
 
     def drop_below(self, horizon: Horizon) -> None:
         """Take out the cells of rows below the horizon, whose column is one of the key."""
@@ -164,17 +183,19 @@ class Reconciled:
         text = statement("delete_matching", equal=equal, **parts)
         return int(self._cursor.execute(text).fetchall()[0][0])
 
-    def expire(self, now: datetime) -> tuple[int, int]:
-        """Make the rows anew of which a cell is over; (rows taken out, rows put in)."""
+    def expire(self, now: datetime, *, watched: bool = False) -> Remade:
+        """Make the rows anew of which a cell is over."""
         moment = [microseconds(now)]
         names = self.folded.names
         text = statement("reconciled_due", **names)
         due = self._cursor.sql(text, params=moment).to_arrow_table().cast(self._place)
         if not due.num_rows:
-            return 0, 0
+            return Remade(0, 0)
         for text in (statement("reconciled_over", **names), self.folded.over()):
             self._cursor.execute(text, moment).fetchall()
-        return self._make_anew(due, now)
+        seen = Seen(self._cursor, self.schema) if watched else None
+        gone, came = self._make_anew(due, now, seen)
+        return Remade(gone, came, seen.changed() if seen is not None else None)
 
     def make_all(self, into: str, now: datetime) -> None:
         """Put all plain rows into an empty relation."""
@@ -228,7 +249,8 @@ class Reconciled:
                 parts.append(erased.found(elsewhere).cast(self._place))
         return pa.concat_tables(parts).group_by(self._place.names).aggregate([])
 
-    def _make_anew(self, places: pa.Table, now: datetime) -> tuple[int, int]:
+    def _make_anew(self, places: pa.Table, now: datetime, seen: Seen | None) -> tuple[int, int]:
+        """(rows taken out, rows put in); `seen` is told of both."""
         if not places.num_rows:
             return 0, 0
         if self.schema.sharing:
@@ -237,10 +259,28 @@ class Reconciled:
         moment = pa.repeat(microseconds(now), places.num_rows)
         wanted = places.append_column("now", moment).cast(self._wanted)
         into = relation(self.schema.table)
-        gone = self._statement("reconciled_remove", self._wanted, **self._removal(into))
-        taken = gone.count(wanted)
+        before, after = (seen.before, seen.after) if seen is not None else (None, None)
+        taken = self._change("remove", partial(self._removal, into), wanted, before)
         which = self._at(places)
-        return taken, sum(self._maker(into, name, which).count(wanted) for name in self._makers())
+        makers = [
+            (f"{name} at {which}", partial(self._maker, into, name, which))
+            for name in self._makers()
+        ]
+        return taken, sum(self._change(name, made, wanted, after) for name, made in makers)
+
+    def _change(
+        self,
+        name: str,
+        text: Callable[[str], str],
+        wanted: pa.Table,
+        seen: list[pa.Table] | None,
+    ) -> int:
+        """Run a statement; how many rows it changed. `seen` is given them."""
+        if seen is None:
+            return self._over(name, self._wanted, text).count(wanted)
+        told = self._over(f"{name} seen", self._wanted, lambda rows: f"{text(rows)} RETURNING *")
+        seen.append(told.found(wanted))
+        return int(seen[-1].num_rows)
 
     def _makers(self) -> tuple[str, ...]:
         return ("rows", "shared") if self.schema.sharing else ("rows",)
@@ -257,19 +297,17 @@ class Reconciled:
         listed = name_list(keys)
         return f"({listed}) IN (SELECT {listed} FROM asked) AND {_ASKED}"  # noqa: S608 - quoted
 
-    def _maker(self, into: str, name: str, which: str) -> Prepared:
+    def _maker(self, into: str, name: str, which: str, rows: str) -> str:
         """The statement that puts rows of wanted places in."""
+        return self._making(name, into, asked=f"FROM {rows}", which=which)
 
-        def text(rows: str) -> str:
-            return self._making(name, into, asked=f"FROM {rows}", which=which)
-
-        return self._over(f"{name} at {which}", self._wanted, text)
-
-    def _removal(self, into: str) -> Mapping[str, str]:
+    def _removal(self, into: str, rows: str) -> str:
+        """The statement that takes them out."""
         equal = " AND ".join(
             f"kept.{quote(c.name)} {_same(c)} gone.{key}" for key, c in self._keys()
         )
-        return {"table": into, "keys": self.folded.names["keys"], "equal": equal}
+        keys = self.folded.names["keys"]
+        return statement("reconciled_remove", table=into, keys=keys, equal=equal, rows=rows)
 
     def _making(self, name: str, into: str, *, asked: str, which: str) -> str:
         """The statement that puts plain rows in: those with a place, or what is shared alone."""

@@ -19,8 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from htapkit.hot.applier import evolve, put_cells, put_rows
+from htapkit.hot.applier import evolve, put_rows
 from htapkit.hot.archive import clear_rows
+from htapkit.hot.cellwrites import put_cells
 from htapkit.hot.collapse import NotConsistent
 from htapkit.hot.horizon import young_changes
 from htapkit.hot.names import name_list, relation, shadow, statement

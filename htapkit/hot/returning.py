@@ -45,13 +45,20 @@ class Returning:
         packed: Packed,
         patches: Patches,
         horizon: Horizon | None,
+        *,
+        watched_at: int | None = None,
     ) -> None:
-        """The boundary is that of `patches`; rows below the horizon do not come back."""
+        """The boundary is that of `patches`; rows below the horizon do not come back.
+
+        `watched_at`: somebody wants to know what changed, as of that moment (microseconds).
+        """
         self._cursor = cursor
         self._packed = packed
         self._schema = packed.schema
         self._patches = patches
         self._horizon = horizon
+        self._watched_at = watched_at
+        self.former = self._schema.arrow.empty_table()  # where watched: the rows as they were
         self._returned = quote(f"returned {self._schema.table}")
 
     def bring(self, changes: Sequence[CellChanges]) -> bool:
@@ -70,6 +77,10 @@ class Returning:
             self._take(self._patches.lake_rows_at(places, times))
         if spans.num_rows:
             self._take(self._patches.lake_rows_between(spans))
+        if self._watched_at is not None:
+            text = self._packed.readable(self._returned, self._watched_at)
+            self.former = self._cursor.sql(text).to_arrow_table()
+        if spans.num_rows:
             self._bury_dead(deletions)
         self._cursor.execute(self._packed.unpack(self._returned)).fetchall()
         return True

@@ -62,7 +62,12 @@ def stage(change: RowChanges, batch: ChangeBatch) -> Staged:
     own = pa.array(np.searchsorted(used, change.commit.to_numpy(zero_copy_only=False)), pa.int32())
     kept = tuple(batch.commits[i] for i in used)
     times = tuple(batch.times[i] for i in used) if batch.times else ()
-    return Staged(change.table, "rows", kept, _to_ipc(replace(change, commit=own)), times)
+    return replace(stage_rows(replace(change, commit=own)), commits=kept, times=times)
+
+
+def stage_rows(change: RowChanges) -> Staged:
+    """Rows, without a word of their commits."""
+    return Staged(change.table, "rows", (), _to_ipc(change))
 
 
 def stage_truncate(table: TableId, change: Truncate, batch: ChangeBatch) -> Staged:
@@ -72,9 +77,9 @@ def stage_truncate(table: TableId, change: Truncate, batch: ChangeBatch) -> Stag
     return Staged(table, "truncate", (batch.commits[change.commit],), None, times)
 
 
-def stage_schema(change: SchemaChange, commit: Position) -> Staged:
+def stage_schema(change: SchemaChange, *commit: Position) -> Staged:
     """A change of the schema; `commit` is of the first change that was seen after it."""
-    return Staged(change.schema.table, "schema", (commit,), to_json(change.schema).encode())
+    return Staged(change.schema.table, "schema", commit, to_json(change.schema).encode())
 
 
 def stage_cells(change: CellChanges, batch: ChangeBatch) -> Staged:

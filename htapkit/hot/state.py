@@ -24,6 +24,8 @@ class State:
     rows: dict[TableId, int] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     imports: dict[TableId, Import] = field(default_factory=dict)
+    watched: dict[tuple[str, str], frozenset[TableId]] = field(default_factory=dict)
+    """What becomes of which tables' rows is noted for a (source, reader)."""
 
     def forget(self, table: TableId) -> None:
         """The table is gone."""

@@ -22,6 +22,7 @@ from htapkit.hot.core import Clock, Core
 from htapkit.hot.database import Database, is_fatal
 from htapkit.hot.export import Export
 from htapkit.hot.imports import Imports
+from htapkit.hot.journal import Journal
 from htapkit.hot.lakearms import LakeArm
 from htapkit.hot.lakerows import LakeReader, local_path
 from htapkit.hot.leases import Lease, Leases, Parted
@@ -61,6 +62,13 @@ def _utc_now() -> datetime:
 class HotStore:
     """The copy. Thread-safe; one process owns the file."""
 
+    archives: Archives
+    """What the sources delete, where it is kept."""
+    imports: Imports
+    """Iceberg tables that are read besides."""
+    journal: Journal
+    """What becomes of the rows of reconciled tables, for those who are sent it."""
+
     def __init__(
         self,
         path: Path,
@@ -89,8 +97,9 @@ class HotStore:
         self._stream = Stream(self._core, self._upkeep)
         self._tiering = Tiering(self._core)
         self._retention = Retention(self._core)
-        self._imports = Imports(self._core)
-        self._archives = Archives(self._core)
+        self.archives = Archives(self._core)
+        self.imports = Imports(self._core)
+        self.journal = Journal(self._core)
 
     # -- what can be read, and how far it is
 
@@ -168,11 +177,7 @@ class HotStore:
 
     def abort(self, source: str) -> None:
         """Give up a large transaction whose stream broke. Safe when there is none."""
-        with self._core.lock:
-            transaction = self._core.opened(source)
-            if transaction is not None:
-                transaction.roll_back()
-                self._core.let_go(source, transaction)
+        self._stream.abort(source)
 
     def forget_position(self, source: str) -> None:
         """The next stream begins anew; the caller has the tables that follow copied again."""
@@ -348,16 +353,6 @@ class HotStore:
     def forget_past(self, table: TableId) -> None:
         """Forget all cuts of a table but those of the version that is read now."""
         self._tiering.forget_past(table)
-
-    @property
-    def archives(self) -> Archives:
-        """What the sources delete, where it is kept."""
-        return self._archives
-
-    @property
-    def imports(self) -> Imports:
-        """Iceberg tables that are read besides."""
-        return self._imports
 
     def rewrite(self, table: TableId) -> None:
         """Write a table's rows anew, so that the file's blocks have no former ones of it."""

@@ -69,6 +69,14 @@ class Stream:
             self.upkeep.applied(core.seconds() - begun)
             return batch.end
 
+    def abort(self, source: str) -> None:
+        """Give up a large transaction whose stream broke. Safe when there is none."""
+        with self.core.lock:
+            transaction = self.core.opened(source)
+            if transaction is not None:
+                transaction.roll_back()
+                self.core.let_go(source, transaction)
+
     def _concerns_us(self, batch: ChangeBatch) -> bool:
         records = self.core.state.records
         return any(

@@ -88,8 +88,9 @@ class Tiering:
                     {table: columns[table] for table in below},
                 )
                 transaction.put_run(run)
+                watched = frozenset(filter(transaction.watches, below))
             # Still under the writer lock: nothing was committed since.
-            return Export(core.database, run, records, partial(self._note, run_id))
+            return Export(core.database, run, records, partial(self._note, run_id), watched)
 
     def _note(self, run_id: str, table: TableId, batches: Iterable[pa.RecordBatch]) -> None:
         """Note which rows of a reconciled table leave, in short transactions."""

@@ -128,6 +128,7 @@ class Transaction:
         self.cursor = writer.cursor
         self.owner = threading.get_ident()
         self.batches = 0  # how many batches of a large source transaction are in it
+        self.watched: dict[tuple[str, str], frozenset[TableId] | None] = {}  # as State.watched
         self._state = state
         self._records: dict[TableId, Record | None] = {}
         self._visible = False
@@ -259,6 +260,10 @@ class Transaction:
         self._staged[staged.table] = self._staged.get(staged.table, 0) + size
         self._pending.append(staged)
 
+    def watches(self, table: TableId) -> bool:
+        """Whether it is noted what becomes of a table's rows."""
+        return any(table in tables for tables in self._state.watched.values())
+
     def archive_numbers(self, count: int) -> int:
         """The first of so many numbers for archived rows. None is given twice."""
         return self._state.archive_numbers(count)
@@ -363,6 +368,7 @@ class Transaction:
         state = self._state
         _lay_over(state.runs, self._runs)
         _lay_over(state.imports, self._imports)
+        _lay_over(state.watched, self.watched)
         for table, record in self._records.items():
             if record is None:
                 state.forget(table)

@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 
 from htapkit.errors import LimitReached
+from htapkit.hot.cellwrites import end_cells
 from htapkit.hot.core import Core
 from htapkit.hot.names import name_list, quote, relation, shadow_name, statement
 from htapkit.hot.records import Record
@@ -142,8 +143,7 @@ class Upkeep:
             if not (record.schema.reconciled and following) or core.opened(table.source):
                 continue
             with core.operation(table.source) as transaction:
-                cells = transaction.writer.reconciled(record.schema, record.generation)
-                transaction.changed(table, *cells.expire(core.clock()))
+                end_cells(transaction, record)
 
     def _rewrite(self, record: Record) -> None:
         table, core = record.table, self._core

@@ -129,3 +129,27 @@ CREATE TABLE IF NOT EXISTS htapkit.archived (
 );
 -- The last number that a row of an archive was given, when rows of one last left the file; none: never.
 CREATE TABLE IF NOT EXISTS htapkit.archive_numbers (last BIGINT NOT NULL);
+-- Who is sent what becomes of the rows of reconciled tables, and of which tables.
+CREATE TABLE IF NOT EXISTS htapkit.readers (
+    source VARCHAR NOT NULL,
+    reader VARCHAR NOT NULL,
+    confirmed BIGINT NOT NULL          -- the reader has all entries up to this one
+);
+CREATE TABLE IF NOT EXISTS htapkit.watched (
+    source VARCHAR NOT NULL,
+    reader VARCHAR NOT NULL,
+    schema_name VARCHAR NOT NULL,
+    table_name VARCHAR NOT NULL
+);
+-- What became of them, in order. No number is given twice, whatever was removed.
+CREATE SEQUENCE IF NOT EXISTS htapkit.journal_numbers;
+CREATE TABLE IF NOT EXISTS htapkit.journal (
+    number BIGINT NOT NULL,
+    source VARCHAR NOT NULL,
+    schema_name VARCHAR NOT NULL,
+    table_name VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL,             -- rows, schema, copied (all of its rows, anew)
+    noted_at BIGINT NOT NULL,          -- microseconds since 1970
+    size BIGINT NOT NULL,              -- of the payload, in bytes
+    payload BLOB NOT NULL
+);

@@ -1,2 +1,2 @@
 -- What is to leave in a run.
-CREATE TEMP TABLE {packing} AS {packed}
+CREATE TEMP TABLE {packing} AS SELECT * FROM ({packed}) WHERE {ends}

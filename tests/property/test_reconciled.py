@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from htapkit.errors import StoreError
-from htapkit.hot import HotStore
+from htapkit.hot import Asked, HotStore, table_query
 from htapkit.hot.folded import Folded
 from htapkit.model import (
     Change,
@@ -39,6 +39,7 @@ from tests.property.reconciled_model import (
     events,
     series,
 )
+from tests.property.watcher import Watcher
 
 _BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 _NOW = int(_BEGUN.timestamp() * 1_000_000)
@@ -139,6 +140,7 @@ def test_order_and_repetition_do_not_matter(copy: Copy, round_: int) -> None:
     for event in staged[20:] + loaded:
         model.take(event)
     assert copy.rows() == model.rows(_NOW), "after the copy"
+    watcher = Watcher(copy.store, TABLE, Asked(table_query(SCHEMA)))
     later = history + rolled.sample(history, 150)
     rolled.shuffle(later)
     seen = 0
@@ -151,6 +153,7 @@ def test_order_and_repetition_do_not_matter(copy: Copy, round_: int) -> None:
         expected = model.rows(_NOW)
         seen += len(expected)
         assert copy.rows() == expected
+        assert watcher.taken(copy.store) == expected
         roll = rolled.random()
         if roll < 0.1:
             copy.store.rewrite(TABLE)
@@ -165,6 +168,8 @@ def test_order_and_repetition_do_not_matter(copy: Copy, round_: int) -> None:
     copy.store.maintain()
     assert whole.rows(_NOW + 5) != whole.rows(_NOW), "something expires"
     assert copy.rows() == whole.rows(_NOW + 5)
+    assert watcher.taken(copy.store) == whole.rows(_NOW + 5)
+    assert watcher.entries > 10
 
 
 @pytest.mark.parametrize("round_", range(4))
@@ -234,7 +239,9 @@ def test_a_new_column_comes_with_its_cells(copy: Copy) -> None:
     copy.apply_changes(SchemaChange(wider, faithful=True))
     assert copy.rows() == model.rows(_NOW) != []
     at = next((p, c) for p, c, *_ in model.rows(_NOW) if c is not None)
+    watcher = Watcher(copy.store, TABLE, Asked(table_query(wider)))
     copy.apply_changes(changes([Cell(at, 7, None, 200, "new")], wider))
+    assert next(row for row in watcher.taken(copy.store) if row[6] is not None)[:2] == at
     for _ in range(2):
         assert copy.rows() == model.rows(_NOW)
         assert copy.values("SELECT p, c, z FROM {} WHERE z IS NOT NULL") == [(*at, "new")]

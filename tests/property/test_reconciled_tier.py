@@ -56,6 +56,8 @@ class CellsMachine(RuleBasedStateMachine):
     def seed(self, seed: int) -> None:
         """All that chance decides in this history, but for its rules."""
         self.chance.seed(seed)
+        if self.chance.random() < 0.5:
+            self.copy.watch()
         self.write()
 
     def teardown(self) -> None:
@@ -185,8 +187,15 @@ class CellsMachine(RuleBasedStateMachine):
 
     @invariant()
     def compare(self) -> None:
-        """Each row once, as the dict has it."""
+        """Each row once, as the dict has it; so has it who was told of each change."""
         assert self.copy.rows() == self.copy.expected()
+        watcher = self.copy.watcher
+        if watcher is not None:
+            before = watcher.entries
+            assert self.copy.watched(watcher) == self.copy.expected()
+            ran["changes told"] += watcher.entries - before
+            if self.chance.random() < 0.3:
+                watcher.forget(self.copy.store)
         ran["rows compared"] += len(self.copy.expected())
 
     def _meanwhile(self) -> None:
@@ -291,7 +300,7 @@ def test_random_histories_of_cells_over_hot_and_lake() -> None:
     """A quick walk."""
     for _ in range(20):  # which rules a history has is left to chance
         _walk(examples=4, steps=15)
-        if min(ran[name] for name in ("tier", "repair", "die_while_tiering")) >= 2:
+        if min(ran[name] for name in ("tier", "repair", "die_while_tiering", "changes told")) >= 2:
             return
     pytest.fail(f"too few runs to say anything: {dict(ran)}")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from htapkit.errors import LakeFailed
-from htapkit.hot import HotLimits, HotStore
+from htapkit.hot import Asked, HotLimits, HotStore
 from htapkit.hot.folded import Folded
 from htapkit.lake import Lake, LakeSettings
 from htapkit.metrics import Metrics
@@ -17,6 +17,7 @@ from htapkit.query import whole_rows
 from htapkit.tier import Retention, Rule, Target, Tierer
 from tests.property.reconciled_model import A, Cell, Event, Model, N
 from tests.property.timed_cells import SCHEMA, TABLE, Row, as_sent, line, rows_of
+from tests.property.watcher import Watcher
 
 BEGUN = datetime(2026, 6, 1, tzinfo=UTC)
 DAYS = 5
@@ -57,6 +58,7 @@ class Copy:
         self.store.add_table(SCHEMA, "f")
         self.apply([])
         self.copied([])
+        self.watcher: Watcher | None = None
 
     def open(self) -> None:
         """Start, or start again after a death: what was left of a run is mended first."""
@@ -98,10 +100,29 @@ class Copy:
         below = max(line(days), boundary.below if boundary else 0)
         self.tierer.run([Target(TABLE, RULE, below)], lambda *_: None)
 
+    def asked(self) -> Asked:
+        """The statement of all rows, hot and lake."""
+        return whole_rows(self.lake.files, self.store.catalog, TABLE)
+
+    def watch(self) -> None:
+        """From now on; before anything is in the lake."""
+        self.watcher = Watcher(self.store, TABLE, self.asked())
+
+    def watched(self, watcher: Watcher) -> list[Row]:
+        """What somebody has who was sent what became of the rows."""
+        if watcher.take(self.store):
+            watcher.copy(self.store, self.asked())
+            assert not watcher.take(self.store)
+        kept = [row for row in watcher.rows.values() if not self._dropped(row)]
+        return sorted(kept, key=repr)
+
+    def _dropped(self, row: tuple[Any, ...]) -> bool:
+        """Whether it went for its age, of which nobody is told."""
+        return self.since is not None and row[1].timestamp() * 1_000_000 < self.since
+
     def rows(self) -> list[Row]:
         """Hot and lake."""
-        catalog = self.store.catalog
-        asked = whole_rows(self.lake.files, catalog, TABLE)
+        catalog, asked = self.store.catalog, self.asked()
         with self.store.read(asked.sql, catalog_version=catalog.version, lake=asked.lake) as read:
             found: list[Any] = [tuple(r.values()) for b in read.batches() for r in b.to_pylist()]
         return sorted(found, key=repr)

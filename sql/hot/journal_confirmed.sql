@@ -1,0 +1,1 @@
+SELECT confirmed FROM htapkit.readers WHERE source = $1 AND reader = $2

@@ -25,7 +25,7 @@ _YEAR_MIN_US: Final = -62_135_596_800_000_000  # 0001-01-01
 _YEAR_MAX_US: Final = 253_402_300_800_000_000  # 10000-01-01
 _400_YEARS_US: Final = 146_097 * 86_400_000_000
 
-Value = str | int | float | bool | None
+Value = str | int | float | bool | Sequence["Value"] | None
 
 
 def unavailable(arrow: pa.DataType) -> str:
@@ -47,6 +47,13 @@ def _floats(column: pa.Array) -> Sequence[Value]:
     """The shortest decimal that is this float4, which is shorter than its float8 has it."""
     shortest = pc.cast(column, pa.string()).to_pylist()
     return [None if text is None else _float(float(text)) for text in shortest]
+
+
+def _vectors(column: pa.Array) -> Sequence[Value]:
+    """Each as a list of numbers."""
+    flat = iter(_floats(column.flatten()))  # of those that are there
+    size, there = column.type.list_size, column.is_valid().to_pylist()
+    return [[next(flat) for _ in range(size)] if valid else None for valid in there]
 
 
 def _float(value: object) -> Value:
@@ -96,5 +103,6 @@ _SHOWN: Final[Mapping[int, Callable[[pa.Array], Sequence[Value]]]] = {
     pa.decimal128(1).id: lambda column: _each(column, lambda value: format(value, "f")),
     pa.binary().id: lambda column: _each(column, _base64),
     pa.float32().id: _floats,
+    pa.list_(pa.float32(), 1).id: _vectors,
     pa.float64().id: lambda column: _each(column, _float),
 }

@@ -28,10 +28,12 @@ from htapkit.cli.views import Told
 from htapkit.config import Config, TableConfig, archived
 from htapkit.engines import load_reader
 from htapkit.errors import ConfigError, SourceError
+from htapkit.feed import CopyReader
 from htapkit.hot import HotLimits, HotStore
 from htapkit.ingest import Mirror, MirrorOptions
 from htapkit.lake import Lake
 from htapkit.metrics import Metrics
+from htapkit.query import whole_rows
 from htapkit.serve.http import HttpServer
 from htapkit.serve.pgwire import PgwireServer, Tally
 from htapkit.spi import load_source
@@ -74,7 +76,7 @@ class Server:
             name: Mirror(name, source, self._store, self._metrics, options)
             for name, source in sources.items()
         }
-        self._feeds = Feeds(config, sources, self._metrics)
+        self._feeds = Feeds(config, sources, self._metrics, self._copied)
         jobs, alone = self._history.jobs, len(sources) == 1
         told = Told(config.limits, jobs, lambda: self._pgwire.clients, config.imports, alone)
         own = config.engines.get("spark")
@@ -111,6 +113,10 @@ class Server:
         self._history.tiering.take(tables)
         self._store.archives.keep(archived(tables))
 
+    def _copied(self, source: str, sink: str) -> CopyReader:
+        """A sink's place in the journal of a copy."""
+        return CopyReader(self._store, source, sink, partial(whole_rows, self._lake.files))
+
     @property
     def pgwire_port(self) -> int:
         """The port that is really used."""
@@ -136,6 +142,7 @@ class Server:
         _log.info("serving", http=self.http_port, pgwire=self.pgwire_port, flight=self.flight_port)
         for mirror in self._mirrors.values():
             mirror.start()
+        self._feeds.keep(self._store)
         self._feeds.start()
         self._history.start()
         self._housekeeping.start()

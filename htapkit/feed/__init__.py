@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
-from htapkit.feed.feed import FedReport, Feed, FeedOptions, FeedReport, FeedState, reader_of
+from htapkit.feed.copied import CopyReader
+from htapkit.feed.feed import FedReport, Feed, FeedOptions, FeedReport, FeedState
+from htapkit.feed.reader import Reader, reader_of
 
-__all__ = ["FedReport", "Feed", "FeedOptions", "FeedReport", "FeedState", "reader_of"]
+__all__ = [
+    "CopyReader",
+    "FedReport",
+    "Feed",
+    "FeedOptions",
+    "FeedReport",
+    "FeedState",
+    "Reader",
+    "reader_of",
+]

@@ -9,9 +9,10 @@ from fnmatch import fnmatchcase
 import structlog
 
 from htapkit.feed.parts import Tables, in_doubt
+from htapkit.feed.reader import Reader
 from htapkit.model import SchemaChange, TableId
 from htapkit.sinks import FedTable, Stage
-from htapkit.spi import Discovered, Source
+from htapkit.spi import Discovered
 
 _log = structlog.get_logger("htapkit.feed")
 _RECONCILED = "its source has no transactions, and a sink wants rows in their order"
@@ -25,7 +26,7 @@ def wanted(patterns: Sequence[str], table: TableId) -> bool:
     return any(fnmatchcase(name, p) for p in patterns if not p.startswith("!"))
 
 
-def compared(source: Source, tables: Tables, patterns: Sequence[str]) -> bool:
+def compared(source: Reader, tables: Tables, patterns: Sequence[str]) -> bool:
     """Bring `tables` in step with the source's catalog; whether there are new ones.
 
     A schema change that is one to the stream as well is left to it: rows come in the old form until
@@ -63,7 +64,7 @@ def _first(now: Discovered) -> FedTable:
     return FedTable(now.schema, "" if now.problem else now.fingerprint, stage, why=why)
 
 
-def _compared(source: Source, table: TableId, fed: FedTable, now: Discovered) -> FedTable:
+def _compared(source: Reader, table: TableId, fed: FedTable, now: Discovered) -> FedTable:
     if now.problem or fed.stage in {Stage.SET_ASIDE, Stage.GONE}:
         return _hindered(fed, now)
     change = source.compare(fed.schema, fed.fingerprint, now)

@@ -19,7 +19,6 @@ import structlog
 
 from htapkit import failpoints
 from htapkit.errors import (
-    ConfigError,
     HtapkitError,
     PositionLost,
     SinkFailed,
@@ -27,11 +26,12 @@ from htapkit.errors import (
     SourceError,
     SourceUnavailable,
 )
+from htapkit.feed.reader import Reader
 from htapkit.feed.round import Round, anew
 from htapkit.ingest.retained import Retained
 from htapkit.metrics import Metrics
-from htapkit.sinks import SeveralReaders, Sink, Stage
-from htapkit.spi import Retains, Source
+from htapkit.sinks import Sink, Stage
+from htapkit.spi import Retains
 
 _log = structlog.get_logger("htapkit.feed")
 _BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -88,28 +88,18 @@ class FeedReport:
     tables: tuple[FedReport, ...]
 
 
-def reader_of(source: Source, name: str, source_name: str) -> Source:
-    """The source with a place in its log that is this feed's. Raises ConfigError."""
-    if not isinstance(source, SeveralReaders):
-        raise ConfigError(
-            f"sinks.{name}.source: the connector of '{source_name}' keeps one place in its log, "
-            "which is the copy's; it cannot feed a sink yet"
-        )
-    return source.reader(name)
-
-
 class Feed:
     """Sends until `stop`; `report` says how it goes."""
 
     def __init__(
         self,
         names: tuple[str, str],
-        source: Source,
+        source: Reader,
         sink: Sink,
         metrics: Metrics,
         options: FeedOptions,
     ) -> None:
-        """`names`: the feed's (and sink's), and the source's; `source` is a reader of its own."""
+        """`names`: the feed's (and sink's), and the source's; `source` is its own place there."""
         self.name, self.source_name = names
         self._source = source
         self._sink = sink

@@ -16,9 +16,10 @@ from htapkit import failpoints
 from htapkit.errors import CatalogChanged, TableSetAside, UnfaithfulValue
 from htapkit.feed.catalog import compared, gone
 from htapkit.feed.parts import Tables, as_text, commits_of, take, text_columns
+from htapkit.feed.reader import Reader
 from htapkit.model import ChangeBatch, Position, TableId, TableSchema
 from htapkit.sinks import FedTable, Part, Progress, SinkSession, Stage
-from htapkit.spi import ChangeStream, Discovered, Gathers, Snapshot, Source
+from htapkit.spi import ChangeStream, Discovered, Gathers, Snapshot
 
 _log = structlog.get_logger("htapkit.feed")
 POLL_SECONDS = 0.5
@@ -34,7 +35,7 @@ class Round:
 
     def __init__(
         self,
-        source: Source,
+        source: Reader,
         session: SinkSession,
         counted: Counted,
         copy_rows: int,

@@ -21,7 +21,7 @@ from htapkit_kafka.envelope import TABLE_KEY, Event, JsonFormat, Order
 from htapkit_kafka.records import read, records
 from htapkit_kafka.session import KafkaSession
 from htapkit_kafka.settings import Settings, parse_settings
-from htapkit_kafka.values import UNAVAILABLE, zoned
+from htapkit_kafka.values import UNAVAILABLE, json_values, zoned
 
 TABLE = TableId("shop", "public", "orders")
 COLUMNS = (
@@ -87,6 +87,15 @@ def test_instants_are_iso(moment: datetime) -> None:
 )
 def test_instants_beyond_python(us: int, shown: str) -> None:
     assert zoned(us) == shown
+
+
+def test_vectors_are_lists() -> None:
+    """Each number as the shortest that is this float4; what JSON has no number for, as a word."""
+    rows = [[0.1, -0.0], None, [float("nan"), float("-inf")]]
+    column = pa.array(rows, pa.list_(pa.float32(), 2))
+    expected = [[0.1, -0.0], None, ["NaN", "-Infinity"]]
+    assert repr(json_values(column)) == repr(expected)
+    assert repr(json_values(column.slice(1))) == repr(expected[1:])
 
 
 def test_progress_comes_back() -> None:

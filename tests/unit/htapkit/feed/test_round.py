@@ -10,8 +10,7 @@ import pyarrow as pa
 import pytest
 
 from htapkit import failpoints
-from htapkit.errors import ConfigError, PositionLost, SourceRefused
-from htapkit.feed import reader_of
+from htapkit.errors import PositionLost, SourceRefused
 from htapkit.feed import round as round_module
 from htapkit.feed.round import Round
 from htapkit.model import Column, Op, Position, SqlType, TableId, TableSchema
@@ -230,12 +229,6 @@ def test_another_server_is_refused() -> None:
     server.name = "other"
     with pytest.raises(SourceRefused):
         a_round(MemorySource(server), sink)
-
-
-def test_a_source_with_one_place_in_its_log() -> None:
-    """It is the copy's: confirming for a sink would lose it what it has not got."""
-    with pytest.raises(ConfigError, match=r"sinks\.events\.source"):
-        reader_of(MemorySource(new_server()), "events", "mem")
 
 
 def test_tables_that_are_not_asked_for() -> None:

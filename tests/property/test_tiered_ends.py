@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from htapkit import failpoints
+from htapkit.cli.history import History
+from htapkit.config import Config, SourceConfig, TableConfig
+from htapkit.jobs import JobState
 from htapkit.metrics import Metrics
 from htapkit.model import lakecells
-from htapkit.tier import Target, Tierer, Upkeep
+from htapkit.testing.stack import wait_until
+from htapkit.tier import Target, Tierer, Upkeep, microseconds
 from tests.property.reconciled_model import A, Cell, M, N
 from tests.property.tiered_cells import BEGUN, DAYS, RULE, Copy, insert
 from tests.property.timed_cells import TABLE, line
@@ -247,3 +252,34 @@ def test_a_lake_from_before_ends_gains_their_column(
     copy.apply(copy.sent)
     assert copy.rows() == copy.expected()
     assert _forget(copy, 2) == 2, "one alone in its file, one of two"
+
+
+@pytest.mark.parametrize(("grace", "left"), [({}, 3), ({"grace": "1 day"}, 1), ({"grace": 1e9}, 4)])
+def test_the_server_drops_what_ended_long_enough_ago(
+    copy: Copy, grace: dict[str, Any], left: int
+) -> None:
+    """With each compaction: ten days after it, or as is asked of the table."""
+    today = datetime.now(UTC)
+    copy.now = today - timedelta(days=20)
+    copy.apply(insert(0, 0, 5))
+    for day, ago in enumerate((15, 5), 1):
+        end = microseconds(today - timedelta(days=ago))
+        copy.apply([e for p in range(day) for e in insert(p, day, 5, end=end)])
+    copy.tier(DAYS)
+    assert _rows_in_files(copy) == 1 + 1 + 2
+    copy.now = today
+    config = Config(
+        sources={"events": SourceConfig(connector="memory")},
+        tables={str(TABLE): TableConfig.model_validate(grace)},
+    )
+    history = History(config, copy.store, copy.lake, Metrics())
+    history.jobs.start()
+    try:
+        job = history.tiering.compact(())
+        wait_until(lambda: history.jobs.get(job.id).ended, 60)
+        assert history.jobs.get(job.id).state is JobState.DONE
+    finally:
+        history.jobs.stop()
+    assert _rows_in_files(copy) == left
+    assert copy.rows() == copy.expected()
+    assert len(copy.rows()) == 1

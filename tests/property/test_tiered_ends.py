@@ -10,9 +10,12 @@ import pytest
 from htapkit import failpoints
 from htapkit.cli.history import History
 from htapkit.config import Config, SourceConfig, TableConfig
+from htapkit.hot import HotPart, Parted
 from htapkit.jobs import JobState
+from htapkit.lake import reading
 from htapkit.metrics import Metrics
 from htapkit.model import lakecells
+from htapkit.query.arms import present_arm
 from htapkit.testing.stack import wait_until
 from htapkit.tier import Target, Tierer, Upkeep, microseconds
 from tests.property.reconciled_model import A, Cell, M, N
@@ -62,8 +65,13 @@ def test_ends_of_what_has_lost_do_not_matter(copy: Copy) -> None:
     assert [row[0] for row in copy.rows()] == [1]
 
 
-def test_rows_with_one_end_end_in_the_lake(copy: Copy) -> None:
-    """At their moment, to the microsecond and with no run in between, wherever they are read."""
+@pytest.mark.parametrize("whole", [False, True])
+def test_rows_with_one_end_end_in_the_lake(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """At their moment, to the microsecond, with no run in between, and of files that come whole."""
+    if whole:
+        monkeypatch.setattr(reading, "is_local", lambda _: False)
     copy.apply([e for c in range(DAYS) for e in insert(1, c, 5, end=_later(c + 1))])
     copy.apply([*insert(2, 1, 5), *insert(3, 1, 5, end=_later(-1))])
     copy.tier(DAYS)
@@ -73,6 +81,33 @@ def test_rows_with_one_end_end_in_the_lake(copy: Copy) -> None:
         assert len(copy.rows()) == 1 + left
         copy.now += timedelta(microseconds=1)
     assert copy.store.catalog.tables[TABLE].boundary is not None
+
+
+def test_all_parts_of_a_lease_have_one_moment(copy: Copy) -> None:
+    """However late they are begun; the next lease has another one."""
+    copy.apply([e for c in range(DAYS) for e in insert(1, c, 5, end=_later(5))])
+    copy.apply(insert(2, 0, 5))
+    copy.tier(DAYS)
+
+    def leased() -> list[int]:
+        catalog = copy.store.catalog
+        arm = present_arm("lake", catalog.tables[TABLE], copy.lake.files, None, None)
+        sql = "SELECT k1 FROM hot UNION ALL SELECT k1 FROM lake"
+        hot = HotPart("hot", catalog.tables[TABLE].schema)
+        lease = copy.store.lease(Parted(sql, (), (), catalog.version, hot, (arm,)), 3)
+        assert lease is not None
+        found = []
+        for number in range(lease.parts):
+            part = lease.read(number)
+            found += [row for b in part.batches() for row in b.column(0).to_pylist()]
+            part.close()
+        lease.end("read")
+        return sorted(found)
+
+    copy.tick = timedelta(microseconds=3)
+    assert leased() == [1] * DAYS + [2]
+    assert copy.now > BEGUN + timedelta(microseconds=5)
+    assert leased() == [2]
 
 
 def test_what_ended_in_the_lake_still_covers_older_writes(copy: Copy) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Copy:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.now = BEGUN
+        self.tick = timedelta()  # by which time passes whenever the store looks at the clock
         self.position = 0
         self.model = Model()
         self.sent: list[Event] = []
@@ -64,13 +65,17 @@ class Copy:
         """Start, or start again after a death: what was left of a run is mended first."""
         limits = HotLimits(memory_bytes=2**28, disk_free_bytes=0)
         path, folder = self.folder / "hot.duckdb", str(self.folder)
-        self.store = HotStore(path, limits, clock=lambda: self.now, warehouse=folder)
+        self.store = HotStore(path, limits, clock=self._clock, warehouse=folder)
         self.lake = Lake(LakeSettings.local(self.folder))
         self.looked = Away(self.lake)
         self.store.use_lake(self.looked)
         self.tierer = Tierer(self.store, self.lake, Metrics(), rows_max=1000)
         self.retention = Retention(self.store, self.lake, Metrics())
         self.tierer.recover()
+
+    def _clock(self) -> datetime:
+        self.now += self.tick
+        return self.now
 
     def close(self) -> None:
         """Leave everything as a dead process would."""

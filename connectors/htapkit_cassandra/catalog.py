@@ -83,6 +83,12 @@ def describe(session: Session, settings: Settings, truncations: Truncations) -> 
     return found
 
 
+def graces(session: Session) -> dict[tuple[str, str], int]:
+    """Of each table, for how many seconds its deletions are kept."""
+    text = "SELECT keyspace_name, table_name, gc_grace_seconds FROM system_schema.tables"
+    return {(r.keyspace_name, r.table_name): r.gc_grace_seconds for r in session.execute(text)}
+
+
 def columns_of(session: Session) -> dict[tuple[str, str], tuple[ColumnRow, ...]]:
     """Of each table, in the order of `SELECT *`."""
     found: dict[tuple[str, str], list[ColumnRow]] = defaultdict(list)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -234,7 +235,7 @@ class CassandraSource:
                 )
         with self._sessions.first() as opened:
             described = catalog.describe(opened, settings, self._truncations)
-            placed = digests(opened)
+            placed, graces = digests(opened), catalog.graces(opened)
         found = {d.schema.table: d for d in described}
         kept = {t: _with_text(found[t], as_text.get(t, frozenset())) for t in tables if t in found}
         layouts = {table: catalog.layout(each) for table, each in kept.items()}
@@ -242,8 +243,14 @@ class CassandraSource:
         self._horizons.forget(layouts.keys() - methods.over_cql)
         if methods.over_cql or methods.neither:
             over_cql = self._over_cql(ring, methods)
+        alone = len(ring.nodes) == 1
         begun = {
-            table: _start(layout, placed[table.schema], over_cql)
+            table: _start(
+                layout,
+                over_cql,
+                placed[table.schema],
+                None if alone else graces[table.schema, table.name],
+            )
             for table, layout in layouts.items()
         }
         head, reads = self._marks.head, self._row_reads
@@ -342,13 +349,13 @@ def _end(beside: Machine) -> LogPosition:
     return seen.segments.end or LOG_START
 
 
-def _start(layout: Layout, placed: str, over_cql: OverCql | None) -> Start:
+def _start(layout: Layout, over_cql: OverCql | None, placed: str, grace: int | None) -> Start:
     """How a copy of a table begins now."""
     if counts(layout):
         return Start(COUNTERS)
     if over_cql is not None and layout.schema.table in over_cql.tables:
         return Start(CQL, boots=over_cql.scan.boots)
-    return Start(FILES, placed)
+    return Start(FILES, placed, at=int(time.time()), grace=grace)
 
 
 def _with_text(found: Discovered, names: frozenset[str]) -> Discovered:

@@ -1,7 +1,8 @@
 """How a table's copy was begun, kept in its fingerprint: what says whether it can go on. Pure.
 
 - From files: each node's part is all that it has, so a row is in one of them if rows lay on the
-  same nodes all the time.
+  same nodes all the time. A deletion that only another node has takes away what was read here, if
+  that node still has it when its turn comes.
 - Over CQL: a reading shows what its node may lose when it is killed. While none of them was started
   again, nothing that was shown is lost.
 - Counters: of two readings the later one counts, and one that is cut short is none.
@@ -30,6 +31,8 @@ class Start:
     method: str
     placed: str = ""  # where rows lay (`lies`)
     boots: Mapping[str, int] = field(default_factory=dict)  # of each node: a number of its start
+    at: int = 0  # in seconds
+    grace: int | None = None  # so many seconds nodes keep a deletion; None: there is one node only
 
 
 def noted(found: Discovered, start: Start, horizon: int) -> Discovered:
@@ -48,15 +51,20 @@ def hindrance(before: Start | None, now: Start) -> str:
     """Why a copy that began so cannot go on as copies are made now, "" = it can."""
     if before is None:
         return "nothing was noted of how its copy began"
-    if before.method != now.method:
-        return f"its copy began with {before.method}, and copies are made with {now.method} now"
-    if now.method == COUNTERS:
-        return "counters are read in one go"
-    if before.placed != now.placed:
-        return "its rows lie on other nodes than when its copy began"
-    if before.boots != now.boots:
-        return "a node was started again, which may have lost what it had shown the copy"
-    return ""
+    hindrances = {
+        f"its copy began with {before.method}, and copies are made with {now.method} now": (
+            before.method != now.method
+        ),
+        "counters are read in one go": now.method == COUNTERS,
+        "its rows lie on other nodes than when its copy began": before.placed != now.placed,
+        "a node was started again, which may have lost what it had shown the copy": (
+            before.boots != now.boots
+        ),
+        f"it began more than gc_grace_seconds ago ({now.grace}), and deletions may be gone": (
+            now.grace is not None and now.at - before.at > now.grace
+        ),
+    }
+    return next((why for why, hinders in hindrances.items() if hinders), "")
 
 
 def lies(members: Sequence[Member], replication: Mapping[str, str]) -> str:

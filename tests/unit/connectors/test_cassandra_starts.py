@@ -17,6 +17,7 @@ from htapkit_cassandra.replicas import Member
 from htapkit_cassandra.starts import Start, hindrance, lies
 
 FILES = Start(starts.FILES, placed="here")
+RINGED = Start(starts.FILES, placed="here", at=100, grace=60)
 CQL = Start(starts.CQL, boots={"a": 1, "b": 5})
 NODES = (
     Member("a", "10.0.0.1", "dc1", "r1", frozenset({1, 5})),
@@ -34,6 +35,11 @@ TWICE = {"class": "SimpleStrategy", "replication_factor": "2"}
         (FILES, replace(FILES, placed="there"), "its rows lie on other nodes"),
         (CQL, replace(CQL, boots={"a": 1, "b": 6}), "a node was started again"),
         (CQL, replace(CQL, boots={"a": 1}), "a node was started again"),
+        (RINGED, replace(RINGED, at=160), ""),
+        (RINGED, replace(RINGED, at=161), "it began more than gc_grace_seconds ago (60)"),
+        (RINGED, replace(RINGED, at=161, grace=None), ""),
+        (RINGED, replace(RINGED, at=100, grace=0), ""),
+        (FILES, replace(RINGED, at=161, grace=100), "it began more than"),
         (FILES, CQL, "its copy began with files"),
         (CQL, FILES, "its copy began with cql"),
         (Start(starts.COUNTERS), Start(starts.COUNTERS), "counters are read in one go"),

@@ -19,7 +19,9 @@ from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.query import SimpleStatement
 
 from htapkit.model import DELETIONS, Split, TableId
+from htapkit.testing.guard import Guard
 from htapkit.testing.stack import Stack
+from tests.cassandra.agents import AgentProcess
 from tests.fix_cassandra import HAS_VECTORS, SECONDS, Keyspace, connected, wait_for
 
 pytestmark = pytest.mark.cassandra
@@ -125,7 +127,8 @@ class Cut:
         """Not started; `more` settings of the source."""
         self.large = large
         keyspace = large.keyspace
-        settings = keyspace.node.settings(tables=[f"{keyspace.name}.*"], **more)
+        found = keyspace.node.settings(tables=[f"{keyspace.name}.*"], **more)
+        settings = {name: value for name, value in found.items() if value is not None}
         self.stack = Stack(folder, {"events": {"connector": "cassandra", **settings}})
         running.callback(self.stack.stop)
 
@@ -168,13 +171,24 @@ def running() -> Iterator[ExitStack]:
         yield stack
 
 
-@pytest.mark.parametrize("snapshot", ["files", _OVER_CQL])
+def _by_an_agent(large: Large, folder: Path, running: ExitStack) -> dict[str, object]:
+    """The settings of a source whose files an agent reads, which runs till the end."""
+    guard = Guard(folder)
+    running.callback(guard.release)
+    agent = AgentProcess(large.keyspace.node, folder / "agent")
+    running.callback(agent.stop)
+    agent.start()
+    return agent.settings()
+
+
+@pytest.mark.parametrize("how", ["files", _OVER_CQL, "by an agent"])
 def test_kills_in_the_middle(
-    keyspace: Keyspace, tmp_path: Path, running: ExitStack, snapshot: str
+    keyspace: Keyspace, tmp_path: Path, running: ExitStack, how: str
 ) -> None:
     """Each time it goes on behind what it had, while rows come, change and go everywhere."""
     large = Large(keyspace, _seed(), 6_000)
-    cut = Cut(large, tmp_path, running, snapshot=snapshot)
+    more = _by_an_agent(large, tmp_path, running) if how == "by an agent" else {"snapshot": how}
+    cut = Cut(large, tmp_path / "stack", running, **more)
     cut.die(2)
     large.change()
     cut.die(2)
@@ -183,7 +197,7 @@ def test_kills_in_the_middle(
     large.change()
     cut.equals()
     # In files each has its marker, of which CQL says nothing.
-    cells = large.rows * (2 if snapshot == "files" else 1)
+    cells = large.rows * (1 if how == "cql" else 2)
     first, second = cut.went_on_at()
     print(f"{cells} cells: {first} kept, then {second}, {read:.0f} read")
     assert 0 < first < second < cells

@@ -204,14 +204,16 @@ def reload(config_path: Path, as_json: bool) -> None:
 @JSON
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def detach(source: str, config_path: Path, as_json: bool, yes: bool) -> None:
-    """Remove slot and publication of SOURCE, and forget its copy; or only the slot of a sink."""
+    """Remove slot and publication of SOURCE, and forget its copy; or what is kept for a sink."""
     config = load_config(config_path)
     known = [*config.sources, *config.sinks]
     if source not in known:
         raise ConfigError(f"no source or sink '{source}'; there are: {', '.join(known)}")
     if not yes:
-        what = "its slot" if source in config.sinks else f"what htapkit made at '{source}'"
-        where = "position there" if source in config.sinks else "copy here"
+        what = (
+            "its place in the log" if source in config.sinks else f"what htapkit made at '{source}'"
+        )
+        where = "position at the sink" if source in config.sinks else "copy here"
         click.confirm(f"{source}: drop {what} and its {where}?", abort=True)
     try:
         with client_of(config) as client:

@@ -6,6 +6,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from contextlib import ExitStack, closing
@@ -14,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from htapkit import failpoints
+from htapkit.hot import HotStore
+from htapkit.testing.postgres import free_port
 from htapkit.testing.stack import Stack
 from tests.cassandra.histories import SHOWN, Histories, selected
 from tests.fix_cassandra import SECONDS, Keyspace, connected, wait_for
@@ -47,6 +51,8 @@ class Feeding:
             configuration={
                 "sinks": {sink: {**about, "topic": f"{sink}.all"}},
                 "limits": {"batch_rows": 200},  # so that a copy is more than one transaction
+                # The command line finds it there.
+                "servers": {"http": {"listen": f"127.0.0.1:{free_port()}"}},
             },
             preloaded=True,
         )
@@ -66,6 +72,17 @@ class Feeding:
             return (len(states) == len(SHOWN) and set(states) == {"following"}) or None
 
         wait_for(following)
+
+    def detach(self) -> None:
+        """Give the sink up, while no server runs: the copy keeps nothing for it."""
+        self.stack.stop()
+        command = [sys.executable, "-m", "htapkit", "detach", self.sink, "--yes"]
+        done = subprocess.run(
+            command, cwd=self.stack.folder, capture_output=True, text=True, check=False
+        )
+        assert done.stdout == f"{self.sink}: detached\n", done.stdout + done.stderr
+        with HotStore(self.stack.folder / "data" / "hot.duckdb") as store:
+            assert not store.journal.bytes_after("events", 0)
 
     def ends_equal(self) -> Replayed:
         """What lives for a second ends meanwhile; then Kafka has what the node has."""
@@ -126,6 +143,7 @@ def _changed(told: Replayed) -> int:
     return count
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_each_change_once(
     keyspace: Keyspace, broker: Broker, sink_name: str, tmp_path: Path
@@ -164,6 +182,7 @@ def test_each_change_once(
         histories.end()
         assert histories.problem is None
         told = feeding.ends_equal()
+        feeding.detach()
     print(f"{histories.written} written; {dict(died)}; {told.ops}; {lengths} events between kills")
     assert lengths == sorted(lengths), "what was committed is there for good"
     assert len(set(lengths)) > len(POINTS) // 2, "it hardly got on"

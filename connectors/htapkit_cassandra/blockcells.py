@@ -1,6 +1,7 @@
 """A block's cells as those of the copy: what its rows would give one by one, and faster. Pure.
 
-Each different value of a column, and each run of cells with the same times, is converted once.
+Numbers and texts are converted column by column; of other types each different value once, and each
+run of cells with the same times.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from htapkit.model import place_keys
 from htapkit_cassandra import cql
 from htapkit_cassandra.blocks import MARKER, NEVER, Block, Numbers
 from htapkit_cassandra.cql import Cql
-from htapkit_cassandra.layout import Layout, element, rank_of, sorts_as_text
+from htapkit_cassandra.layout import KeyPart, Layout, element, rank_of, sorts_as_text
+from htapkit_cassandra.wholes import whole
 
 _Column = tuple[int | None, Numbers, pa.Array, pa.Array, pa.Array]
 """Its ordinal, which cells of the block are its own, and their paths, texts and ties."""
@@ -59,7 +61,7 @@ def _rows(block: Block, layout: Layout, arrow: pa.Schema) -> dict[str, pa.Array]
     found["within"] = pa.array(within if shared else [None] * len(within), pa.binary())
     parts = zip(place_keys(layout.schema), layout.key, (*block.key, *block.clustering), strict=True)
     for name, part, values in parts:
-        found[name] = _each(values, part.value, arrow.field(name).type)
+        found[name] = _keys(values, part, arrow.field(name).type)
     return found
 
 
@@ -78,7 +80,7 @@ def _columns(block: Block, layout: Layout) -> Iterator[_Column]:
         if paths.null_count < len(paths):
             paths, texts = _elements(type_, values, paths)
         else:
-            texts = _each(values, partial(cql.as_text, type_), pa.string())
+            texts = _texts(values, type_)
             tie = pa.nulls(len(cells), pa.binary()) if sorts_as_text(type_) else values
         yield ordinals[name], cells, paths, texts, tie
 
@@ -89,6 +91,20 @@ def _elements(
     pairs = zip(values.to_pylist(), paths.to_pylist(), strict=True)
     orders, texts = zip(*(element(type_, value, path) for value, path in pairs), strict=True)
     return pa.array(orders, pa.binary()), pa.array(texts, pa.string())
+
+
+def _keys(values: pa.BinaryArray, part: KeyPart, arrow: pa.DataType) -> pa.Array:
+    found = whole(part.type, values)
+    if found is not None and (pa.types.is_integer(arrow) or pa.types.is_timestamp(arrow)):
+        return found.cast(arrow)
+    return _each(values, part.value, arrow)
+
+
+def _texts(values: pa.BinaryArray, type_: Cql) -> pa.StringArray:
+    found = whole(type_, values)
+    if found is not None:
+        return found.cast(pa.string())
+    return _each(values, partial(cql.as_text, type_), pa.string())
 
 
 def _each(

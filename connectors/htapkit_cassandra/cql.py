@@ -14,7 +14,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from ipaddress import ip_address
 from typing import Final
-from uuid import UUID
 
 import numpy as np
 
@@ -24,9 +23,10 @@ Fields = tuple[tuple[str, str], ...]
 SCALE_MAX: Final = 1000  # a decimal's exponent beyond it would be printed as kilobytes of zeros
 _EPOCH_DAYS: Final = 2**31
 _DAYS: Final = range(-2_440_588, 2_145_042_906)  # PostgreSQL's, since 1970
-_MICROSECONDS: Final = range(-210_866_803_200_000_000, 2**63 - 1)  # PostgreSQL's, and Arrow's
+MICROSECONDS: Final = range(-210_866_803_200_000_000, 2**63 - 1)  # PostgreSQL's, and Arrow's
 _DAYS_OF_YEARS: Final = range(-719_162, 2_932_897)  # 1 to 9999, which ISO 8601 has
 _MILLISECONDS_OF_YEARS: Final = range(-719_162 * 86_400_000, 2_932_897 * 86_400_000)
+_UUID_DIGITS: Final = 32
 _COLLECTIONS: Final = ("list", "set", "map")
 _WIDTHS: Final = {"float": 4, "double": 8, "int": 4, "bigint": 8, "timestamp": 8, "boolean": 1,
                   "uuid": 16, "timeuuid": 16}  # fmt: skip
@@ -97,10 +97,10 @@ def as_text(type_: Cql, value: bytes) -> str | None:
     if type_.name == "blob":
         return value.hex()
     if type_.name == "timestamp":
-        return str(_within(1000 * _integer(value), _MICROSECONDS, "timestamp")) if value else None
+        return str(_within(1000 * _integer(value), MICROSECONDS, "timestamp")) if value else None
     if type_.name == "date":
         return str(_within(_unsigned(value) - _EPOCH_DAYS, _DAYS, "date")) if value else None
-    if type_.name in _TEXTS:
+    if type_.name in TEXTS:
         text = value.decode()
         if "\0" in text:
             raise ValueError("a text with a NUL character, which PostgreSQL's text cannot have")
@@ -114,9 +114,9 @@ def as_text(type_: Cql, value: bytes) -> str | None:
 def as_json(type_: Cql, value: bytes | None) -> str:  # noqa: PLR0911 - one for each kind of type
     """A value within another, or one that is put together."""
     name = type_.name
-    if value is None or (not value and name not in _TEXTS and name != "blob"):
+    if value is None or (not value and name not in TEXTS and name != "blob"):
         return "null"
-    if name in _TEXTS:
+    if name in TEXTS:
         return json.dumps(value.decode(), ensure_ascii=False)
     if name == "blob":
         return f'"0x{value.hex()}"'
@@ -227,6 +227,13 @@ def _double(value: bytes) -> str:
     return repr(float(struct.unpack(">d", value)[0])).replace("inf", "Infinity")
 
 
+def _uuid(value: bytes) -> str:
+    digits = value.hex()
+    if len(digits) != _UUID_DIGITS:
+        raise ValueError(f"a uuid of {len(value)} bytes")
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
 def _time(value: bytes) -> str:
     seconds, nanoseconds = divmod(_integer(value), 10**9)
     minutes, second = divmod(seconds, 60)
@@ -249,7 +256,7 @@ def _variable(value: bytes) -> tuple[int, bytes]:
 
 
 _EXACT: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
-_TEXTS: Final = frozenset({"text", "varchar", "ascii"})
+TEXTS: Final = frozenset({"text", "varchar", "ascii"})
 _NO_NUMBERS: Final = frozenset({"nan", "NaN", "Infinity", "-Infinity"})
 _BARE: Final = frozenset({"boolean", "tinyint", "smallint", "int", "bigint", "counter", "float",
                           "double", "decimal", "varint"})  # fmt: skip
@@ -265,8 +272,8 @@ _SCALARS: Final[Mapping[str, Callable[[bytes], str]]] = {
     "int": lambda v: str(_integer(v)),
     "smallint": lambda v: str(_integer(v)),
     "time": _time,
-    "timeuuid": lambda v: str(UUID(bytes=v)),
+    "timeuuid": _uuid,
     "tinyint": lambda v: str(_integer(v)),
-    "uuid": lambda v: str(UUID(bytes=v)),
+    "uuid": _uuid,
     "varint": lambda v: str(_integer(v)),
 }

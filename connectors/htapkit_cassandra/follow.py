@@ -7,7 +7,9 @@ there. It never guesses: what cannot be decoded breaks its table, by name.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,6 +17,7 @@ from htapkit.errors import SourceRefused
 from htapkit.model import Broken, Change, ChangeBatch, Position, TableId, TableSchema
 from htapkit.spi import LogLag
 from htapkit_cassandra import marks
+from htapkit_cassandra.blocks import Block
 from htapkit_cassandra.cells import Collector
 from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.machine import Machine
@@ -187,6 +190,8 @@ class LogStream:
             tables = self._tables.get(node, {})
             for change in event.changes:
                 self._take_change(node, change, event.position)
+            for block in event.blocks:
+                self._take_block(node, block, event.position.segment)
             for table_id, table in tables.items():
                 if (table.keyspace, table.name) == (marks.KEYSPACE, marks.TABLE):
                     self._take_mark(node, self._marks.of(event, table_id))
@@ -200,16 +205,42 @@ class LogStream:
             lags.came(node, mark, time.monotonic())
             self._reached = self._reached.vouched(lags.vouched())
 
+    def _take_block(self, node: str, block: Block, segment: int) -> None:
+        table = self._named(node, block.table)
+        if table not in self._collectors:
+            return
+
+        def counts(end: int) -> bool:
+            return self._catalog.counts(table, block.table, node, LogPosition(segment, end))
+
+        # What is of before a TRUNCATE lies before all that is not.
+        there = block.since(bisect_left(block.end, x=True, key=counts))
+        if self._owed.counts_whole(table, there):
+            with self._holding(table):
+                self._collectors[table].take_block(there)
+            return
+        for change, end in zip(there.writes(), there.end.tolist(), strict=True):
+            self._take_change(node, change, LogPosition(segment, end))
+
     def _take_change(self, node: str, change: LogChange, end: LogPosition) -> None:
-        named = self._tables[node][change.table]
-        table = TableId(self._following.source, named.keyspace, named.name)
+        table = self._named(node, change.table)
         collector = self._collectors.get(table)
         if collector is None or not self._catalog.counts(table, change.table, node, end):
             return
         counting = self._owed.owe(table, change, self._reached)
-        try:
-            if counting is not None:
+        if counting is not None:
+            with self._holding(table):
                 collector.take(counting)
+
+    def _named(self, node: str, table_id: str) -> TableId:
+        named = self._tables[node][table_id]
+        return TableId(self._following.source, named.keyspace, named.name)
+
+    @contextmanager
+    def _holding(self, table: TableId) -> Iterator[None]:
+        """A value that no column can hold breaks its table."""
+        try:
+            yield
         except ValueError as error:
             self._broken.append(Broken(table, f"it cannot be held: {error}", copy_again=False))
             del self._collectors[table]

@@ -24,7 +24,7 @@ from htapkit_cassandra.mutations import (
     Synced,
 )
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Lines:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from uuid import uuid4
 
 from cassandra.cluster import Session
@@ -145,9 +146,10 @@ class Marks:
         """Not needed: what `head` gives is in the log already."""
 
     def of(self, mutation: Mutation, table_id: str) -> int:
-        """The number of our mark in a mutation; 0 = there is none."""
+        """The number of our newest mark in a mutation; 0 = there is none."""
         found = 0
-        for change in mutation.changes:
+        blocks = (block.writes() for block in mutation.blocks if block.table == table_id)
+        for change in chain(mutation.changes, *blocks):
             ours = change.table == table_id and change.key == (self._reader.encode(),)
             for cell in change.cells if ours and isinstance(change, RowWrite) else ():
                 if cell.column == "mark" and cell.value is not None:

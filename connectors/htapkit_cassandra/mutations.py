@@ -125,7 +125,7 @@ LogChange = RowWrite | RangeDeletion | PartitionDeletion
 class Mutation:
     """Everything that one mutation did to CDC tables; `position` is where to go on after it.
 
-    Or a part of a copy, in which most cells come in `blocks`.
+    Or what several wrote that follow one another, in `blocks`; or a part of a copy.
     """
 
     changes: tuple[LogChange, ...]

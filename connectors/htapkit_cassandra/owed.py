@@ -17,6 +17,7 @@ from typing import Final
 
 from htapkit.errors import SourceUnavailable
 from htapkit.model import Broken, Change, TableId
+from htapkit_cassandra.blocks import Block
 from htapkit_cassandra.cells import Collector
 from htapkit_cassandra.counters import counts, named
 from htapkit_cassandra.horizons import Horizons
@@ -74,6 +75,15 @@ class Owed:
         if name is not None:
             self._owe(table, name, before)
         return kept
+
+    def counts_whole(self, table: TableId, block: Block) -> bool:
+        """Whether all of a block counts for itself: `owe` would note nothing of its rows."""
+        if table in self._counters:
+            return False
+        horizon = self.horizons.of(table)
+        if not horizon:
+            return True
+        return not block.value.null_count and bool((block.written > horizon).all())
 
     def _owe(self, table: TableId, name: Named, before: Reached) -> None:
         self._named += 1

@@ -11,6 +11,8 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -41,17 +43,29 @@ def _until(
     seen: Callable[[int], None] = lambda _: None,
     found: list[Mutation] | None = None,
 ) -> list[Mutation]:
-    """The mutations up to there, put into `found`; `seen` is told their number after each."""
+    """The mutations up to there, put into `found`; `seen` is told their number after some."""
     found = [] if found is None else found
     deadline = time.monotonic() + SECONDS
     while tail.position is None or tail.position < end:
         assert time.monotonic() < deadline, f"at {tail.position}, not yet at {end}"
         event = tail.next(0.1)
         if isinstance(event, Mutation):
-            found.append(event)
+            found += _each(event)
             seen(len(found))
         if event is not None:
             deadline = time.monotonic() + SECONDS
+    return found
+
+
+def _each(told: Mutation) -> list[Mutation]:
+    """Those that a block tells together, each with its own end."""
+    found = [told] if not told.blocks else []
+    for block in told.blocks:
+        rows = zip(block.end.tolist(), block.writes(), strict=True)
+        for end, of_one in groupby(rows, key=itemgetter(0)):
+            position = LogPosition(told.position.segment, end)
+            found.append(Mutation(tuple(row for _, row in of_one), position))
+        assert found[-1].position == told.position
     return found
 
 
@@ -146,6 +160,33 @@ def test_a_tail_goes_on_right_behind_a_position(keyspace: Keyspace) -> None:
     assert len(whole) == 60
     with _tail(keyspace, whole[24].position) as tail:
         assert _of(table, _until(tail, end)) == whole[25:]
+
+
+def test_rows_that_are_only_written_come_in_blocks(keyspace: Keyspace) -> None:
+    """Those of one table that follow one another; what deletes stands between them."""
+    session, ks = keyspace.session, keyspace.name
+    session.execute(f"CREATE TABLE {ks}.t (id int PRIMARY KEY, v int) WITH cdc = true")
+    start = keyspace.log_end()
+    insert = session.prepare(f"INSERT INTO {ks}.t (id, v) VALUES (?, ?)")
+    for n in range(100):
+        session.execute(insert, (n, n))
+        if n == 49:
+            session.execute(f"DELETE FROM {ks}.t WHERE id = 7")
+    end, told = keyspace.log_end(), 0
+    with _tail(keyspace, start) as tail:
+        found: list[Mutation] = []
+        while tail.position is None or tail.position < end:
+            event = tail.next(SECONDS)
+            if isinstance(event, Mutation):
+                told += 1
+                found += _each(event)
+    ours = _of(_table_id(keyspace, "t"), found)
+    writes = [m.changes[0] for m in ours]
+    keys = [int.from_bytes(write.key[0], "big") for write in writes]
+    assert keys == [*range(50), 7, *range(50, 100)]
+    assert told < len(ours) / 2, "some came in blocks"
+    with _tail(keyspace, ours[60].position) as tail:
+        assert _of(_table_id(keyspace, "t"), _until(tail, end)) == ours[61:]
 
 
 def test_tables_and_columns_that_come_and_go(keyspace: Keyspace) -> None:

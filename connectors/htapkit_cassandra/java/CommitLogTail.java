@@ -2,7 +2,7 @@
 //
 //   java -cp 'JARS/*' CommitLogTail.java CDC_RAW SCHEMA_JSON [--from SEGMENT:OFFSET] [--once] [--poll MS]
 //
-// Or all that one table's files have, in the same lines, but writes of cells as blocks, and an "end" now and then:
+// Or all that one table's files have, in the same lines, with an "end" now and then:
 //
 //   java -cp 'JARS/*' CommitLogTail.java - SCHEMA_JSON --copy KEYSPACE TABLE TAG JMX_HOST:PORT FOLDERS [--after TOKEN]
 //
@@ -17,7 +17,8 @@
 //   row        writes of cells (a tombstone has no "value"), a row's own marker, a row's deletion
 //   block      writes of cells and markers of many rows, column by column; see Block
 //   range, partition   deletions of everything written at or before "deleted"
-//   end        the mutation above is whole; SEGMENT:OFFSET is where to go on after it
+//   end        the mutation above is whole; SEGMENT:OFFSET is where to go on after it. Mutations that are told by a block
+//              have one end together, that of the last
 //   synced     everything that the node has synced up to there has been printed
 //   part       of a copy: all partitions up to and with the token "upto" have been printed, in mutations that are whole
 // It stops rather than skip: see the exit codes. When its standard input ends, it ends, too.
@@ -105,7 +106,7 @@ import org.apache.cassandra.service.ClientState;
 import org.apache.cassandra.utils.ByteBufferUtil;
 
 public final class CommitLogTail {
-    static final int FORMAT = 2;
+    static final int FORMAT = 3;
 
     // Exit codes; tail.py knows them.
     static final int USAGE = 2;
@@ -123,6 +124,7 @@ public final class CommitLogTail {
     static final String GONE = "the snapshot %s was cleared while its files were read; the table has to be copied again";
     static final int BLOCK_ROWS = 2000;
     static final int BLOCK_BYTES = 1 << 20;
+    static final int BLOCK_ROWS_MIN = 8; // of the log: a block of fewer costs more than their lines
     static final int LINES_TOGETHER = 500;
     static final long PART_BYTES = 1 << 22; // about, of a table's files as they are before they are compressed
     static final int PARTS_MAX = 1024;
@@ -140,6 +142,7 @@ public final class CommitLogTail {
     long segment = -1; // what was printed last
     int offset = 0;
     int synced = 0; // how far the node says that the segment being read is synced
+    final Held held = new Held(); // of the log, what was not printed yet
     int lines = 0; // since the last end, of a copy
     Block block = null; // of a copy, what was not printed yet
     boolean cut = false; // the reader met a section that is still being written
@@ -410,6 +413,7 @@ public final class CommitLogTail {
         } catch (BehindSynced all) {
             // all that is synced was read
         }
+        held.print();
     }
 
     /** The reader went on to a section that the node has not synced, and may be writing. */
@@ -424,6 +428,7 @@ public final class CommitLogTail {
             for (Map.Entry<?, ?> unknown : getInvalidMutations()) {
                 String id = ((TableId) unknown.getKey()).asUUID().toString();
                 if (ignored.contains(id)) continue;
+                held.print();
                 out.flush();
                 stop(UNKNOWN_TABLE, "table id " + id + " is not in the schema");
             }
@@ -442,6 +447,7 @@ public final class CommitLogTail {
         public void handleUnrecoverableError(CommitLogReadException error) throws IOException {
             Matcher marker = BAD_MARKER.matcher(error.getMessage());
             if (marker.find() && Integer.parseInt(marker.group(1)) >= synced) throw new BehindSynced();
+            held.print();
             out.flush();
             stop(UNDECODABLE, "after " + segment + ":" + offset + ": " + error.getMessage());
         }
@@ -450,17 +456,77 @@ public final class CommitLogTail {
         public void handleMutation(Mutation mutation, int size, int location, CommitLogDescriptor descriptor) {
             if (location <= offset || location > synced) return;
             try {
-                boolean any = false;
+                List<PartitionUpdate> updates = new ArrayList<>();
                 for (PartitionUpdate update : mutation.getPartitionUpdates())
-                    if (update.metadata().params.cdc) {
-                        update(update);
-                        any = true;
-                    }
+                    if (update.metadata().params.cdc) updates.add(update);
+                if (updates.size() == 1 && onlyWrites(updates.get(0))) {
+                    held.add(updates.get(0), size, location);
+                    return;
+                }
+                if (!updates.isEmpty()) held.print();
+                for (PartitionUpdate update : updates) update(update);
                 offset = location;
-                if (any) position("end");
+                if (!updates.isEmpty()) position("end");
             } catch (IOException error) {
                 stop(READER_GONE, "cannot write: " + error.getMessage());
             }
+        }
+    }
+
+    /** Whether it is writes of cells and markers in rows, and nothing else: what a block can tell. */
+    static boolean onlyWrites(PartitionUpdate update) {
+        if (!update.partitionLevelDeletion().isLive() || update.deletionInfo().hasRanges()) return false;
+        if (!update.staticRow().isEmpty()) return false;
+        for (Row row : update) if (deletes(row)) return false;
+        return true;
+    }
+
+    static boolean deletes(Row row) {
+        boolean deletes = !row.deletion().isLive();
+        for (ColumnData data : row)
+            deletes |= data.column().isComplex() && !((ComplexColumnData) data).complexDeletion().isLive();
+        return deletes;
+    }
+
+    /** Mutations of one table that follow one another and only write: printed as a block, or as lines if they are few. */
+    final class Held {
+        final List<PartitionUpdate> updates = new ArrayList<>();
+        final List<Integer> ends = new ArrayList<>();
+        int rows = 0;
+        int bytes = 0;
+
+        void add(PartitionUpdate update, int size, int end) throws IOException {
+            if (!updates.isEmpty() && updates.get(0).metadata() != update.metadata()) print();
+            updates.add(update);
+            ends.add(end);
+            for (Row unused : update) rows++;
+            bytes += size;
+            offset = end;
+            if (rows >= BLOCK_ROWS || bytes >= BLOCK_BYTES) print();
+        }
+
+        void print() throws IOException {
+            boolean together = rows >= BLOCK_ROWS_MIN;
+            Block made = together ? new Block(updates.get(0).metadata()) : null;
+            for (int i = 0; i < updates.size(); i++) {
+                PartitionUpdate update = updates.get(i);
+                if (!together) {
+                    update(update);
+                    position("end", ends.get(i));
+                    continue;
+                }
+                for (Row row : update) {
+                    made.add(update.partitionKey(), row);
+                    made.end.add(ends.get(i), 4);
+                }
+            }
+            if (together) {
+                made.write();
+                position("end");
+            }
+            updates.clear();
+            ends.clear();
+            rows = bytes = 0;
         }
     }
 
@@ -648,10 +714,7 @@ public final class CommitLogTail {
 
     /** A row's cells go into the block, what it deleted into a line. */
     void inBlock(TableMetadata table, DecoratedKey key, Row row) throws IOException {
-        boolean deletes = !row.deletion().isLive();
-        for (ColumnData data : row)
-            deletes |= data.column().isComplex() && !((ComplexColumnData) data).complexDeletion().isLive();
-        if (deletes) row(table, key, row, false, false);
+        if (deletes(row)) row(table, key, row, false, false);
         if (block == null) block = new Block(table);
         block.add(key, row);
         if (block.rows == BLOCK_ROWS || block.bytes() >= BLOCK_BYTES) endBlock();
@@ -668,7 +731,8 @@ public final class CommitLogTail {
     /**
      * Cells of many rows. A column of bytes is {"offsets": as many as there are values and one, "there": a byte each,
      * "data"}, a column of numbers its bytes, little-endian, both in base64:
-     * key, clustering (one column of bytes for each of the table's, a value for each row), and for each cell:
+     * key, clustering (one column of bytes for each of the table's, a value for each row), end (4 bytes for each row: in
+     * the log, the offset at which its mutation ends; of a copy there is none), and for each cell:
      * row (its number, 4 bytes), column (4 bytes, of "columns"; -1: the row's own marker), written (8), ttl (4; 0: none),
      * expires (8; -1: never; of a tombstone when it was made), value and path (bytes; not there: a tombstone, no element).
      */
@@ -676,7 +740,7 @@ public final class CommitLogTail {
         final TableMetadata table;
         final Map<ColumnMetadata, Integer> columns = new LinkedHashMap<>();
         final Values[] key, clustering;
-        final Numbers row = new Numbers(), column = new Numbers(), ttl = new Numbers();
+        final Numbers end = new Numbers(), row = new Numbers(), column = new Numbers(), ttl = new Numbers();
         final Numbers written = new Numbers(), expires = new Numbers();
         final Values value = new Values(), path = new Values();
         int rows = 0;
@@ -741,6 +805,7 @@ public final class CommitLogTail {
             out.writeEndArray();
             values("key", key);
             values("clustering", clustering);
+            out.writeBinaryField("end", end.bytes());
             out.writeBinaryField("row", row.bytes());
             out.writeBinaryField("column", column.bytes());
             out.writeBinaryField("written", written.bytes());
@@ -821,9 +886,13 @@ public final class CommitLogTail {
     }
 
     void position(String kind) throws IOException {
+        position(kind, offset);
+    }
+
+    void position(String kind, int at) throws IOException {
         begin(kind);
         out.writeNumberField("segment", segment);
-        out.writeNumberField("offset", offset);
+        out.writeNumberField("offset", at);
         finish();
     }
 

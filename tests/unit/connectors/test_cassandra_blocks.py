@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import random
 import struct
-from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from htapkit.model import TableId
 from htapkit_cassandra.blocks import block
 from htapkit_cassandra.catalog import ColumnRow, table_schema
 from htapkit_cassandra.cells import Collector
-from htapkit_cassandra.cql import parse
+from htapkit_cassandra.cql import as_text, parse
 from htapkit_cassandra.layout import Layout
 from htapkit_cassandra.mutations import Cell, RowWrite
 from htapkit_cassandra.places import Places
+from htapkit_cassandra.wholes import whole
+from tests.cassandra.printed import end_of, printed
 
 _TABLE = TableId("events", "ks", "t")
 _PLACE = (("street", "text"), ("number", "int"))
@@ -65,7 +67,7 @@ def test_blocks_give_what_their_rows_give(more: tuple[ColumnRow, ...]) -> None:
     for row in rows:
         one_by_one.take(row)
     for begin in range(0, len(rows), 150):
-        together.take_block(block(_printed(rows[begin : begin + 150])))
+        together.take_block(block(printed(rows[begin : begin + 150])))
     assert one_by_one.count == together.count
     expected, found = one_by_one.changes(), together.changes()
     assert found.cells.schema == expected.cells.schema
@@ -74,11 +76,68 @@ def test_blocks_give_what_their_rows_give(more: tuple[ColumnRow, ...]) -> None:
     assert together.count == 0
 
 
+def test_a_block_gives_its_rows_back_from_any_of_them_on() -> None:
+    """With the place of each in the log."""
+    seed = int(os.environ.get("BLOCKS_SEED", "0")) or random.randrange(2**32)
+    print(f"BLOCKS_SEED={seed}")
+    rolled = random.Random(seed)
+    rows = [_row(rolled) for _ in range(40)]
+    whole = block(printed(rows))
+    for first in (0, 1, 17, 40):
+        there = whole.since(first)
+        assert list(there.writes()) == rows[first:]
+        assert there.end.tolist() == [end_of(row) for row in range(first, 40)]
+        taken, expected = Collector(_layout()), Collector(_layout())
+        taken.take_block(there)
+        for row in rows[first:]:
+            expected.take(row)
+        found, wanted = taken.changes().cells, expected.changes().cells
+        assert _sorted(found.to_pylist()) == _sorted(wanted.to_pylist())
+
+
+_EXTREMES = {
+    "bigint": [bytes(8), b"\x7f" + b"\xff" * 7, b"\x80" + bytes(7), b"\xff" * 8],
+    "int": [bytes(4), b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff" * 4],
+    "smallint": [b"\0\0", b"\x7f\xff", b"\x80\0"],
+    "tinyint": [b"\0", b"\x7f", b"\x80"],
+    "timestamp": [bytes(8), b"\xff" * 8, struct.pack(">q", -210_866_803_199_999)],
+    "text": [b"x", "é\U0001f600".encode(), b"\x7f"],
+}
+
+
+@pytest.mark.parametrize("name", _EXTREMES)
+def test_a_column_at_once_is_its_values_one_by_one(name: str) -> None:
+    """With empty ones and such that are not there, whole or a part of it."""
+    type_ = parse(name, {})
+    there = [None, b"", *_EXTREMES[name], b"", None, *_EXTREMES[name]]
+    for first in range(len(there)):
+        found = whole(type_, pa.array(there, pa.binary())[first:])
+        assert found is not None
+        expected = [None if v is None else as_text(type_, v) for v in there[first:]]
+        assert found.cast(pa.string()).to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("int", b"\1\2\3"),
+        ("timestamp", b"\x7f" + b"\xff" * 7),
+        ("timestamp", b"\x80" + bytes(7)),
+        ("text", b"a\0b"),
+        ("text", b"\xff"),
+        ("double", bytes(8)),
+    ],
+)
+def test_what_is_not_plain_is_left_to_be_read_by_itself(name: str, value: bytes) -> None:
+    """There it is an error, or not."""
+    assert whole(parse(name, {}), pa.array([value, None], pa.binary())) is None
+
+
 def test_columns_that_the_copy_does_not_have_are_left_out() -> None:
     """They are newer than it; a block of nothing else is empty."""
     made = Collector(_layout())
     row = RowWrite("t", (b"p", bytes(8)), (bytes(8), b"c"), (Cell("newer", 1, b"x"),))
-    made.take_block(block(_printed([row])))
+    made.take_block(block(printed([row])))
     assert made.changes().cells.num_rows == 0
 
 
@@ -87,7 +146,7 @@ def test_a_value_that_no_column_can_hold_is_an_error() -> None:
     made = Collector(_layout())
     row = RowWrite("t", (b"p", bytes(8)), (bytes(8), b"c"), (Cell("a", 1, b"a\0b"),))
     with pytest.raises(ValueError, match="NUL"):
-        made.take_block(block(_printed([row])))
+        made.take_block(block(printed([row])))
 
 
 def _row(rolled: random.Random) -> RowWrite:
@@ -139,47 +198,6 @@ _VALUES: dict[str, Callable[[random.Random], tuple[bytes | None, bytes]]] = {
     "k": lambda r: (None, _int(2) + _sized(_int(1), _int(r.randrange(5)))),
     "l": lambda r: (None, r.randbytes(16)),
 }
-
-
-def _printed(rows: Sequence[RowWrite]) -> dict[str, Any]:
-    """As the reader prints them: markers and cells in the order of the rows."""
-    names = sorted({cell.column for row in rows for cell in row.cells})
-    cells: list[tuple[int, int, Cell]] = []
-    for number, row in enumerate(rows):
-        if row.written is not None:
-            marker = Cell("", row.written, b"", None, row.ttl, row.expires)
-            cells.append((number, -1, marker))
-        cells += [(number, names.index(cell.column), cell) for cell in row.cells]
-    return {
-        "table": "t",
-        "columns": names,
-        "key": [_values(part) for part in zip(*(row.key for row in rows), strict=True)],
-        "clustering": [
-            _values(part) for part in zip(*(row.clustering or () for row in rows), strict=True)
-        ],
-        "row": _numbers("i", [number for number, _, _ in cells]),
-        "column": _numbers("i", [column for _, column, _ in cells]),
-        "written": _numbers("q", [cell.written for _, _, cell in cells]),
-        "ttl": _numbers("i", [cell.ttl for _, _, cell in cells]),
-        "expires": _numbers("q", [-1 if c.expires is None else c.expires for _, _, c in cells]),
-        "value": _values([cell.value for _, _, cell in cells]),
-        "path": _values([cell.path for _, _, cell in cells]),
-    }
-
-
-def _numbers(form: str, numbers: Sequence[int]) -> str:
-    return b64encode(struct.pack(f"<{len(numbers)}{form}", *numbers)).decode()
-
-
-def _values(values: Sequence[bytes | None]) -> dict[str, str]:
-    offsets = [0]
-    for value in values:
-        offsets.append(offsets[-1] + len(value or b""))
-    return {
-        "offsets": _numbers("i", offsets),
-        "there": b64encode(bytes(value is not None for value in values)).decode(),
-        "data": b64encode(b"".join(value or b"" for value in values)).decode(),
-    }
 
 
 def _sorted(rows: list[dict[str, Any]]) -> list[str]:

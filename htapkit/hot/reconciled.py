@@ -260,8 +260,10 @@ class Reconciled:
         wanted = places.append_column("now", moment).cast(self._wanted)
         into = relation(self.schema.table)
         before, after = (seen.before, seen.after) if seen is not None else (None, None)
-        taken = self._change("remove", partial(self._removal, into), wanted, before)
-        which = self._at(places)
+        empty = frozenset(key for key, _ in self._keys() if places[key].null_count)
+        removal = partial(self._removal, into, empty)
+        taken = self._change(f"remove {sorted(empty)}", removal, wanted, before)
+        which = self._at(empty)
         makers = [
             (f"{name} at {which}", partial(self._maker, into, name, which))
             for name in self._makers()
@@ -285,14 +287,14 @@ class Reconciled:
     def _makers(self) -> tuple[str, ...]:
         return ("rows", "shared") if self.schema.sharing else ("rows",)
 
-    def _at(self, places: pa.Table) -> str:
-        """Which records and cells are at these places: what is compared is their keys, too.
+    def _at(self, empty: frozenset[str]) -> str:
+        """Which records and cells are at wanted places: what is compared is their keys, too.
 
         A place has one key. Keys have types by which a scan leaves out what is of other times, and
-        are read in a fraction of the time that places take.
+        are read in a fraction of the time that places take. `empty`: columns with a NULL there.
         """
         keys = [key for key, column in self._keys() if not column.nullable]
-        if not keys or any(places[key].null_count for key in keys):  # an empty value shows as NULL
+        if not keys or empty.intersection(keys):  # an empty value is shown as NULL
             return _ASKED
         listed = name_list(keys)
         return f"({listed}) IN (SELECT {listed} FROM asked) AND {_ASKED}"  # noqa: S608 - quoted
@@ -301,10 +303,11 @@ class Reconciled:
         """The statement that puts rows of wanted places in."""
         return self._making(name, into, asked=f"FROM {rows}", which=which)
 
-    def _removal(self, into: str, rows: str) -> str:
+    def _removal(self, into: str, empty: frozenset[str], rows: str) -> str:
         """The statement that takes them out."""
         equal = " AND ".join(
-            f"kept.{quote(c.name)} {_same(c)} gone.{key}" for key, c in self._keys()
+            f"kept.{quote(c.name)} {_same(c, empty=key in empty)} gone.{key}"
+            for key, c in self._keys()
         )
         keys = self.folded.names["keys"]
         return statement("reconciled_remove", table=into, keys=keys, equal=equal, rows=rows)
@@ -358,8 +361,8 @@ class Reconciled:
         return found
 
 
-def _same(column: Column) -> str:
-    return "IS NOT DISTINCT FROM" if column.nullable else "="
+def _same(column: Column, *, empty: bool) -> str:
+    return "IS NOT DISTINCT FROM" if column.nullable or empty else "="
 
 
 def _values(columns: Iterable[Column]) -> str:

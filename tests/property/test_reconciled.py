@@ -195,6 +195,19 @@ def test_a_series_of_rows_that_are_written_once(copy: Copy, round_: int) -> None
     assert copy.rows() == model.rows(_NOW + 5) != model.rows(_NOW)
 
 
+def test_a_row_with_an_empty_key_is_there_once(copy: Copy) -> None:
+    """The source has an empty value where a number would be, and it is shown as NULL."""
+    own = [replace(c, nullable=c.name not in {"p", "c"}) for c in SCHEMA.columns if not c.shared]
+    schema = replace(SCHEMA, columns=tuple(own))
+    copy.store.copy_again(TABLE, "by a test")
+    copy.store.start_copy(schema, "f", Position("1"))
+    copy.store.finish_copy(TABLE, _covers, 5)
+    for time, value in ((3, "x"), (4, "y"), (2, "")):
+        there = [Cell((1, None), A, None, time, value), Cell((1, 2), A, None, time, value)]
+        copy.apply_changes(changes(list(there), schema))
+    assert copy.values("SELECT p, c, a FROM {}") == [(1, 2, "y"), (1, None, "y")]
+
+
 def test_changes_while_it_is_paused_come_later(copy: Copy) -> None:
     """As for any other table."""
     rolled, model = random.Random(7), Model()

@@ -36,7 +36,7 @@ from htapkit.lake.snapshots import (
     starting_point,
 )
 from htapkit.lake.versions import TIME_PROPERTY
-from htapkit.lake.writing import PartitionedWriter, Target, WriteLimits
+from htapkit.lake.writing import Target, WriteLimits, write_files
 from htapkit.model import IMPORTED, Layout, Pin, TableId, TableSchema, TieringRun
 
 _log = logging.getLogger(__name__)
@@ -150,16 +150,7 @@ class Commit:
         return files
 
     def _write(self, target: Target, rows: Iterable[pa.RecordBatch]) -> list[DataFile]:
-        writer = PartitionedWriter(target)
-        try:
-            for batch in rows:
-                writer.write(batch)
-            return writer.finish()
-        except BaseException:
-            writer.abandon()
-            raise
-        finally:
-            self._written += writer.paths
+        return write_files(target, rows, self._written)
 
     def _shape(self, metadata: TableMetadata, columns: Columns) -> list[TableUpdate]:
         """The updates that bring schema, layout and properties up to date."""

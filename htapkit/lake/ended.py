@@ -22,7 +22,7 @@ from htapkit.lake.maintenance import commit_change, time_said, writing_target
 from htapkit.lake.removing import read_fields
 from htapkit.lake.snapshots import Change, data_entries, refuse_deletes, starting_point
 from htapkit.lake.versions import first_end, time_field
-from htapkit.lake.writing import PartitionedWriter, Target, WriteLimits
+from htapkit.lake.writing import Target, WriteLimits, write_files
 from htapkit.model import ENDS, Pin
 
 _SHARE = 0.5  # of a file's rows, from which on it is written again
@@ -109,13 +109,6 @@ class _Forgetting:
         return read_fields(self.target.io, file.file_path, fields)
 
     def _write_again(self, file: DataFile) -> None:
-        writer = PartitionedWriter(self.target)
-        try:
-            for batch in self._read(file, self.fields):
-                writer.write(batch.filter(pc.invert(self._over(batch))))
-            self.added += writer.finish()
-        except BaseException:
-            writer.abandon()
-            raise
-        finally:
-            self.paths += writer.paths
+        read = self._read(file, self.fields)
+        rows = (batch.filter(pc.invert(self._over(batch))) for batch in read)
+        self.added += write_files(self.target, rows, self.paths)

@@ -45,7 +45,7 @@ from htapkit.lake.snapshots import (
     starting_point,
 )
 from htapkit.lake.versions import TIME_PROPERTY, time_field
-from htapkit.lake.writing import PartitionedWriter, Target, WriteLimits
+from htapkit.lake.writing import Target, WriteLimits, write_files
 from htapkit.model import Pin
 
 _log = logging.getLogger(__name__)
@@ -309,14 +309,5 @@ class _Compaction:
             return
         rows = pa.concat_tables(parts)
         rows = rows.sort_by(self._order) if self._order else rows
-        writer = PartitionedWriter(self._target)
-        try:
-            for batch in rows.to_batches(_BATCH_ROWS):
-                writer.write(batch)
-            self.added += writer.finish()
-        except BaseException:
-            writer.abandon()
-            raise
-        finally:
-            self.paths += writer.paths
+        self.added += write_files(self._target, rows.to_batches(_BATCH_ROWS), self.paths)
         self.removed += files

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,6 +133,20 @@ class _File:
         """Close it; its bytes are thrown away by whoever gives up."""
         self._writer.close()
         self._stream.close()
+
+
+def write_files(target: Target, rows: Iterable[pa.RecordBatch], paths: list[str]) -> list[DataFile]:
+    """The files of these rows. `paths` gets all that were begun, also where it fails."""
+    writer = PartitionedWriter(target)
+    try:
+        for batch in rows:
+            writer.write(batch)
+        return writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
+    finally:
+        paths += writer.paths
 
 
 class PartitionedWriter:

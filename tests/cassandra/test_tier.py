@@ -130,6 +130,20 @@ _LATE = (
 )
 
 
+def _following(keyspace: Keyspace, folder: Path, running: ExitStack) -> Stack:
+    """An htapkit over the keyspace, which tiers when it is told to."""
+    settings = keyspace.node.settings(tables=[f"{keyspace.name}.*"])
+    stack = Stack(
+        folder / "stack",
+        {"events": {"connector": "cassandra", **settings}},
+        configuration={"lake": {"interval": "1 hour"}},
+    )
+    running.callback(stack.stop)
+    stack.start()
+    stack.wait_ready(SECONDS)
+    return stack
+
+
 @pytest.mark.long
 def test_late_writes_and_deletions_of_tiered_rows(
     keyspace: Keyspace, tmp_path: Path, running: ExitStack
@@ -141,15 +155,7 @@ def test_late_writes_and_deletions_of_tiered_rows(
         "UPDATE T USING TIMESTAMP %s SET b = 100 WHERE pk = 1 AND at = %s", _TIME + 30, _day(9)
     )
     written.run("INSERT INTO T (pk, at, a) VALUES (3, %s, 'ends') USING TTL 86400", _day(15))
-    settings = keyspace.node.settings(tables=[f"{keyspace.name}.*"])
-    stack = Stack(
-        tmp_path / "stack",
-        {"events": {"connector": "cassandra", **settings}},
-        configuration={"lake": {"interval": "1 hour"}},
-    )
-    running.callback(stack.stop)
-    stack.start()
-    stack.wait_ready(SECONDS)
+    stack = _following(keyspace, tmp_path, running)
     assert written.copied(stack)[0] == written.selected()
     old = sum(at < _day(5) for _, at, *_ in written.first)
     moved = _moved(stack, written.name)
@@ -189,15 +195,7 @@ def test_rows_with_a_ttl_end_in_the_lake(
 ) -> None:
     """Of a table that gives all of them one, compared with the node before they end and after."""
     written = _Written(keyspace, _TTL_SECONDS)
-    settings = keyspace.node.settings(tables=[f"{keyspace.name}.*"])
-    stack = Stack(
-        tmp_path / "stack",
-        {"events": {"connector": "cassandra", **settings}},
-        configuration={"lake": {"interval": "1 hour"}},
-    )
-    running.callback(stack.stop)
-    stack.start()
-    stack.wait_ready(SECONDS)
+    stack = _following(keyspace, tmp_path, running)
     written.write_first()
     lasting = "INSERT INTO T (pk, at, a) VALUES (9, %s, 'lasts') USING TTL 0"
     written.run(lasting, _day(12))
@@ -267,11 +265,7 @@ def test_every_type_comes_back_as_it_was(
     keyspace.session.execute(
         f"DELETE bl, m FROM {name} USING TIMESTAMP {_TIME} WHERE pk = 4 AND at = '2026-01-05'"
     )
-    settings = keyspace.node.settings(tables=[f"{keyspace.name}.*"])
-    stack = Stack(tmp_path / "stack", {"events": {"connector": "cassandra", **settings}})
-    running.callback(stack.stop)
-    stack.start()
-    stack.wait_ready(SECONDS)
+    stack = _following(keyspace, tmp_path, running)
 
     def rows() -> list[str]:
         with closing(connected(stack, "events")) as connection:
@@ -304,11 +298,7 @@ def test_a_table_without_a_time_in_its_key_says_so(
     keyspace.session.execute(
         f"CREATE TABLE {keyspace.name}.t (id int PRIMARY KEY, at timestamp) WITH cdc = true"
     )
-    settings = keyspace.node.settings(tables=[f"{keyspace.name}.*"])
-    stack = Stack(tmp_path / "stack", {"events": {"connector": "cassandra", **settings}})
-    running.callback(stack.stop)
-    stack.start()
-    stack.wait_ready(SECONDS)
+    stack = _following(keyspace, tmp_path, running)
     refused = _tier(stack, f"{keyspace.name}.t")
     assert refused.returncode != 0
     assert "no date or timestamp is in its key" in refused.stderr + refused.stdout

@@ -18,6 +18,7 @@ import pytest
 from htapkit_cassandra.agent import Agent
 from htapkit_cassandra.agent_settings import AgentSettings, parse
 from htapkit_cassandra.here import Here
+from htapkit_cassandra.lines import FORMAT
 from htapkit_cassandra.remote import Address, Remote
 
 TOKEN = "a-token-of-the-tests"
@@ -46,7 +47,7 @@ def mutation(number):
     return (head + '{{"kind": "end", "segment": 7, "offset": %d}}\n' % number).encode()
 (folder / "asked").write_text(" ".join(asked[1:]))
 if mode == "count":
-    say(b'{{"kind": "ready", "format": 2, "tables": []}}\n')
+    say(b'{{"kind": "ready", "format": {format}, "tables": []}}\n')
     for number in itertools.count(begun + 1):
         say(mutation(number))
         time.sleep(0.001)
@@ -111,7 +112,7 @@ def fake_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeNode:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "home" / "lib" / "apache-cassandra-5.0.9.jar").touch()
     java = tmp_path / "bin" / "java"
-    java.write_text(_JAVA.format(python=sys.executable))
+    java.write_text(_JAVA.format(python=sys.executable, format=FORMAT))
     java.chmod(0o755)
     monkeypatch.setenv("PATH", f"{java.parent}:{Path('/usr/bin')}:{Path('/bin')}")
     return FakeNode(tmp_path)

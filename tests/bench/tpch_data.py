@@ -5,6 +5,7 @@ Made by the dbgen inside the duckdb 1.1.3 wheel, which lives in an environment o
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,14 @@ for table in sys.argv[3:]:
 
 
 def make(scale: float, cache: Path = Path(".cache")) -> Path:
-    """The folder of CSV files at this scale; made once."""
+    """The folder of CSV files at this scale; made once, by one process at a time."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "tpch.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _make(scale, cache)
+
+
+def _make(scale: float, cache: Path) -> Path:
     folder = cache / f"tpch-{scale:g}"
     if (folder / "done").exists():
         return folder

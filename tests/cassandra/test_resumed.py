@@ -181,6 +181,7 @@ def _by_an_agent(large: Large, folder: Path, running: ExitStack) -> dict[str, ob
     return agent.settings()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["files", _OVER_CQL, "by an agent"])
 def test_kills_in_the_middle(
     keyspace: Keyspace, tmp_path: Path, running: ExitStack, how: str
@@ -205,6 +206,7 @@ def test_kills_in_the_middle(
     assert read < cells - second + cells / 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "statements",
     [
@@ -234,6 +236,7 @@ def test_another_table_between_the_parts(
     assert not cut.went_on_at()
 
 
+@pytest.mark.long
 def test_another_method_begins_anew(keyspace: Keyspace, tmp_path: Path, running: ExitStack) -> None:
     """Half of it from files, half over CQL would be neither; it is said."""
     large = Large(keyspace, _seed(), 3_000)
@@ -251,6 +254,7 @@ def test_another_method_begins_anew(keyspace: Keyspace, tmp_path: Path, running:
     assert not cut.went_on_at()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("snapshot", ["files", _OVER_CQL])
 def test_the_node_is_killed_between(
     keyspace: Keyspace, tmp_path: Path, running: ExitStack, snapshot: str

@@ -22,6 +22,7 @@ from htapkit_cassandra.positions import reached
 from htapkit_cassandra.segments import segments
 from htapkit_cassandra.tail import LogTail
 from tests.cassandra.agents import AgentProcess
+from tests.cassandra.apart import apart
 from tests.cassandra.mirrored import Copied, copied, ends_equal
 from tests.cassandra.workload import Workload
 from tests.fix_agent import TOKEN
@@ -125,7 +126,7 @@ def test_long_the_log_comes_once_through_cuts_and_kills(
             with suppress(SourceUnavailable):
                 while not condition() and (event := tail.next(0.05)) is not None:
                     if isinstance(event, Mutation):
-                        found.append(event)
+                        found.extend(apart(event))
             return condition() or None
 
         wait_for(reached)

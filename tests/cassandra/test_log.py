@@ -11,8 +11,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ import pytest
 from htapkit.errors import PositionLost
 from htapkit_cassandra.mutations import LogPosition, Mutation, Ready, RowWrite
 from htapkit_cassandra.tail import LogTail
+from tests.cassandra.apart import apart
 from tests.cassandra.merged import Merged, Shown
 from tests.cassandra.workload import SHORT_TTL, Workload
 from tests.fix_cassandra import SECONDS, Keyspace, wait_for
@@ -50,22 +49,10 @@ def _until(
         assert time.monotonic() < deadline, f"at {tail.position}, not yet at {end}"
         event = tail.next(0.1)
         if isinstance(event, Mutation):
-            found += _each(event)
+            found += apart(event)
             seen(len(found))
         if event is not None:
             deadline = time.monotonic() + SECONDS
-    return found
-
-
-def _each(told: Mutation) -> list[Mutation]:
-    """Those that a block tells together, each with its own end."""
-    found = [told] if not told.blocks else []
-    for block in told.blocks:
-        rows = zip(block.end.tolist(), block.writes(), strict=True)
-        for end, of_one in groupby(rows, key=itemgetter(0)):
-            position = LogPosition(told.position.segment, end)
-            found.append(Mutation(tuple(row for _, row in of_one), position))
-        assert found[-1].position == told.position
     return found
 
 
@@ -179,7 +166,7 @@ def test_rows_that_are_only_written_come_in_blocks(keyspace: Keyspace) -> None:
             event = tail.next(SECONDS)
             if isinstance(event, Mutation):
                 told += 1
-                found += _each(event)
+                found += apart(event)
     ours = _of(_table_id(keyspace, "t"), found)
     writes = [m.changes[0] for m in ours]
     keys = [int.from_bytes(write.key[0], "big") for write in writes]

@@ -99,7 +99,7 @@ class Fed:
 
     def step(self) -> None:
         """One step of the feed, perhaps its last."""
-        name, left = self.chance.choice(POINTS), self.chance.randint(1, 3)
+        name, left = self.chance.choice(POINTS), self.chance.randint(1, 2)
 
         def die(reached: str) -> None:
             nonlocal left
@@ -107,7 +107,7 @@ class Fed:
             if not left:
                 raise Crash(name)
 
-        failpoints.arm(die if self.chance.random() < 0.2 else None)
+        failpoints.arm(die if self.chance.random() < 0.4 else None)
         try:
             if self.chance.random() < 0.2:
                 self.look()
@@ -164,7 +164,7 @@ def test_whoever_applies_all_events_has_the_rows(tmp_path: Path, round_: int) ->
     made = Fed(tmp_path, seed)
     try:
         steps = 0
-        while steps < 60 or made.deaths < 3:
+        while steps < 40 or made.deaths < 2:
             made.write() if made.chance.random() < 0.5 else made.step()
             steps += 1
         made.finish()

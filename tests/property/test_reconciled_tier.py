@@ -10,7 +10,7 @@ import os
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -37,6 +37,8 @@ from tests.property.timed_cells import AT, TABLE, line, timed
 
 PLACES = (*failpoints.TIER, *failpoints.RETENTION)
 ran: Counter[str] = Counter()
+wanted: list[str] = []
+"""The places at which it has seldom died."""
 
 
 class _Died(BaseException):
@@ -162,7 +164,7 @@ class CellsMachine(RuleBasedStateMachine):
     def die_while_tiering(self) -> None:
         """Die at a named place, start again, go on."""
         ran["die_while_tiering"] += 1
-        name = self.chance.choice(failpoints.TIER)
+        name = self._place(failpoints.TIER)
         with self._death(name):
             self._run(_once(name, _die))
         assert not self.copy.store.runs(), "a run was left behind"
@@ -177,7 +179,7 @@ class CellsMachine(RuleBasedStateMachine):
     @rule()
     def die_while_retaining(self) -> None:
         """Die at a named place, start again, go on."""
-        name = self.chance.choice(failpoints.RETENTION)
+        name = self._place(failpoints.RETENTION)
         # Something that can leave the lake, so that each place is reached.
         self.copy.apply([e for c in range(DAYS) for e in insert(1, c, 200)])
         with suppress(CatalogChanged):
@@ -197,6 +199,9 @@ class CellsMachine(RuleBasedStateMachine):
             if self.chance.random() < 0.3:
                 watcher.forget(self.copy.store)
         ran["rows compared"] += len(self.copy.expected())
+
+    def _place(self, names: Sequence[str]) -> str:
+        return self.chance.choice([name for name in names if name in wanted] or list(names))
 
     def _meanwhile(self) -> None:
         what = self.chance.choice(["nothing", "write", "write", "write", "time", "compact", "copy"])
@@ -271,7 +276,9 @@ def _once(place: str, act: Callable[[], None]) -> Callable[[str], None]:
 
 def _walk(examples: int, steps: int) -> None:
     seed = int(os.environ.get("RECONCILED_SEED", "0")) or random.randrange(2**32)
-    print(f"RECONCILED_SEED={seed}")
+    seldom = ",".join(name for name in PLACES if ran[name] < 2)
+    wanted[:] = os.environ.get("RECONCILED_PLACES", seldom).split(",")
+    print(f"RECONCILED_SEED={seed} RECONCILED_PLACES={','.join(wanted)}")
     chosen = settings(
         max_examples=examples,
         stateful_step_count=steps,

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 from htapkit.errors import SourceUnavailable, StoreError
-from htapkit.hot import Applied, Asked, Entry, HotStore, last_entry
+from htapkit.hot import Applied, Entry, HotStore, last_entry
+from htapkit.ingest.repair import Rows
 from htapkit.model import (
-    Catalog,
     ChangeBatch,
     Position,
     RowChanges,
@@ -28,9 +28,6 @@ from htapkit.model import (
     TableState,
 )
 from htapkit.spi import Discovered
-
-Rows = Callable[[Catalog, TableId], Asked]
-"""The statement of all rows of a table, wherever they lie."""
 
 _BATCH_BYTES = 8 << 20
 _CONFIRM_SECONDS = 1.0

@@ -72,9 +72,10 @@ class Journal:
 
     def watch(self, source: str, reader: str, tables: frozenset[TableId]) -> None:
         """Write down from now on what becomes of these tables, and no others, for a reader."""
-        core = self._core
+        core, who = self._core, [source, reader]
+        if core.state.watched.get((source, reader)) == tables:
+            return
         with core.operation(source) as transaction:
-            who = [source, reader]
             _clear(transaction.cursor, "watched", who)
             for table in sorted(tables):
                 row = [*who, table.schema, table.name]
@@ -85,26 +86,20 @@ class Journal:
 
     def read(self, source: str, after: int, bytes_max: int) -> Sequence[Entry]:
         """The oldest entries behind one: about so many bytes of them, or a single larger one."""
-        core = self._core
-        with core.guarded():
-            cursor = core.database.cursor()
-            try:
-                asked = [source, after, bytes_max]
-                rows = cursor.execute(statement("journal_read"), asked).fetchall()
-            finally:
-                core.database.release(cursor)
         return [
             Entry(number, at, self._change(TableId(source, schema, name), kind, payload))
-            for number, schema, name, kind, at, payload in rows
+            for number, schema, name, kind, at, payload in self._rows(
+                "journal_read", [source, after, bytes_max]
+            )
         ]
 
     def kept_bytes(self, source: str, reader: str) -> int:
         """How much is kept for a reader."""
-        return self._ask("journal_kept", [source, reader])
+        return int(self._rows("journal_kept", [source, reader])[0][0])
 
     def bytes_after(self, source: str, number: int) -> int:
         """How much there is behind an entry."""
-        return self._ask("journal_after", [source, number])
+        return int(self._rows("journal_after", [source, number])[0][0])
 
     def confirm(self, source: str, reader: str, number: int) -> None:
         """A reader has all up to this entry: what all readers have is removed."""
@@ -127,12 +122,12 @@ class Journal:
             self.let_go(source, reader)
         return frozenset(known - readers)
 
-    def _ask(self, name: str, values: list[Any]) -> int:
+    def _rows(self, name: str, values: list[Any]) -> list[tuple[Any, ...]]:
         core = self._core
         with core.guarded():
             cursor = core.database.cursor()
             try:
-                return _number(cursor, statement(name), values) or 0
+                return cursor.execute(statement(name), values).fetchall()
             finally:
                 core.database.release(cursor)
 

@@ -5,19 +5,17 @@ In the transaction in which it becomes so. Never begins or commits.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pyarrow as pa
 
 from htapkit.hot.names import statement
 from htapkit.hot.seen import OP
 from htapkit.hot.staging import Staged, stage_rows, stage_schema
+from htapkit.hot.times import microseconds
 from htapkit.hot.transactions import Transaction
 from htapkit.model import RowChanges, SchemaChange, TableSchema
 
 COPIED = "copied"
 _ROWS_MAX = 20_000  # of an entry
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def note_rows(transaction: Transaction, schema: TableSchema, changed: pa.Table) -> None:
@@ -44,6 +42,6 @@ def note_copied(transaction: Transaction, schema: TableSchema) -> None:
 def _add(transaction: Transaction, staged: Staged) -> None:
     payload, table = staged.payload, staged.table
     assert payload is not None
-    noted_at = (transaction.writer.clock() - _EPOCH) // timedelta(microseconds=1)
+    noted_at = microseconds(transaction.writer.clock())
     row = [table.source, table.schema, table.name, staged.kind, noted_at, len(payload), payload]
     transaction.cursor.execute(statement("journal_add"), row).fetchall()
